@@ -1,0 +1,2 @@
+//! Offsite.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Tests.
+#[test] fn t(){}
