@@ -1,1 +1,13 @@
-//! Agent.
+//! The agent: captures an office's data at one instant, seals it, stores it off site, and brings it back.
+//!
+//! `ARCHITECTURE.md` beside this crate draws the map; `FORMAT.md` describes every byte that is stored.
+
+// Words, pure.
+pub mod entry;
+pub mod generation;
+pub mod ids;
+
+// The ground: time, disk, operating system.
+pub mod clock;
+pub mod durable;
+mod platform;

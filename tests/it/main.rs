@@ -1,2 +1,3 @@
 //! Tests.
-#[test] fn t(){}
+#[test]
+fn t() {}

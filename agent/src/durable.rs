@@ -1,0 +1,48 @@
+//! Files that are either there whole, on disk, or not there. The only module that renames.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use crate::platform;
+
+/// Writes `bytes` to `path` in one step: after a crash the file is the old one or the new one, and private (0600).
+pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = parent(path)?;
+    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    sync_folder(folder)
+}
+
+/// Renames `from` to `to` and makes the change last. Both lie in one file system.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    let (old, new) = (parent(from)?, parent(to)?);
+    sync_folder(new)?;
+    if old != new { sync_folder(old) } else { Ok(()) }
+}
+
+/// Makes what was created in or removed from `folder` last.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    platform::sync_folder(folder)
+}
+
+/// Creates `folder` and what is missing above it, private (0700). One that exists is left as it is.
+pub fn create_folder(folder: &Path) -> io::Result<()> {
+    platform::create_private_folder(folder)
+}
+
+/// Creates the new file `path`, private (0600); an existing one is an error.
+pub fn create_new(path: &Path) -> io::Result<File> {
+    platform::private_file(OpenOptions::new().write(true).create_new(true)).open(path)
+}
+
+fn parent(path: &Path) -> io::Result<&Path> {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => Ok(folder),
+        Some(_) => Ok(Path::new(".")),
+        None => Err(io::Error::new(io::ErrorKind::InvalidInput, "the path has no folder")),
+    }
+}
