@@ -1,3 +1,27 @@
-//! Tests.
+//! Integration tests: one binary, one module per theme, real servers.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test that panics has failed, and says where"
+)]
+
+mod tidy;
+
+/// Every file of this folder is a module of this binary: a test that is never built would pass for ever.
 #[test]
-fn t() {}
+fn no_file_of_tests_is_forgotten() {
+    let source = include_str!("main.rs");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/it");
+    let mut forgotten = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let module = name.strip_suffix(".rs").unwrap_or(&name);
+        if module != "main" && !source.contains(&format!("\nmod {module};\n")) {
+            forgotten.push(name);
+        }
+    }
+    assert!(forgotten.is_empty(), "not named in tests/it/main.rs: {forgotten:?}");
+}
