@@ -11,3 +11,7 @@ pub mod ids;
 pub mod clock;
 pub mod durable;
 mod platform;
+
+// Keys.
+pub mod keys;
+pub mod sign;

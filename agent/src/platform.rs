@@ -2,9 +2,9 @@
 //!
 //! Each function here has one meaning and one body per system; a port is a second body.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// Makes the names in `folder` last over a loss of power.
@@ -20,4 +20,9 @@ pub(crate) fn create_private_folder(folder: &Path) -> io::Result<()> {
 /// Options that create files only their owner can read.
 pub(crate) fn private_file(options: &mut OpenOptions) -> &mut OpenOptions {
     options.mode(0o600)
+}
+
+/// The permission bits of a file, with set-uid, set-gid and sticky.
+pub(crate) fn mode(metadata: &Metadata) -> u32 {
+    metadata.mode() & 0o7777
 }
