@@ -4,6 +4,7 @@
 
 // Words, pure.
 pub mod entry;
+pub mod format;
 pub mod generation;
 pub mod ids;
 

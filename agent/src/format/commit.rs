@@ -1,0 +1,135 @@
+//! The generation document of a store (`<generation>.json`): plain, free of content, signed last. Also the heartbeat.
+//!
+//! Together with its signature it is the commit: a generation exists if and only if both are there and fit.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::format::{Sha256, VERSION};
+use crate::generation::{Class, Grade};
+use crate::ids::{ChainId, GenerationId, SiteName};
+
+/// Largest document that a reader accepts, in bytes.
+pub const BYTES_MAX: u64 = 64 << 10;
+
+/// `<generation>.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commit {
+    /// `generation`.
+    pub offsite: Kind,
+    /// Version of the format.
+    pub version: u32,
+    /// The office.
+    pub site: SiteName,
+    /// Rolling or archival.
+    pub class: Class,
+    /// The chain.
+    pub chain: ChainId,
+    /// The generation.
+    pub generation: GenerationId,
+    /// Its number in the chain; 0 is the full.
+    pub number: u32,
+    /// Its place among all generations the site ever committed in this store, from 1.
+    pub sequence: u64,
+    /// How far the copy is of one instant and whole.
+    pub grade: Grade,
+    /// The cut is not later than this.
+    pub cut: Timestamp,
+    /// When it was committed, by the site's clock.
+    pub committed: Timestamp,
+    /// Bytes of the restored stream.
+    pub stream_bytes: u64,
+    /// Bytes of all packs it needs.
+    pub needed_bytes: u64,
+    /// Bytes of the packs that it added.
+    pub added_bytes: u64,
+    /// The manifest.
+    pub manifest: ObjectDigest,
+    /// The list of packs.
+    pub packs: ObjectDigest,
+    /// The generation committed before it in this store, if any.
+    pub previous: Option<Previous>,
+}
+
+/// The word that begins a generation document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The only one.
+    Generation,
+}
+
+/// Size and digest of an object that belongs to the generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectDigest {
+    /// Its size.
+    pub bytes: u64,
+    /// Its SHA-256.
+    pub sha256: Sha256,
+}
+
+/// The link to the generation before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    /// Its id.
+    pub generation: GenerationId,
+    /// SHA-256 of its generation document.
+    pub sha256: Sha256,
+}
+
+/// `heartbeat.json`: that the site is alive, and what its newest generation is. Free of content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Version of the format.
+    pub version: u32,
+    /// The office.
+    pub site: SiteName,
+    /// When it was written, by the site's clock.
+    pub written: Timestamp,
+    /// The newest generation committed in this store.
+    pub generation: GenerationId,
+    /// Its sequence number.
+    pub sequence: u64,
+    /// SHA-256 of its generation document.
+    pub sha256: Sha256,
+    /// Its grade.
+    pub grade: Grade,
+}
+
+/// Why a generation document was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// No JSON, or fields are missing or wrong.
+    #[error("the generation document cannot be read")]
+    Json(#[from] serde_json::Error),
+    /// A newer program wrote it.
+    #[error("the generation document has version {0}, which is newer than this program: get the current `offsite`")]
+    Newer(u32),
+}
+
+impl Commit {
+    /// The document as text.
+    pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        Ok(text)
+    }
+
+    /// Reads a document. Whether it is genuine is the signature's business, and comes first.
+    pub fn decode(text: &[u8]) -> Result<Self, CommitError> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let Version { version } = serde_json::from_slice(text)?;
+        if version > VERSION {
+            return Err(CommitError::Newer(version));
+        }
+        Ok(serde_json::from_slice(text)?)
+    }
+
+    /// What the signature's trusted comment says, so that a person who checks it by hand sees what he has.
+    pub fn trusted_comment(&self) -> String {
+        format!("offsite site={} generation={} sequence={}", self.site, self.generation, self.sequence)
+    }
+}
