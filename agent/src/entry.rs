@@ -37,7 +37,8 @@ pub struct Entry {
 }
 
 /// Seconds and nanoseconds since 1970-01-01 UTC, as file systems keep them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(from = "(i64, u32)", into = "(i64, u32)")]
 pub struct Mtime {
     /// Whole seconds, negative before 1970.
     pub seconds: i64,
@@ -101,6 +102,18 @@ impl EntryPath {
         bytes.push(b'/');
         bytes.extend_from_slice(name);
         Self::new(bytes)
+    }
+}
+
+impl From<(i64, u32)> for Mtime {
+    fn from((seconds, nanoseconds): (i64, u32)) -> Self {
+        Self { seconds, nanoseconds }
+    }
+}
+
+impl From<Mtime> for (i64, u32) {
+    fn from(time: Mtime) -> Self {
+        (time.seconds, time.nanoseconds)
     }
 }
 

@@ -8,6 +8,10 @@ pub mod format;
 pub mod generation;
 pub mod ids;
 
+// Hot copies: what is captured, and where it is written to.
+pub mod capture;
+pub mod staging;
+
 // The ground: time, disk, operating system.
 pub mod clock;
 pub mod durable;

@@ -7,6 +7,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+pub(crate) mod tree;
+
 /// Makes the names in `folder` last over a loss of power.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
@@ -25,4 +27,26 @@ pub(crate) fn private_file(options: &mut OpenOptions) -> &mut OpenOptions {
 /// The permission bits of a file, with set-uid, set-gid and sticky.
 pub(crate) fn mode(metadata: &Metadata) -> u32 {
     metadata.mode() & 0o7777
+}
+
+/// Writes everything that lies on the file system of `folder` to disk: one call for many files.
+pub(crate) fn sync_file_system(folder: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(File::open(folder)?)?)
+}
+
+/// Bytes that this account can still write in the file system of `folder`.
+pub(crate) fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(folder)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// The name of this machine.
+pub(crate) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Whether nobody but the owner of `folder` can enter it, and this account owns it.
+pub(crate) fn is_private(folder: &Path) -> io::Result<bool> {
+    let stat = tree::path_stat(folder)?;
+    Ok(stat.mode & 0o077 == 0 && stat.uid == u64::from(rustix::process::geteuid().as_raw()))
 }

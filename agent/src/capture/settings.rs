@@ -1,0 +1,109 @@
+//! What to capture and how: plain values, checked where each is made. The configuration file is mapped onto them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::patterns::Patterns;
+use crate::ids::SourceName;
+
+/// One source.
+#[derive(Clone, Debug)]
+pub struct SourceConfig {
+    /// Its name: the first segment of the paths of its files.
+    pub name: SourceName,
+    /// What it is.
+    pub kind: SourceKind,
+}
+
+/// What a source is.
+#[derive(Clone, Debug)]
+pub enum SourceKind {
+    /// An SQLite database that may be in use.
+    Sqlite(SqliteSource),
+    /// A folder and all it holds.
+    Folder(FolderSource),
+    /// What a program writes.
+    Command(CommandSource),
+}
+
+/// An SQLite database that may be in use, with a write-ahead log or a rollback journal.
+#[derive(Clone, Debug)]
+pub struct SqliteSource {
+    /// The database file. The copy has the same name.
+    pub path: PathBuf,
+}
+
+/// A folder and all it holds.
+#[derive(Clone, Debug)]
+pub struct FolderSource {
+    /// The folder.
+    pub path: PathBuf,
+    /// What of it is copied.
+    pub patterns: Patterns,
+}
+
+/// What a program writes.
+#[derive(Clone, Debug)]
+pub struct CommandSource {
+    /// The program and its arguments, passed on without a shell. `{staging}` in an argument stands for the folder the
+    /// program is to write to.
+    pub command: Vec<String>,
+    /// Where the program's result comes from.
+    pub output: Output,
+    /// Added to the environment of the program and of the check.
+    pub env: BTreeMap<String, EnvValue>,
+    /// The program and all it has started are killed after this long.
+    pub timeout: Duration,
+    /// A program that judges the result, with `{staging}` as above: the source has failed unless it exits with 0.
+    pub check: Option<Vec<String>>,
+}
+
+/// Where a program's result comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// The files it writes into `{staging}`.
+    Folder,
+    /// Its standard output, kept as a file of this name: one segment, checked when the capture begins.
+    Stdout(String),
+}
+
+/// The value of an environment variable.
+#[derive(Clone, Debug)]
+pub enum EnvValue {
+    /// May be seen by anyone.
+    Plain(String),
+    /// Was looked up by reference, and is never shown.
+    Secret(SecretString),
+}
+
+/// How the instant is had that all sources are cut at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CutSettings {
+    /// Writers are never held longer than this. At most [`CutSettings::HOLD_LIMIT_MAX`].
+    pub hold_limit: Duration,
+    /// How long the writers of a rollback-journal database may be held while it is copied: it cannot be pinned otherwise.
+    pub rollback_limit: Duration,
+    /// After this long without a barrier, the sources are copied one after another.
+    pub barrier_within: Duration,
+    /// Tries without holding anybody, before the barrier.
+    pub optimistic_tries: u32,
+}
+
+impl CutSettings {
+    /// The longest hold limit that can be asked for.
+    pub const HOLD_LIMIT_MAX: Duration = Duration::from_secs(2);
+}
+
+impl Default for CutSettings {
+    fn default() -> Self {
+        Self {
+            hold_limit: Duration::from_millis(500),
+            rollback_limit: Duration::from_secs(30),
+            barrier_within: Duration::from_secs(30),
+            optimistic_tries: 10,
+        }
+    }
+}
