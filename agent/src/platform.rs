@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+#[allow(dead_code, reason = "the folder source, being written, uses the rest")]
 pub(crate) mod tree;
 
 /// Makes the names in `folder` last over a loss of power.

@@ -170,9 +170,7 @@ impl Iterator for Entries {
 
 impl Reader {
     fn open(path: PathBuf) -> Result<Self, StagingError> {
-        let input = File::open(&path)
-            .and_then(zstd::Decoder::new)
-            .map_err(|e| StagingError::io("open", &path, e))?;
+        let input = File::open(&path).and_then(zstd::Decoder::new).map_err(|e| StagingError::io("open", &path, e))?;
         Ok(Self { path, input: BufReader::new(Input(input)), line: Vec::new(), last: None })
     }
 

@@ -8,6 +8,13 @@ fn now() -> Timestamp {
     NOW.parse().unwrap()
 }
 
+fn root() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("state").join("staging");
+    fs::create_dir(root.parent().unwrap()).unwrap();
+    (folder, root)
+}
+
 fn id(chance: u16) -> GenerationId {
     GenerationId::new(now(), chance)
 }
@@ -43,8 +50,8 @@ fn entry(path: &[u8], kind: EntryKind) -> IndexedEntry {
 
 #[test]
 fn a_finished_generation_reads_as_it_was_written() {
-    let root = tempfile::tempdir().unwrap();
-    let staging = Staging::open(root.path(), now()).unwrap();
+    let (_folder, root) = root();
+    let staging = Staging::open(&root, now()).unwrap();
     let draft = staging.begin(&id(1), None).unwrap();
     let written = [
         entry(b"docs", EntryKind::Folder),
@@ -62,7 +69,7 @@ fn a_finished_generation_reads_as_it_was_written() {
     assert_eq!(source.finish().unwrap(), Written { entries: 4, bytes: 5 });
     let finished = draft.finish(&document(&id(1))).unwrap();
 
-    assert_eq!(generations(root.path()).unwrap(), std::slice::from_ref(&finished));
+    assert_eq!(generations(&root).unwrap(), std::slice::from_ref(&finished));
     assert_eq!(finished.document().unwrap(), document(&id(1)));
     assert_eq!(finished.previous().unwrap(), None);
     assert_eq!(finished.entries().unwrap().collect::<Result<Vec<_>, _>>().unwrap(), written);
@@ -72,37 +79,38 @@ fn a_finished_generation_reads_as_it_was_written() {
     assert!(staging.abandoned().unwrap().is_empty());
 
     finished.remove().unwrap();
-    assert!(generations(root.path()).unwrap().is_empty());
+    assert!(generations(&root).unwrap().is_empty());
     assert!(staging.abandoned().unwrap().is_empty());
 }
 
 #[test]
 fn one_run_at_a_time_and_the_second_learns_who_is_first() {
-    let root = tempfile::tempdir().unwrap();
-    let staging = Staging::open(root.path(), now()).unwrap();
-    let error = Staging::open(root.path(), now()).unwrap_err();
+    let (_folder, root) = root();
+    let staging = Staging::open(&root, now()).unwrap();
+    let error = Staging::open(&root, now()).unwrap_err();
     assert!(error.to_string().contains(&format!("process {} on", std::process::id())), "{error}");
     drop(staging);
-    Staging::open(root.path(), now()).unwrap();
+    Staging::open(&root, now()).unwrap();
 }
 
 #[test]
 fn a_folder_open_to_others_is_refused() {
     use std::os::unix::fs::PermissionsExt as _;
-    let root = tempfile::tempdir().unwrap();
-    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o750)).unwrap();
-    assert!(matches!(Staging::open(root.path(), now()), Err(StagingError::NotPrivate { .. })));
+    let (_folder, root) = root();
+    fs::create_dir(&root).unwrap();
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o750)).unwrap();
+    assert!(matches!(Staging::open(&root, now()), Err(StagingError::NotPrivate { .. })));
 }
 
 #[test]
 fn what_was_not_finished_is_abandoned_and_removed_by_plan_only() {
-    let root = tempfile::tempdir().unwrap();
-    let staging = Staging::open(root.path(), now()).unwrap();
+    let (_folder, root) = root();
+    let staging = Staging::open(&root, now()).unwrap();
     let draft = staging.begin(&id(1), None).unwrap();
     draft.source(&"docs".parse().unwrap()).unwrap().finish().unwrap();
     drop(draft);
     drop(staging);
-    let staging = Staging::open(root.path(), now()).unwrap();
+    let staging = Staging::open(&root, now()).unwrap();
     assert!(staging.generations().unwrap().is_empty());
     let abandoned = staging.abandoned().unwrap();
     assert_eq!(abandoned.len(), 1);
@@ -114,8 +122,8 @@ fn what_was_not_finished_is_abandoned_and_removed_by_plan_only() {
 
 #[test]
 fn a_damaged_index_is_an_error_and_not_a_short_list() {
-    let root = tempfile::tempdir().unwrap();
-    let staging = Staging::open(root.path(), now()).unwrap();
+    let (_folder, root) = root();
+    let staging = Staging::open(&root, now()).unwrap();
     let draft = staging.begin(&id(1), None).unwrap();
     let name = "docs".parse().unwrap();
     let mut source = draft.source(&name).unwrap();
