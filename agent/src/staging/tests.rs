@@ -55,14 +55,14 @@ fn a_finished_generation_reads_as_it_was_written() {
     let draft = staging.begin(&id(1), None).unwrap();
     let written = [
         entry(b"docs", EntryKind::Folder),
-        entry(b"docs/\xff\n%", EntryKind::File { bytes: 5, sparse: true }),
-        entry(b"docs/hard", EntryKind::HardLink { target: EntryPath::new(b"docs/\xff\n%".as_slice()).unwrap() }),
+        entry(b"docs/a\xff\n%", EntryKind::File { bytes: 5, sparse: true }),
+        entry(b"docs/hard", EntryKind::HardLink { target: EntryPath::new(b"docs/a\xff\n%".as_slice()).unwrap() }),
         entry(b"docs/soft", EntryKind::Symlink { target: b"../\xfe".to_vec() }),
     ];
     // Sources may come in any order; they are read by name.
     draft.source(&"last".parse().unwrap()).unwrap().finish().unwrap();
     let mut source = draft.source(&"docs".parse().unwrap()).unwrap();
-    fs::write(source.folder().join(platform::tree::name(b"\xff\n%")), "hello").unwrap();
+    fs::write(source.folder().join(platform::tree::name(b"a\xff\n%")), "hello").unwrap();
     for entry in &written {
         source.add(entry).unwrap();
     }
