@@ -8,6 +8,7 @@
     reason = "a test that panics has failed, and says where"
 )]
 
+mod support;
 mod tidy;
 
 /// Every file of this folder is a module of this binary: a test that is never built would pass for ever.

@@ -1,1 +1,25 @@
-//! Support.
+//! What the integration tests stand on: worlds to run the program in, real servers, trees of files to compare.
+//!
+//! Everything lies in temporary folders and listens on the loopback interface only, and ends with the test process,
+//! however that ends (see [`guard`]). Nothing here waits for a fixed time: [`wait_until`] waits for a condition.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "support of tests: a panic is a failed test that says where"
+)]
+
+pub mod guard;
+pub mod http;
+pub mod process;
+pub mod rng;
+pub mod servers;
+pub mod tls;
+mod wait;
+mod world;
+
+pub use rng::Rng;
+pub use wait::wait_until;
+pub use world::{Offsite, Outcome, Running, World, offsite_program};

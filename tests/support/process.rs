@@ -1,0 +1,222 @@
+//! Server processes: started with a clean environment, watched until they answer, killed and started again.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+
+use crate::guard;
+
+/// The longest that a server may take to answer, on a machine that is busy with other tests.
+const START_LIMIT: Duration = Duration::from_secs(90);
+
+/// How to start a server, so that it can be started again after it was killed.
+#[derive(Debug)]
+pub struct Recipe {
+    name: &'static str,
+    folder: PathBuf,
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    privileged: bool,
+    farewell: &'static str,
+}
+
+/// A server that runs, or was killed and may be started again. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Server {
+    recipe: Recipe,
+    child: Mutex<Option<Child>>,
+}
+
+impl Recipe {
+    /// `program` (a path, or a name to be found by [`program`]), to be run in `folder` by the unprivileged user.
+    pub fn new(name: &'static str, folder: &Path, file: &str) -> Self {
+        Self {
+            name,
+            folder: folder.to_owned(),
+            program: program(file),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            privileged: false,
+            farewell: "KILL",
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets an environment variable; nothing but a path and a home is inherited.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.environment.push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Runs as whoever runs the tests: for programs in a home that nobody else can read.
+    #[must_use]
+    pub fn privileged(mut self) -> Self {
+        self.privileged = true;
+        self
+    }
+
+    /// The signal that ends the server at the end of the tests, a second before SIGKILL; SIGKILL if not said.
+    #[must_use]
+    pub fn farewell(mut self, signal: &'static str) -> Self {
+        self.farewell = signal;
+        self
+    }
+
+    /// Starts the server and waits until `ready` says that it answers.
+    #[must_use]
+    pub fn start(self, ready: impl FnMut() -> bool) -> Server {
+        let server = Server { recipe: self, child: Mutex::new(None) };
+        server.start_again(ready);
+        server
+    }
+}
+
+impl Server {
+    /// Starts the server anew after [`kill`](Self::kill), and waits until `ready` says that it answers.
+    pub fn start_again(&self, ready: impl FnMut() -> bool) {
+        assert!(self.child.lock().unwrap().is_none(), "{} runs already", self.recipe.name);
+        let child = self.spawn();
+        guard::started(child.id(), self.recipe.farewell);
+        *self.child.lock().unwrap() = Some(child);
+        self.wait_until_ready(ready);
+    }
+
+    fn spawn(&self) -> Child {
+        let recipe = &self.recipe;
+        let mut command =
+            if recipe.privileged { Command::new(&recipe.program) } else { guard::without_privileges(&recipe.program) };
+        let log = File::options().create(true).append(true).open(self.log()).unwrap();
+        guard::give_away(&self.log());
+        command
+            .args(&recipe.arguments)
+            .current_dir(&recipe.folder)
+            .env_clear()
+            .env("PATH", search_path())
+            .env("HOME", &recipe.folder)
+            .env("TMPDIR", &recipe.folder)
+            .env("LANG", "C.UTF-8")
+            .env("TZ", "UTC")
+            .envs(recipe.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} could not be started: {error}", recipe.program.display()))
+    }
+
+    fn wait_until_ready(&self, mut ready: impl FnMut() -> bool) {
+        let name = self.recipe.name;
+        let began = Instant::now();
+        while !ready() {
+            let ended = self.child.lock().unwrap().as_mut().and_then(|child| child.try_wait().unwrap());
+            if let Some(status) = ended {
+                panic!("{name} ended at its start ({status}):\n{}", self.last_words());
+            }
+            assert!(began.elapsed() < START_LIMIT, "{name} does not answer:\n{}", self.last_words());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Kills the server and all its children with SIGKILL, as a power failure would. One that is dead already is fine.
+    pub fn kill(&self) {
+        let Some(mut child) = self.child.lock().unwrap().take() else { return };
+        // The group may be gone already.
+        rustix::process::kill_process_group(pid(&child), Signal::KILL).ok();
+        child.wait().unwrap();
+        guard::stopped(child.id());
+    }
+
+    /// Sends `signal` to the server and all its children.
+    pub fn signal(&self, signal: Signal) {
+        let held = self.child.lock().unwrap();
+        let child = held.as_ref().expect("the server runs");
+        rustix::process::kill_process_group(pid(child), signal).unwrap();
+    }
+
+    /// Process id of the server, while it runs.
+    pub fn pid(&self) -> u32 {
+        self.child.lock().unwrap().as_ref().expect("the server runs").id()
+    }
+
+    /// The folder with its configuration, data and log.
+    pub fn folder(&self) -> &Path {
+        &self.recipe.folder
+    }
+
+    /// Its standard output and error, in one file.
+    pub fn log(&self) -> PathBuf {
+        self.recipe.folder.join("log")
+    }
+
+    fn last_words(&self) -> String {
+        let log = String::from_utf8_lossy(&std::fs::read(self.log()).unwrap_or_default()).into_owned();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Ports that are free on the loopback interface, given by the kernel.
+///
+/// A number is given back before the server takes it. Linux gives listeners odd ports and connections even ones as
+/// long as it can, so that only another server could take it in between.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// Where the program `name` lies: among the tools that tests/run installed, or where the system has it.
+///
+/// Panics if it is missing: a test without its server has failed, not passed.
+pub fn program(name: &str) -> PathBuf {
+    if name.contains('/') {
+        return name.into();
+    }
+    std::env::split_paths(&search_path())
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("{name} is missing; run tests/run, which installs what the tests need"))
+}
+
+/// The search path of everything the tests start.
+pub(crate) fn search_path() -> OsString {
+    let tools = std::env::var_os("OFFSITE_TEST_TOOLS").map(PathBuf::from).unwrap_or_else(|| {
+        let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
+        std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("offsite-tests")
+    });
+    let mut folders = vec![tools.join("venv/bin")];
+    folders.extend(["/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from));
+    std::env::join_paths(folders).unwrap()
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(child.id().cast_signed()).unwrap()
+}

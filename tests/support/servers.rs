@@ -1,0 +1,93 @@
+//! Real servers. Each is started once per test process, when the first test asks for it, and shared by all tests; what
+//! a test stores lies in a bucket or collection of its own. A test that kills or breaks a server starts one of its own.
+
+mod apache;
+mod seaweedfs;
+
+pub use apache::apache;
+pub use seaweedfs::{Bucket, Keys, SeaweedFs, seaweedfs};
+
+use std::path::{Path, PathBuf};
+
+use crate::guard;
+use crate::process::Server;
+
+/// Who logs in at every WebDAV server.
+pub const USER: &str = "site-a";
+/// The password of [`USER`].
+pub const PASSWORD: &str = "secret-a";
+
+/// A WebDAV server.
+#[derive(Debug)]
+pub struct WebDav {
+    /// What it is called in the tables of what servers do.
+    pub name: &'static str,
+    /// The process, to be killed and started again.
+    pub server: Server,
+    /// The folder that it serves.
+    pub folder: PathBuf,
+    /// Its addresses, each ending in `/`.
+    pub urls: Urls,
+}
+
+/// The addresses of one collection of a WebDAV server, each ending in `/`; those that the server has.
+#[derive(Clone, Debug, Default)]
+pub struct Urls {
+    /// Basic login, not encrypted.
+    pub http: Option<String>,
+    /// Basic login; the certificate is signed by [`authority`](crate::tls::authority).
+    pub https: Option<String>,
+    /// Digest login, not encrypted.
+    pub http_digest: Option<String>,
+    /// Digest login; the certificate is signed by [`authority`](crate::tls::authority).
+    pub https_digest: Option<String>,
+}
+
+/// An empty collection that one test has for itself.
+#[derive(Debug)]
+pub struct Collection {
+    /// Its addresses.
+    pub urls: Urls,
+    /// Its folder on the server's disk, to look at and to tamper with.
+    pub folder: PathBuf,
+}
+
+impl WebDav {
+    /// Makes a new, empty collection whose name begins with `name`.
+    pub fn collection(&self, name: &str) -> Collection {
+        let folder = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(&self.folder).unwrap().keep();
+        guard::give_away(&folder);
+        let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        let below = |url: &Option<String>| url.as_ref().map(|url| format!("{url}{name}/"));
+        let Urls { http, https, http_digest, https_digest } = &self.urls;
+        let urls = Urls {
+            http: below(http),
+            https: below(https),
+            http_digest: below(http_digest),
+            https_digest: below(https_digest),
+        };
+        Collection { urls, folder }
+    }
+}
+
+/// MD5 as lower-case hexadecimal digits, as digest login has it.
+fn md5_hex(bytes: &[u8]) -> String {
+    use md5::Digest as _;
+    md5::Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A new folder in `parent` that belongs to the user that servers run as.
+fn subfolder(parent: &Path, name: &str) -> PathBuf {
+    let folder = parent.join(name);
+    std::fs::create_dir(&folder).unwrap();
+    guard::give_away(&folder);
+    folder
+}
+
+/// Writes a file of a server's configuration, which the server can read.
+fn write_settings(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let file = folder.join(name);
+    std::fs::write(&file, text).unwrap();
+    guard::give_away(&file);
+    file
+}

@@ -1,0 +1,265 @@
+//! SeaweedFS: the S3 server with everything that the program uses, over http and https.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{
+    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+};
+use aws_sdk_s3::primitives::ByteStream;
+
+use super::write_settings;
+use crate::process::{Recipe, Server, free_ports};
+use crate::{guard, http, tls};
+
+/// A SeaweedFS, in one process.
+#[derive(Debug)]
+pub struct SeaweedFs {
+    /// The process, to be killed and started again with [`start_again`](Self::start_again).
+    pub server: Server,
+    http: u16,
+    https: u16,
+    master: u16,
+}
+
+/// An access key and its secret.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys {
+    /// What `AWS_ACCESS_KEY_ID` is to hold.
+    pub id: &'static str,
+    /// What `AWS_SECRET_ACCESS_KEY` is to hold.
+    pub secret: &'static str,
+}
+
+impl Keys {
+    /// May do everything.
+    pub const ADMIN: Self = Self { id: "AKADMIN00000000000001", secret: "admin-secret-0000000000000000000000001" };
+    /// May read, write and list below `site-a/` of every bucket, and delete there.
+    pub const SITE_A: Self = Self { id: "AKSITEA00000000000002", secret: "site-a-secret-000000000000000000000002" };
+    /// The same for `site-b/`.
+    pub const SITE_B: Self = Self { id: "AKSITEB00000000000003", secret: "site-b-secret-000000000000000000000003" };
+    /// The agent's key as it ought to be: may write, read and list below `site-a/` of every bucket, and not delete.
+    pub const AGENT_A: Self = Self { id: "AKAGENT00000000000004", secret: "agent-a-secret-00000000000000000000004" };
+    /// A key that says who asks and may do nothing.
+    pub const NOBODY: Self = Self { id: "AKNOBODY0000000000005", secret: "nobody-secret-000000000000000000000005" };
+}
+
+/// The SeaweedFS that all tests share; a test stores in a [`bucket`](SeaweedFs::bucket) of its own.
+pub fn seaweedfs() -> &'static SeaweedFs {
+    static SEAWEEDFS: LazyLock<SeaweedFs> = LazyLock::new(SeaweedFs::start);
+    &SEAWEEDFS
+}
+
+impl SeaweedFs {
+    /// One for a test that kills it.
+    pub fn start() -> Self {
+        let folder = guard::server_folder("seaweedfs");
+        write_settings(&folder, "s3.json", &identities().to_string());
+        std::fs::create_dir(folder.join("data")).unwrap();
+        let [http, https, master, volume, filer, s3_grpc, master_grpc, volume_grpc, filer_grpc] = free_ports();
+        // It leaves these behind, whatever its settings are.
+        for (part, port) in [("s3", s3_grpc), ("master", master_grpc), ("volume", volume_grpc), ("filer", filer_grpc)] {
+            guard::made(Path::new(&format!("/tmp/seaweedfs-{part}-grpc-{port}.sock")));
+        }
+        let in_folder = |name: &str| folder.join(name).display().to_string();
+        let tls = tls::authority();
+        let recipe = Recipe::new("SeaweedFS", &folder, "weed")
+            .privileged()
+            .env("GOMEMLIMIT", "400MiB")
+            // It would report statistics to its maker, choose a public interface, and wait long for an election.
+            .args(["-logtostderr=true", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"])
+            .args(["-master.electionTimeout=1s", "-master.heartbeatInterval=100ms", "-volume.preStopSeconds=0"])
+            .args(["-master.volumeSizeLimitMB=1024", "-volume.max=0", "-filer", "-s3", "-s3.iam.readOnly=false"])
+            .args(["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.domainName=s3.localhost"])
+            .arg(format!("-dir={}", in_folder("data")))
+            .arg(format!("-master.port={master}"))
+            .arg(format!("-master.port.grpc={master_grpc}"))
+            .arg(format!("-volume.port={volume}"))
+            .arg(format!("-volume.port.grpc={volume_grpc}"))
+            .arg(format!("-filer.port={filer}"))
+            .arg(format!("-filer.port.grpc={filer_grpc}"))
+            .arg(format!("-filer.localSocket={}", in_folder("filer.sock")))
+            .arg(format!("-s3.port={http}"))
+            .arg(format!("-s3.port.grpc={s3_grpc}"))
+            .arg(format!("-s3.localSocket={}", in_folder("s3.sock")))
+            .arg(format!("-s3.config={}", in_folder("s3.json")))
+            .arg(format!("-s3.port.https={https}"))
+            .arg(format!("-s3.cert.file={}", tls.certificate.display()))
+            .arg(format!("-s3.key.file={}", tls.key.display()));
+        let server = recipe.start(|| ready(http, master));
+        Self { server, http, https, master }
+    }
+
+    /// Starts it anew after it was killed, on the same ports and data.
+    pub fn start_again(&self) {
+        self.server.start_again(|| ready(self.http, self.master));
+    }
+
+    /// The endpoint, not encrypted. Any region does.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http)
+    }
+
+    /// The endpoint with a certificate signed by [`authority`](crate::tls::authority).
+    pub fn https_url(&self) -> String {
+        format!("https://localhost:{}", self.https)
+    }
+
+    /// The port of [`url`](Self::url), for a proxy in front of it.
+    pub fn port(&self) -> u16 {
+        self.http
+    }
+
+    /// Makes a bucket whose name begins with `name`.
+    pub fn bucket(&self, name: &str) -> Bucket {
+        self.make_bucket(name, false)
+    }
+
+    /// Makes a bucket that keeps versions and can lock them.
+    pub fn locking_bucket(&self, name: &str) -> Bucket {
+        self.make_bucket(name, true)
+    }
+
+    fn make_bucket(&self, name: &str, locking: bool) -> Bucket {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{name}-{}", MADE.fetch_add(1, Ordering::Relaxed));
+        let client = client(&self.url());
+        let (of, called) = (client.clone(), name.clone());
+        wait(async move {
+            of.create_bucket().bucket(called).object_lock_enabled_for_bucket(locking).send().await.unwrap();
+        });
+        Bucket { name, client }
+    }
+}
+
+/// A bucket, as its owner sees it: to look at what was stored, and to damage it.
+#[derive(Debug)]
+pub struct Bucket {
+    /// Its name.
+    pub name: String,
+    client: Client,
+}
+
+impl Bucket {
+    /// Size of every object, by key.
+    pub fn list(&self) -> BTreeMap<String, u64> {
+        let list = self.client.list_objects_v2().bucket(&self.name).into_paginator().send();
+        wait(async move {
+            let mut list = list;
+            let mut objects = BTreeMap::new();
+            while let Some(page) = list.next().await {
+                for object in page.unwrap().contents() {
+                    objects.insert(object.key().unwrap().to_owned(), object.size().unwrap().cast_unsigned());
+                }
+            }
+            objects
+        })
+    }
+
+    /// The bytes of an object.
+    pub fn read(&self, key: &str) -> Vec<u8> {
+        let get = self.client.get_object().bucket(&self.name).key(key).send();
+        wait(async move { get.await.unwrap().body.collect().await.unwrap().to_vec() })
+    }
+
+    /// Makes or replaces an object.
+    pub fn write(&self, key: &str, bytes: &[u8]) {
+        let body = ByteStream::from(bytes.to_vec());
+        let put = self.client.put_object().bucket(&self.name).key(key).body(body).send();
+        wait(async move { put.await.unwrap() });
+    }
+
+    /// Removes an object.
+    pub fn delete(&self, key: &str) {
+        let delete = self.client.delete_object().bucket(&self.name).key(key).send();
+        wait(async move { delete.await.unwrap() });
+    }
+
+    /// Key and upload id of every upload in parts that was begun and not finished.
+    pub fn unfinished(&self) -> Vec<(String, String)> {
+        let list = self.client.list_multipart_uploads().bucket(&self.name).send();
+        wait(async move {
+            let found = list.await.unwrap();
+            let text = |text: Option<&str>| text.unwrap().to_owned();
+            found.uploads().iter().map(|upload| (text(upload.key()), text(upload.upload_id()))).collect()
+        })
+    }
+}
+
+/// Whether the gateway answers and a volume can be written: the gateway is there seconds before the volumes are.
+fn ready(http: u16, master: u16) -> bool {
+    let assigned = http::get(master, "/dir/assign").is_some_and(|(_, answer)| answer.contains("\"fid\""));
+    assigned && http::get(http, "/status").is_some_and(|(status, _)| status == 200)
+}
+
+/// A client with all rights. Checksums only where they are asked for: the most portable form.
+fn client(url: &str) -> Client {
+    let credentials = Credentials::new(Keys::ADMIN.id, Keys::ADMIN.secret, None, None, "tests");
+    let settings = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .endpoint_url(url)
+        .region(Region::new("us-east-1"))
+        .credentials_provider(credentials)
+        .force_path_style(true)
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .build();
+    Client::from_conf(settings)
+}
+
+/// Runs a request to its end on a thread of its own, so that tests with and without a runtime can ask.
+fn wait<T: Send + 'static>(request: impl Future<Output = T> + Send + 'static) -> T {
+    let run = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(request);
+    std::thread::spawn(run).join().expect("the request failed; its panic is above")
+}
+
+/// The server's own list of who may do what.
+fn identities() -> serde_json::Value {
+    let site = |name: &str, keys: Keys| {
+        serde_json::json!({
+            "name": name,
+            "credentials": [{ "accessKey": keys.id, "secretKey": keys.secret }],
+            "policyNames": [name],
+        })
+    };
+    let policy = |name: &str, site: &str, actions: &[&str]| {
+        let content = serde_json::json!({
+            "Version": "2012-10-17",
+            "Statement": [
+                { "Effect": "Allow", "Action": actions, "Resource": [format!("arn:aws:s3:::*/{site}/*")] },
+                {
+                    "Effect": "Allow",
+                    "Action": ["s3:ListBucket", "s3:ListBucketMultipartUploads"],
+                    "Resource": ["arn:aws:s3:::*"],
+                    "Condition": { "StringLike": { "s3:prefix": [format!("{site}/*")] } },
+                },
+            ],
+        });
+        serde_json::json!({ "name": name, "content": content.to_string() })
+    };
+    let writing = ["s3:GetObject", "s3:PutObject", "s3:PutObjectRetention", "s3:GetObjectRetention"];
+    let writing = [&writing[..], &["s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]].concat();
+    let all = [&writing[..], &["s3:DeleteObject", "s3:DeleteObjectVersion"]].concat();
+    serde_json::json!({
+        "identities": [
+            {
+                "name": "admin",
+                "credentials": [{ "accessKey": Keys::ADMIN.id, "secretKey": Keys::ADMIN.secret }],
+                "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+            },
+            site("site-a", Keys::SITE_A),
+            site("site-b", Keys::SITE_B),
+            site("agent-a", Keys::AGENT_A),
+            { "name": "nobody", "credentials": [{ "accessKey": Keys::NOBODY.id, "secretKey": Keys::NOBODY.secret }], "actions": [] },
+        ],
+        "policies": [
+            policy("site-a", "site-a", &all),
+            policy("site-b", "site-b", &all),
+            policy("agent-a", "site-a", &writing),
+        ],
+    })
+}
