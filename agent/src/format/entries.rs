@@ -125,7 +125,7 @@ impl EntryLine {
         if line.mode > 0o7777 || line.mtime.1 >= 1_000_000_000 {
             return Err(refuse("its mode or time is out of range"));
         }
-        if line.head == 0 || line.head % crate::format::tar::BLOCK != 0 || line.head > LINE_BYTES_MAX as u64 {
+        if line.head == 0 || !line.head.is_multiple_of(crate::format::tar::BLOCK) || line.head > LINE_BYTES_MAX as u64 {
             return Err(refuse("the length of its header is no tar header's"));
         }
         let mtime = Mtime { seconds: line.mtime.0, nanoseconds: line.mtime.1 };

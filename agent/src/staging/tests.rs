@@ -1,3 +1,5 @@
+//! Staging: written once, read in stream order, locked.
+
 use super::*;
 use crate::entry::{Entry, EntryKind, EntryPath, Mtime};
 use crate::generation::{Class, Cut, CutMethod, Document, Grade};

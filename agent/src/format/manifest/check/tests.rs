@@ -51,10 +51,13 @@ fn a_manifest_is_read_as_it_was_written() {
     }
 }
 
+/// Something that makes a good manifest a bad one.
+type Damage = Box<dyn Fn(&mut Manifest)>;
+
 #[test]
 fn what_contradicts_itself_is_refused() {
     let plain = |from, bytes| Extent::Plain { from, bytes };
-    let cases: Vec<(&str, Box<dyn Fn(&mut Manifest)>)> = vec![
+    let cases: Vec<(&str, Damage)> = vec![
         ("gap between packs", Box::new(move |m| m.extents[0] = plain(1400, 1500))),
         ("empty extent", Box::new(move |m| m.extents.push(plain(0, 0)))),
         ("overflow", Box::new(move |m| m.extents[0] = plain(u64::MAX, 1500))),
