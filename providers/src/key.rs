@@ -6,6 +6,9 @@ use std::str::FromStr;
 /// Longest key a store is asked to hold, in bytes. Every known store allows more.
 pub const KEY_BYTES_MAX: usize = 700;
 
+/// Longest segment of a key, in bytes: file systems allow 255, and a temporary name needs some of them.
+pub const SEGMENT_BYTES_MAX: usize = 200;
+
 /// The name of one object below a store's prefix.
 ///
 /// Segments are separated by `/`, are not empty, do not start with a dot, and use only `A-Z a-z 0-9 . _ -`:
@@ -108,6 +111,9 @@ fn validate(text: &str) -> Result<(), KeyError> {
         if segment.is_empty() {
             return refuse("it has an empty segment");
         }
+        if segment.len() > SEGMENT_BYTES_MAX {
+            return refuse("it has a segment that is too long");
+        }
         if segment.starts_with('.') {
             return refuse("a segment starts with a dot");
         }
@@ -127,7 +133,10 @@ mod tests {
         for bad in ["", "/a", "a/", "a//b", "../a", "a/..", "a/./b", ".hidden", "a b", "a%2f", "a\\b", "ä", "a\n"] {
             assert!(bad.parse::<ObjectKey>().is_err(), "{bad:?} was accepted");
         }
-        assert!("x".repeat(KEY_BYTES_MAX + 1).parse::<ObjectKey>().is_err());
+        assert!("x".repeat(SEGMENT_BYTES_MAX).parse::<ObjectKey>().is_ok());
+        assert!("x".repeat(SEGMENT_BYTES_MAX + 1).parse::<ObjectKey>().is_err());
+        assert!("x/".repeat(KEY_BYTES_MAX / 2).parse::<KeyPrefix>().is_ok());
+        assert!(format!("{}y", "x/".repeat(KEY_BYTES_MAX / 2)).parse::<ObjectKey>().is_err());
     }
 
     #[test]

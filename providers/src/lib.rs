@@ -2,13 +2,26 @@
 //!
 //! This crate knows names and bytes. It never sees plaintext, a passphrase, or what the objects mean.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+mod directory;
 mod error;
+mod guarded;
 mod key;
+#[cfg(any(test, feature = "testing"))]
+mod memory;
+mod open;
+mod proof;
+mod retry;
 mod settings;
 mod store;
 
 pub use error::{Error, ErrorKind, Result, Retry};
-pub use key::{KEY_BYTES_MAX, KeyError, KeyPrefix, ObjectKey};
+pub use key::{KEY_BYTES_MAX, KeyError, KeyPrefix, ObjectKey, SEGMENT_BYTES_MAX};
+#[cfg(any(test, feature = "testing"))]
+pub use memory::MemoryStore;
+pub use open::{guard, open};
+pub use proof::holds;
 pub use settings::{
     Access, DirectorySettings, LockMode, Policy, Rate, S3Credentials, S3Settings, Secret, StoreSettings, WebdavLogin,
     WebdavSettings,

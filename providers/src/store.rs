@@ -38,7 +38,14 @@ pub trait ObjectStore: fmt::Debug + fmt::Display + Send + Sync {
 
     /// Every object whose key begins with `prefix`, at any depth, in no promised order, page by page.
     /// Names that are no [`ObjectKey`] are not ours and are left out.
+    ///
+    /// An error that may pass ([`Retry::Later`](crate::Retry::Later)) does not end the stream: polling on asks for the
+    /// same page again. The same holds for every other listing.
     fn list<'a>(&'a self, prefix: &'a KeyPrefix) -> BoxStream<'a, Result<ObjectMeta>>;
+
+    /// Gives up what interrupted writes left below `prefix` and nobody has touched since `before`: temporary files,
+    /// unfinished uploads. Answers how many. Objects are never touched.
+    async fn sweep(&self, prefix: &KeyPrefix, before: Timestamp) -> Result<u64>;
 
     /// The store's own clock: retention and lock dates are reckoned by it.
     async fn now(&self) -> Result<Timestamp>;
@@ -160,7 +167,7 @@ impl From<ObjectKey> for ObjectRef {
 pub enum ByteRange {
     /// All of them.
     All,
-    /// `bytes` bytes from `offset` on, or fewer where the object ends.
+    /// `bytes` bytes from `offset` on, or fewer where the object ends: none at all from beyond its end.
     From {
         /// First byte.
         offset: u64,
@@ -271,6 +278,14 @@ impl Body {
         match &self.content {
             Content::Memory(_) => None,
             Content::File { path, .. } => Some(path),
+        }
+    }
+
+    /// The bytes themselves, if they lie in memory.
+    pub fn bytes(&self) -> Option<&Bytes> {
+        match &self.content {
+            Content::Memory(bytes) => Some(bytes),
+            Content::File { .. } => None,
         }
     }
 

@@ -1,0 +1,233 @@
+//! The file work of a directory store, all of it blocking.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rustix::fs::{AtFlags, CWD, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use crate::key::ObjectKey;
+use crate::store::{Body, ByteRange, ObjectMeta};
+
+/// Bytes that one read asks for.
+pub(super) const PIECE_BYTES: u64 = 1 << 18;
+
+/// Which side of a write failed.
+pub(super) enum WriteError {
+    /// The file that is to be stored.
+    Body(io::Error),
+    /// The store.
+    Store(io::Error),
+}
+
+impl From<io::Error> for WriteError {
+    fn from(cause: io::Error) -> Self {
+        Self::Store(cause)
+    }
+}
+
+/// Writes `body` durably to `path` below `root`; answers its size.
+pub(super) fn write(root: &Path, path: &Path, body: &Body, replace: bool) -> Result<u64, WriteError> {
+    let folder = path.parent().ok_or(io::Error::from(io::ErrorKind::InvalidInput))?;
+    make_folders(root, folder)?;
+    if !replace && path.symlink_metadata().is_ok() {
+        return Err(io::Error::from(io::ErrorKind::AlreadyExists).into());
+    }
+    // Removed by its guard if anything below fails.
+    let name = path.file_name().unwrap_or_default();
+    let mut prefix = name.to_os_string();
+    prefix.push("~");
+    let temporary = tempfile::Builder::new()
+        .prefix(&prefix)
+        .rand_bytes(12)
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .tempfile_in(folder)?;
+    let bytes = copy(body, temporary.as_file())?;
+    if bytes != body.len() {
+        let why = format!("it has {bytes} bytes instead of {}", body.len());
+        return Err(WriteError::Body(io::Error::new(io::ErrorKind::UnexpectedEof, why)));
+    }
+    temporary.as_file().sync_all()?;
+    let temporary = temporary.into_temp_path();
+    if replace {
+        temporary.persist(path).map_err(|failed| failed.error)?;
+    } else {
+        name_without_replacing(&temporary, path)?;
+    }
+    sync_folder(folder)?;
+    Ok(bytes)
+}
+
+/// What lies at `path`. Anything but a plain file is no object.
+pub(super) fn meta(key: ObjectKey, path: &Path) -> io::Result<ObjectMeta> {
+    let meta = path.symlink_metadata()?;
+    if !meta.is_file() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(ObjectMeta { key, bytes: meta.len(), version: None, sha256: None, modified: modified(&meta) })
+}
+
+/// The file at `path`, placed at the first byte of `range`; and the offsets where the range begins and ends.
+pub(super) fn open_range(path: &Path, range: ByteRange) -> io::Result<(File, u64, u64)> {
+    use std::io::Seek as _;
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let (start, end) = match range {
+        ByteRange::All => (0, meta.len()),
+        ByteRange::From { offset, bytes } => (offset, offset.saturating_add(bytes).min(meta.len())),
+    };
+    file.seek(io::SeekFrom::Start(start))?;
+    Ok((file, start, end))
+}
+
+/// Exactly `wanted` bytes, and the file again.
+pub(super) fn read_piece(mut file: File, wanted: u64) -> io::Result<(Bytes, File)> {
+    let mut piece = Vec::new();
+    let read = (&mut file).take(wanted).read_to_end(&mut piece)?;
+    if read as u64 != wanted {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was read"));
+    }
+    Ok((piece.into(), file))
+}
+
+/// The objects directly in `folder`, and the folders in it. An absent folder below a present root is empty.
+pub(super) fn list_folder(root: &Path, folder: &Path) -> io::Result<(Vec<ObjectMeta>, Vec<PathBuf>)> {
+    let entries = match fs::read_dir(folder) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound && root.is_dir() => return Ok((Vec::new(), Vec::new())),
+        entries => entries?,
+    };
+    let (mut found, mut folders) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let path = entry?.path();
+        let Some(key) = path.strip_prefix(root).ok().and_then(Path::to_str).and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        match path.symlink_metadata() {
+            Ok(meta) if meta.is_dir() => folders.push(path),
+            Ok(meta) if meta.is_file() => {
+                let modified = modified(&meta);
+                found.push(ObjectMeta { key, bytes: meta.len(), version: None, sha256: None, modified });
+            }
+            Ok(_) => {}
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok((found, folders))
+}
+
+/// Removes the temporary files below `folder` that were last written before `before`.
+pub(super) fn sweep(folder: &Path, before: Timestamp) -> io::Result<u64> {
+    let mut removed = 0;
+    let mut pending = vec![folder.to_owned()];
+    while let Some(folder) = pending.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            if meta.is_dir() {
+                pending.push(entry.path());
+            } else if meta.is_file()
+                && is_temporary(&entry.file_name().to_string_lossy())
+                && modified(&meta).is_some_and(|modified| modified < before)
+            {
+                fs::remove_file(entry.path())?;
+                removed += 1;
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// The clock of the file system, which on a NAS is the NAS's own.
+pub(super) fn clock(root: &Path) -> io::Result<Timestamp> {
+    let mut file = tempfile::Builder::new().prefix("clock~").tempfile_in(root)?;
+    file.write_all(b"?")?;
+    modified(&file.as_file().metadata()?).ok_or_else(|| io::Error::other("the file system gave a time out of range"))
+}
+
+/// Removes `path` durably, and the folders that this leaves empty.
+pub(super) fn delete(root: &Path, path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound && root.is_dir() => return Ok(()),
+        done => done?,
+    }
+    let mut folder = path.parent();
+    while let Some(current) = folder.filter(|folder| *folder != root) {
+        if fs::remove_dir(current).is_err() {
+            return sync_folder(current);
+        }
+        folder = current.parent();
+    }
+    sync_folder(root)
+}
+
+fn is_temporary(name: &str) -> bool {
+    name.rsplit_once('~').is_some_and(|(key, random)| {
+        !random.is_empty() && random.bytes().all(|b| b.is_ascii_alphanumeric()) && key.parse::<ObjectKey>().is_ok()
+    })
+}
+
+fn modified(meta: &fs::Metadata) -> Option<Timestamp> {
+    meta.modified().ok().and_then(|time| Timestamp::try_from(time).ok())
+}
+
+fn copy(body: &Body, mut to: &File) -> Result<u64, WriteError> {
+    match (body.bytes(), body.path()) {
+        (Some(bytes), _) => Ok(to.write_all(bytes).map(|()| bytes.len() as u64)?),
+        (None, Some(path)) => {
+            let mut from = File::open(path).map_err(WriteError::Body)?;
+            Ok(io::copy(&mut from, &mut to)?)
+        }
+        (None, None) => Ok(0),
+    }
+}
+
+/// Makes `folder` and what is missing above it, up to but not including `root`, so that it survives a power cut.
+fn make_folders(root: &Path, folder: &Path) -> io::Result<()> {
+    if folder == root || folder.is_dir() {
+        return Ok(());
+    }
+    let parent = folder.parent().filter(|_| folder.starts_with(root)).ok_or(io::ErrorKind::NotFound)?;
+    make_folders(root, parent)?;
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }?;
+    sync_folder(parent)
+}
+
+/// Gives `temporary` the name `path`, which must be free. Where the file system has no such rename (NFS), a hard link
+/// does the same; where it has neither, the write is refused.
+fn name_without_replacing(temporary: &Path, path: &Path) -> io::Result<()> {
+    match rustix::fs::renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        named => return Ok(named?),
+    }
+    match rustix::fs::linkat(CWD, temporary, CWD, path, AtFlags::empty()) {
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this file system can neither rename without replacing nor make hard links",
+        )),
+        linked => Ok(linked?),
+    }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    match File::open(folder)?.sync_all() {
+        // Some network file systems have nothing to do here and say so.
+        Err(cause) if cause.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        synced => synced,
+    }
+}

@@ -1,0 +1,28 @@
+//! Making a store of its settings.
+
+use std::sync::Arc;
+
+use crate::directory::DirectoryStore;
+use crate::error::Result;
+use crate::guarded::Guarded;
+use crate::settings::{Access, Policy, StoreSettings};
+use crate::store::ObjectStore;
+
+/// Opens a store, with retries, limits and time limits around it. No request is made yet.
+///
+/// Fails with [`Config`](crate::ErrorKind::Config) if the settings cannot be right, and with
+/// [`Local`](crate::ErrorKind::Local) if the certificate file cannot be read.
+pub fn open(settings: &StoreSettings, access: Access, policy: &Policy) -> Result<Arc<dyn ObjectStore>> {
+    let store: Arc<dyn ObjectStore> = match settings {
+        StoreSettings::Directory(settings) => Arc::new(DirectoryStore::new(settings, access)?),
+        StoreSettings::S3(_) | StoreSettings::Webdav(_) => {
+            return Err(crate::Error::new(crate::ErrorKind::Unsupported, "opening the store"));
+        }
+    };
+    Ok(guard(store, policy))
+}
+
+/// Puts retries and the limit on requests around any store.
+pub fn guard(store: Arc<dyn ObjectStore>, policy: &Policy) -> Arc<dyn ObjectStore> {
+    Arc::new(Guarded::new(store, policy))
+}
