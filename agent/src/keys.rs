@@ -11,7 +11,7 @@ mod tests;
 use age::secrecy::SecretString;
 
 pub use identities::{Identities, IdentityError, NewIdentity, generate_identity, protect};
-pub use recipients::{Recipient, RecipientError, Recipients};
+pub use recipients::{Recipient, RecipientError, Recipients, recipients_of_file};
 
 /// Asks for the passphrase of what the text names; `None` if nobody can be asked.
 pub type AskPassphrase<'a> = &'a dyn Fn(&str) -> Option<SecretString>;

@@ -20,3 +20,7 @@ mod platform;
 // Keys.
 pub mod keys;
 pub mod sign;
+
+// The program.
+pub mod config;
+pub mod failure;

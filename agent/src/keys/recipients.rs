@@ -80,7 +80,7 @@ impl Recipients {
 
     /// Parses a recipients file as `age -R` reads it: one to a line; empty lines and lines that begin with `#` are not.
     pub fn parse_file(content: &str) -> Result<Self, Vec<RecipientError>> {
-        Self::parse(lines_of_file(content))
+        Self::parse(recipients_of_file(content))
     }
 
     /// What makes one new file: fresh keys, wrapped to every recipient. Plugins are run by this.
@@ -100,8 +100,8 @@ impl Recipients {
     }
 }
 
-/// The lines of a recipients file that are recipients.
-pub(crate) fn lines_of_file(content: &str) -> impl Iterator<Item = &str> {
+/// The lines of a recipients file that are recipients, unchecked.
+pub fn recipients_of_file(content: &str) -> impl Iterator<Item = &str> {
     content.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 

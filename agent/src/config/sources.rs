@@ -1,0 +1,183 @@
+//! `[[source]]`: what is copied.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::secret::SecretRef;
+use super::table::{Problem, Section};
+use super::units::Span;
+use crate::capture::{CommandSource, EnvValue, FolderSource, Output, Patterns, SourceConfig, SourceKind, SqliteSource};
+use crate::failure;
+use crate::ids::SourceName;
+
+/// One source, as configured; its secrets are still references.
+#[derive(Clone, Debug)]
+pub struct SourceEntry {
+    /// Its name.
+    pub name: SourceName,
+    key: String,
+    kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Sqlite(SqliteSource),
+    Folder(FolderSource),
+    Command(Command),
+}
+
+/// A command source whose secrets are still to be looked up.
+#[derive(Clone, Debug)]
+struct Command {
+    source: CommandSource,
+    secret_env: Vec<(String, SecretRef)>,
+}
+
+/// Long enough for a dump of some hundred gigabytes.
+const TIME_LIMIT: Duration = Duration::from_secs(4 * 3600);
+
+/// Every source that can be read, and how many there are in all.
+pub(super) fn read(root: &Section<'_, '_>) -> (Vec<SourceEntry>, usize) {
+    let sections = root.sections("source");
+    let count = sections.len();
+    (sections.into_iter().filter_map(SourceEntry::read).collect(), count)
+}
+
+impl SourceEntry {
+    fn read(section: Section<'_, '_>) -> Option<Self> {
+        let name = section.required("name", "every source has a name of its own, such as name = \"ledger\"");
+        section.must_have("type", "write type = \"sqlite\", \"folder\" or \"command\"");
+        let kind = section.string("type")?;
+        section.is_of_kind(kind);
+        let key = section.key("");
+        let settings = match kind {
+            "sqlite" => {
+                section.required_path("path", "name the database file").map(|path| Kind::Sqlite(SqliteSource { path }))
+            }
+            "folder" => read_folder(&section).map(Kind::Folder),
+            "command" => read_command(&section).map(Kind::Command),
+            other => {
+                let what = format!("there is no source of type `{other}`; there are sqlite, folder, command");
+                section.report("type", what);
+                return None;
+            }
+        };
+        section.finish();
+        Some(Self { name: name?, key, kind: settings? })
+    }
+
+    /// The kind, as it is written in the configuration: `sqlite`, `folder` or `command`.
+    pub fn kind(&self) -> &'static str {
+        match self.kind {
+            Kind::Sqlite(_) => "sqlite",
+            Kind::Folder(_) => "folder",
+            Kind::Command(_) => "command",
+        }
+    }
+
+    /// The file or folder that is copied; none for a command.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.kind {
+            Kind::Sqlite(source) => Some(&source.path),
+            Kind::Folder(source) => Some(&source.path),
+            Kind::Command(_) => None,
+        }
+    }
+
+    /// The folder that is copied with all it holds.
+    pub fn folder(&self) -> Option<&Path> {
+        match &self.kind {
+            Kind::Folder(source) => Some(&source.path),
+            Kind::Sqlite(_) | Kind::Command(_) => None,
+        }
+    }
+
+    /// The programs it runs, from the root.
+    pub fn programs(&self) -> Vec<(&'static str, &Path)> {
+        let Kind::Command(command) = &self.kind else { return Vec::new() };
+        let check = command.source.check.iter().flatten().next().map(|program| ("check", Path::new(program)));
+        let program = command.source.command.first().map(|program| ("command", Path::new(program)));
+        program.into_iter().chain(check).collect()
+    }
+
+    /// Looks up the secrets; every one that cannot be had is a problem.
+    pub fn resolve(&self) -> Result<SourceConfig, Vec<Problem>> {
+        let kind = match &self.kind {
+            Kind::Sqlite(source) => SourceKind::Sqlite(source.clone()),
+            Kind::Folder(source) => SourceKind::Folder(source.clone()),
+            Kind::Command(command) => SourceKind::Command(self.with_secrets(command)?),
+        };
+        Ok(SourceConfig { name: self.name.clone(), kind })
+    }
+
+    fn with_secrets(&self, command: &Command) -> Result<CommandSource, Vec<Problem>> {
+        let mut source = command.source.clone();
+        let mut problems = Vec::new();
+        for (name, place) in &command.secret_env {
+            match place.read() {
+                Ok(secret) => drop(source.env.insert(name.clone(), EnvValue::Secret(secret))),
+                Err(error) => {
+                    let what = format!("{name}: {}", failure::one_line(&error));
+                    problems.push(Problem { key: self.key("secret_env"), line: None, what });
+                }
+            }
+        }
+        if problems.is_empty() { Ok(source) } else { Err(problems) }
+    }
+
+    /// The path of its setting `key` in the configuration: `source[2].path`.
+    pub fn key(&self, key: &str) -> String {
+        format!("{}{key}", self.key)
+    }
+}
+
+fn read_folder(section: &Section<'_, '_>) -> Option<FolderSource> {
+    let path = section.required_path("path", "name the folder");
+    let include = section.strings("include").unwrap_or_default();
+    let exclude = section.strings("exclude").unwrap_or_default();
+    // Each list by itself, so that the problem is reported where it is.
+    for (key, patterns) in [("include", &include), ("exclude", &exclude)] {
+        if let Err(error) = Patterns::new(patterns, &[]) {
+            section.report(key, failure::one_line(&error));
+        }
+    }
+    let patterns = Patterns::new(&include, &exclude).ok()?;
+    Some(FolderSource { path: path?, patterns })
+}
+
+fn read_command(section: &Section<'_, '_>) -> Option<Command> {
+    section.must_have(
+        "command",
+        "write the program and its arguments, such as command = [\"/usr/bin/pg_dump\", \"office\"]",
+    );
+    let command = section.strings("command");
+    let stdout = section.string("stdout").map(str::to_owned);
+    let env = section.pairs("env").unwrap_or_default();
+    let env = env.into_iter().map(|(name, value)| (name, EnvValue::Plain(value.to_owned()))).collect();
+    let mut secret_env = Vec::new();
+    for (name, place) in section.pairs("secret_env").unwrap_or_default() {
+        match place.parse() {
+            Ok(place) => secret_env.push((name, place)),
+            Err(error) => section.report("secret_env", format_args!("{name}: {error}")),
+        }
+    }
+    let timeout = section.parsed("time_limit").map_or(TIME_LIMIT, |Span(limit)| limit);
+    let check = section.strings("check");
+    for (key, argv) in [("command", &command), ("check", &check)] {
+        let program = argv.as_ref().map(|argv| argv.first().map_or("", String::as_str));
+        if program.is_some_and(|program| !Path::new(program).is_absolute()) {
+            section
+                .report(key, "its first text has to be the absolute path of a program; there is no shell in between");
+        }
+    }
+    let command = command?;
+    if stdout.is_none() && !command.iter().any(|argument| argument.contains("{staging}")) {
+        section.report(
+            "command",
+            "its result would be lost: pass `{staging}` as the folder to write to, or set stdout = \"name-of-a-file\" to \
+             keep its output",
+        );
+    }
+    let output = stdout.map_or(Output::Folder, Output::Stdout);
+    Some(Command { source: CommandSource { command, output, env, timeout, check }, secret_env })
+}

@@ -1,0 +1,115 @@
+//! Whole configurations, good and bad.
+
+use std::fs;
+
+use super::*;
+
+const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+
+fn write(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("offsite.toml");
+    fs::write(&path, text).unwrap();
+    (folder, path)
+}
+
+fn problems(text: &str) -> Vec<String> {
+    let (_folder, path) = write(text);
+    match Config::load(&path) {
+        Err(ConfigError::Wrong { problems, .. }) => problems.iter().map(ToString::to_string).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn office() -> String {
+    format!(
+        "site = \"office\"\n[encryption]\nrecipients = [\"{RECIPIENT}\"]\n\
+         [[source]]\nname = \"docs\"\ntype = \"folder\"\npath = \"/srv/docs\"\n\
+         [[store]]\nname = \"usb\"\ntype = \"directory\"\npath = \"/mnt/usb\"\n"
+    )
+}
+
+#[test]
+fn what_is_not_said_has_a_default() {
+    let (_folder, path) = write(&office());
+    let Loaded { config, unset } = Config::load(&path).unwrap();
+    assert_eq!(config.place.staging, Path::new(STAGING));
+    assert_eq!(config.place.signing_key, Path::new(STATE).join("site.key"));
+    assert_eq!((config.seal.level, config.seal.spool_bytes), (3, 1 << 30));
+    assert_eq!((config.chain.days, config.chain.generations), (7, 100));
+    assert_eq!(config.capture.hold_limit, Duration::from_millis(500));
+    assert_eq!(config.place.stores[0].pack_bytes, 64 << 20);
+    assert!(unset.contains("seal.level") && unset.contains("source(folder).include"));
+}
+
+#[test]
+fn everything_is_reported_in_one_go() {
+    let shown = problems(
+        "staging = \"staging\"\n[capture]\nhold_limit = \"1 min\"\n[seal]\nlevle = 3\n\
+         [[source]]\nname = \"Docs\"\ntype = \"folder\"\npath = \"/srv\"\nexclude = [\"[\"]\n\
+         [[store]]\nname = \"s\"\ntype = \"s3\"\naccess_key = \"a\"\nsecret_key = \"hunter2\"\npack = \"1 KiB\"\n\
+         [[store]]\nname = \"w\"\ntype = \"webdav\"\nurl = \"ftp://x/\"\nlogin = \"digest\"\n",
+    );
+    let starts = [
+        "line 1: staging: `staging` is no absolute path",
+        "line 3: capture.hold_limit: it has to be 2 s or less",
+        "line 5: seal.levle: there is no such setting; did you mean `level`?",
+        "line 7: source[1].name: `Docs` is no name of a source",
+        "line 10: source[1].exclude: the pattern `[` cannot be read",
+        "line 11: store[1].bucket: it is missing",
+        "line 15: store[1].secret_key: a secret does not stand here",
+        "line 16: store[1].pack: it has to be from 1 MiB to 4 GiB",
+        "line 17: store[2].user: it is missing",
+        "line 17: store[2].password: it is missing",
+        "line 20: store[2].url: it has to be an address",
+        "site: it is missing",
+        "encryption.recipients: there is no recipient",
+    ];
+    for start in starts {
+        assert!(shown.iter().any(|line| line.starts_with(start)), "{start}\n{}", shown.join("\n"));
+    }
+    assert_eq!(shown.len(), starts.len(), "{}", shown.join("\n"));
+    assert!(!shown.join("\n").contains("hunter2"));
+}
+
+#[test]
+fn a_line_that_is_not_toml_is_named_and_not_shown() {
+    let shown = problems(&office().replace("[[store]]", "[[store]]\npassword = hunter2\n"));
+    assert!(shown.iter().any(|line| line.starts_with("line 9: this is not TOML")), "{shown:?}");
+    assert!(!shown.join("\n").contains("hunter2"), "{shown:?}");
+}
+
+#[test]
+fn nothing_is_copied_into_itself() {
+    let shown = problems(&office().replace("/mnt/usb", "/srv/docs/backup"));
+    assert!(shown[0].starts_with("source[1].path: it contains the directory store"), "{shown:?}");
+}
+
+#[test]
+fn names_are_used_once() {
+    let twice = format!("{}[[store]]\nname = \"usb\"\ntype = \"directory\"\npath = \"/mnt/other\"\n", office());
+    assert_eq!(problems(&twice), ["store.name: two of them are called `usb`; rename one"]);
+}
+
+#[test]
+fn restoring_needs_neither_sources_nor_recipients() {
+    let store = "site = \"office\"\n[[store]]\nname = \"usb\"\ntype = \"directory\"\npath = \"/mnt/usb\"\n";
+    let (_folder, path) = write(store);
+    assert_eq!(Place::load(&path).unwrap().config.stores.len(), 1);
+    let (_folder, path) = write(&office());
+    assert!(Place::load(&path).is_ok());
+    assert!(!problems(store).is_empty());
+}
+
+#[test]
+fn a_missing_secret_is_a_problem_of_its_setting() {
+    let text = office().replace(
+        "[[store]]",
+        "[[store]]\nname = \"dav\"\ntype = \"webdav\"\nurl = \"https://dav.example.org/\"\nuser = \"u\"\n\
+         password = \"env:OFFSITE_TEST_NO_SUCH_VARIABLE\"\n[[store]]",
+    );
+    assert_eq!(
+        problems(&text),
+        ["store[1].password: the environment variable OFFSITE_TEST_NO_SUCH_VARIABLE is not set"]
+    );
+}
