@@ -24,3 +24,6 @@ pub mod sign;
 // The program.
 pub mod config;
 pub mod failure;
+
+// What this machine remembers of its runs.
+pub mod state;

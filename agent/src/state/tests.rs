@@ -1,0 +1,61 @@
+//! Facts are remembered, and nothing that was given up is ever referred to.
+
+use super::*;
+use crate::format::Sha256;
+use crate::format::names::PackName;
+use crate::generation::Class;
+
+fn opened() -> (tempfile::TempDir, State) {
+    let folder = tempfile::tempdir().unwrap();
+    let state = State::open(folder.path(), &"townhall".parse().unwrap()).unwrap();
+    (folder, state)
+}
+
+fn pack(state: &State, order: u32, at: u64, patches: Vec<NewPatch>, chunks: Vec<NewChunk>) -> SealedPack {
+    let name = PackName { number: 0, order, sha256: Sha256::of(&order.to_be_bytes()), patches: !patches.is_empty() };
+    SealedPack { id: state.next_pack_id().unwrap(), name, at, content: 1000, sealed: 300, patches, chunks }
+}
+
+#[test]
+fn another_sites_state_is_not_used() {
+    let (folder, state) = opened();
+    drop(state);
+    let error = State::open(folder.path(), &"school".parse().unwrap()).unwrap_err();
+    assert!(matches!(error, StateError::OtherSite { .. }), "{error}");
+    rusqlite::Connection::open(folder.path().join("state.db")).unwrap().pragma_update(None, "user_version", 7).unwrap();
+    let error = State::open(folder.path(), &"townhall".parse().unwrap()).unwrap_err();
+    assert!(matches!(error, StateError::Version { found: 7, .. }), "{error}");
+}
+
+#[test]
+fn chunks_of_sealed_packs_are_found_until_the_delivery_is_abandoned() {
+    let (_folder, mut state) = opened();
+    let store = "nas".parse().unwrap();
+    let generation = "20261122T233004Z-7f3a".parse().unwrap();
+    let now = crate::clock::now();
+    let new = NewDelivery { store: &store, class: Class::Rolling, generation: &generation, chain: None, now };
+    let delivery = state.begin(&new).unwrap();
+    assert_eq!((delivery.number, delivery.phase), (0, Phase::Sealing));
+
+    let plain = NewChunk { hash: [1; 32], at: 500, patch: None };
+    let first = pack(&state, 1, 0, vec![], vec![plain]);
+    state.pack_sealed(&delivery, &first).unwrap();
+    let patch = NewPatch { at: 9, packed: 99, gives: 999, reference: 0, reference_bytes: 800 };
+    let patched = NewChunk { hash: [2; 32], at: 7, patch: Some(0) };
+    let second = pack(&state, 2, 0, vec![patch], vec![patched]);
+    state.pack_sealed(&delivery, &second).unwrap();
+
+    let chain = &delivery.chain;
+    assert_eq!(state.find_chunk(chain, &[1; 32]).unwrap(), Some(Location::Plain(500)));
+    let wanted = Location::Patch { pack: second.id, patch, skip: 7 };
+    assert_eq!(state.find_chunk(chain, &[2; 32]).unwrap(), Some(wanted));
+    assert_eq!(state.find_chunk(chain, &[3; 32]).unwrap(), None);
+    assert_eq!(state.unfinished(&store).unwrap().unwrap().chain.content_bytes, 1000);
+    assert_eq!(state.packs(chain, delivery.id).unwrap().len(), 2);
+    assert_eq!(state.packs(chain, -1).unwrap().len(), 0, "packs of an uncommitted generation are nobody else's");
+
+    state.abandon(&delivery).unwrap();
+    assert_eq!(state.find_chunk(chain, &[1; 32]).unwrap(), None);
+    assert_eq!(state.find_chunk(chain, &[2; 32]).unwrap(), None);
+    assert!(state.unfinished(&store).unwrap().is_none() && state.open_chain(&store).unwrap().is_none());
+}
