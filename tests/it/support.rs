@@ -1,7 +1,10 @@
 //! The support itself: a test that stands on sand proves nothing.
 
+use std::process::Command;
+
 use tests::servers::{apache, seaweedfs};
-use tests::{World, http};
+use tests::tree::{Tree, assert_same};
+use tests::{Rng, World, http, office};
 
 #[test]
 fn the_program_runs_in_a_world() {
@@ -28,4 +31,46 @@ fn apache_asks_for_a_login() {
     let (port, path) = url.strip_prefix("http://127.0.0.1:").unwrap().split_once('/').unwrap();
     let (status, _) = http::get(port.parse().unwrap(), &format!("/{path}")).unwrap();
     assert_eq!(status, 401);
+}
+
+#[test]
+fn a_copy_by_tar_is_the_same_and_any_change_is_seen() {
+    let world = World::new();
+    let (original, copy) = (world.make_folder("original"), world.make_folder("copy"));
+    office::zoo(&original, &mut Rng::new(1));
+    office::deep(&original, 200);
+    let script = "tar --sparse --format=pax -cf - -C \"$1\" . | tar -xpf - -C \"$2\"";
+    let status = Command::new("sh").args(["-c", script, "sh"]).arg(&original).arg(&copy).status().unwrap();
+    assert!(status.success());
+    std::fs::remove_file(copy.join("pipe")).unwrap();
+    office::set_modified(&copy, (1_700_000_000, 123_456_789));
+    assert_same(&original, &copy);
+
+    let before = Tree::read(&copy);
+    std::fs::write(copy.join("-rf"), "other").unwrap();
+    office::set_mode(&copy.join("--"), 0o604);
+    office::set_modified(&copy.join("links/to nothing"), (1, 2));
+    std::fs::remove_file(copy.join("links/two")).unwrap();
+    std::fs::copy(copy.join("links/one"), copy.join("links/two")).unwrap();
+    std::fs::remove_file(copy.join("sizes/0.txt")).unwrap();
+    let found = before.differences(&Tree::read(&copy)).join("\n");
+    for name in ["-rf", "--", "links/to nothing", "links/two", "sizes/0.txt"] {
+        assert!(found.contains(&format!("{name:?}")), "{name} is not among\n{found}");
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_office_and_the_same_days() {
+    let world = World::new();
+    let trees = ["one", "two"].map(|name| {
+        let folder = world.make_folder(name);
+        let mut rng = Rng::new(7);
+        office::documents(&folder, &mut rng, 400, 2_000_000);
+        let first = Tree::read(&folder);
+        office::one_day(&folder, &mut rng);
+        let second = Tree::read(&folder);
+        assert!(first.differences(&second).len() > 20, "hardly anything was done");
+        second.0.into_iter().map(|(path, node)| (path, node.kind)).collect::<Vec<_>>()
+    });
+    assert!(trees[0] == trees[1], "two offices of one seed differ");
 }

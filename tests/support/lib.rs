@@ -13,10 +13,12 @@
 
 pub mod guard;
 pub mod http;
+pub mod office;
 pub mod process;
 pub mod rng;
 pub mod servers;
 pub mod tls;
+pub mod tree;
 mod wait;
 mod world;
 
