@@ -7,6 +7,7 @@ pub mod entry;
 pub mod format;
 pub mod generation;
 pub mod ids;
+pub mod progress;
 
 // Hot copies: what is captured, and where it is written to.
 pub mod capture;
