@@ -228,12 +228,15 @@ impl Multipart for MemoryStore {
     }
 
     async fn begin(&self, key: &ObjectKey, options: &PutOptions) -> Result<Upload> {
+        if options.mode == PutMode::Overwrite {
+            return Err(self.error(ErrorKind::Unsupported, "beginning", key));
+        }
         let mut state = self.state();
         let (id, begun) = (format!("u{:016x}", state.random()), state.now);
         state
             .uploads
             .insert(id.clone(), Pending { key: key.clone(), options: *options, begun, parts: BTreeMap::new() });
-        Ok(Upload { key: key.to_string(), id, begun: Some(begun) })
+        Ok(Upload { key: key.to_string(), id, begun: Some(begun), locked_until: options.locked_until })
     }
 
     async fn put_part(&self, upload: &Upload, number: u32, body: &Body) -> Result<Part> {
@@ -291,7 +294,12 @@ impl Multipart for MemoryStore {
             .uploads
             .iter()
             .filter(|(_, pending)| prefix.strip(&pending.key).is_some())
-            .map(|(id, pending)| Upload { key: pending.key.to_string(), id: id.clone(), begun: Some(pending.begun) })
+            .map(|(id, pending)| Upload {
+                key: pending.key.to_string(),
+                id: id.clone(),
+                begun: Some(pending.begun),
+                locked_until: None,
+            })
             .collect();
         stream::iter(self.shuffled(found)).map(Ok).boxed()
     }

@@ -66,7 +66,8 @@ pub trait Multipart: Send + Sync {
     /// Sizes and counts the store accepts.
     fn part_limits(&self) -> PartLimits;
 
-    /// Opens an upload. The answer is plain data, to be kept until the object is there.
+    /// Opens an upload of an object that must be new: [`PutMode::Overwrite`] is refused. The answer is plain data, to be
+    /// kept until the object is there.
     async fn begin(&self, key: &ObjectKey, options: &PutOptions) -> Result<Upload>;
 
     /// Sends one part; a part sent again replaces the former.
@@ -213,6 +214,9 @@ pub struct Upload {
     pub id: String,
     /// When it was begun, if the store says so.
     pub begun: Option<Timestamp>,
+    /// Until when the object will be locked, as `begin` was told; unknown of a listed upload.
+    #[serde(default)]
+    pub locked_until: Option<Timestamp>,
 }
 
 /// One part that a store holds.

@@ -88,6 +88,8 @@ pub(super) async fn parts_are_listed(subject: Subject) {
 pub(super) async fn completing_never_replaces(subject: Subject) {
     let Some(multipart) = subject.agent.multipart() else { return };
     let key = subject.prefix.key("taken.age").unwrap();
+    let overwriting = multipart.begin(&key, &PutOptions::OVERWRITE).await;
+    assert_eq!(overwriting.unwrap_err().kind, ErrorKind::Unsupported);
     let upload = multipart.begin(&key, &PutOptions::CREATE).await.unwrap();
     let parts = send_three(multipart, &upload).await;
     subject.agent.put(&key, &body(9, 100), &PutOptions::CREATE).await.unwrap();
