@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use tests::servers::{apache, seaweedfs};
+use tests::servers::{every_webdav, rclone_s3, seaweedfs};
 use tests::tree::{Tree, assert_same};
 use tests::{Rng, World, http, office};
 
@@ -25,12 +25,23 @@ fn seaweedfs_keeps_objects() {
 }
 
 #[test]
-fn apache_asks_for_a_login() {
-    let collection = apache().collection("support");
-    let url = collection.urls.http.unwrap();
-    let (port, path) = url.strip_prefix("http://127.0.0.1:").unwrap().split_once('/').unwrap();
-    let (status, _) = http::get(port.parse().unwrap(), &format!("/{path}")).unwrap();
-    assert_eq!(status, 401);
+fn every_webdav_server_asks_for_a_login() {
+    for server in every_webdav() {
+        let collection = server.collection("support");
+        for url in [collection.urls.http, collection.urls.http_digest].into_iter().flatten() {
+            let (port, path) = url.strip_prefix("http://127.0.0.1:").unwrap().split_once('/').unwrap();
+            let answer = http::get(port.parse().unwrap(), &format!("/{path}"));
+            let (status, _) = answer.unwrap_or_else(|| panic!("{} does not answer at {url}", server.name));
+            assert_eq!(status, 401, "{} at {url}", server.name);
+        }
+    }
+}
+
+#[test]
+fn rclone_s3_refuses_strangers() {
+    let server = rclone_s3();
+    let (port, bucket) = (server.url.rsplit(':').next().unwrap().parse().unwrap(), server.bucket("support"));
+    assert_eq!(http::get(port, &format!("/{bucket}")).unwrap().0, 400);
 }
 
 #[test]

@@ -2,12 +2,22 @@
 //! a test stores lies in a bucket or collection of its own. A test that kills or breaks a server starts one of its own.
 
 mod apache;
+mod nginx;
+mod rclone;
+mod sabre;
 mod seaweedfs;
+mod wsgidav;
 
 pub use apache::apache;
+pub use nginx::nginx;
+pub use rclone::{RcloneS3, rclone_s3, rclone_webdav};
+pub use sabre::sabre;
 pub use seaweedfs::{Bucket, Keys, SeaweedFs, seaweedfs};
+pub use wsgidav::wsgidav;
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::guard;
 use crate::process::Server;
@@ -43,6 +53,11 @@ pub struct Urls {
     pub https_digest: Option<String>,
 }
 
+/// Every WebDAV server, for what has to hold on all of them.
+pub fn every_webdav() -> [&'static WebDav; 5] {
+    [apache(), sabre(), nginx(), wsgidav(), rclone_webdav()]
+}
+
 /// An empty collection that one test has for itself.
 #[derive(Debug)]
 pub struct Collection {
@@ -70,10 +85,28 @@ impl WebDav {
     }
 }
 
+/// A line of a password file; bcrypt, made by Apache's own tool.
+fn basic_login() -> String {
+    let output = Command::new("htpasswd").args(["-nbB", USER, PASSWORD]).stderr(Stdio::null()).output();
+    String::from_utf8(output.expect("htpasswd is needed").stdout).unwrap()
+}
+
+/// The same for digest login, as RFC 7616 has it: the MD5 of user, realm and password.
+fn digest_login() -> String {
+    let secret = md5_hex(format!("{USER}:offsite:{PASSWORD}").as_bytes());
+    format!("{USER}:offsite:{secret}\n")
+}
+
 /// MD5 as lower-case hexadecimal digits, as digest login has it.
 fn md5_hex(bytes: &[u8]) -> String {
     use md5::Digest as _;
     md5::Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// `name` with a number that no other bucket of this process has.
+fn unique(name: &str) -> String {
+    static MADE: AtomicU32 = AtomicU32::new(1);
+    format!("{name}-{}", MADE.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A new folder in `parent` that belongs to the user that servers run as.

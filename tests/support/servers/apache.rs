@@ -1,10 +1,9 @@
 //! Apache's mod_dav: the WebDAV server that most offices' providers run, with basic and digest login, and TLS.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
-use super::{PASSWORD, USER, Urls, WebDav, subfolder, write_settings};
+use super::{Urls, WebDav, basic_login, digest_login, subfolder, write_settings};
 use crate::process::{Recipe, free_ports};
 use crate::{guard, http, tls};
 
@@ -54,18 +53,6 @@ fn start() -> WebDav {
         https_digest: Some(format!("https://localhost:{https}/digest/")),
     };
     WebDav { name: "Apache mod_dav", server, folder: data, urls }
-}
-
-/// A line of a password file; bcrypt, made by Apache's own tool.
-fn basic_login() -> String {
-    let output = Command::new("htpasswd").args(["-nbB", USER, PASSWORD]).stderr(Stdio::null()).output();
-    String::from_utf8(output.expect("htpasswd is needed").stdout).unwrap()
-}
-
-/// The same for digest login, as RFC 7616 has it: the MD5 of user, realm and password.
-fn digest_login() -> String {
-    let secret = super::md5_hex(format!("{USER}:offsite:{PASSWORD}").as_bytes());
-    format!("{USER}:offsite:{secret}\n")
 }
 
 fn settings(folder: &Path, data: &Path, http: u16, https: u16) -> String {

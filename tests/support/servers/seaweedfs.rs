@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
@@ -11,7 +10,7 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::primitives::ByteStream;
 
-use super::write_settings;
+use super::{unique, write_settings};
 use crate::process::{Recipe, Server, free_ports};
 use crate::{guard, http, tls};
 
@@ -124,8 +123,7 @@ impl SeaweedFs {
     }
 
     fn make_bucket(&self, name: &str, locking: bool) -> Bucket {
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let name = format!("{name}-{}", MADE.fetch_add(1, Ordering::Relaxed));
+        let name = unique(name);
         let client = client(&self.url());
         let (of, called) = (client.clone(), name.clone());
         wait(async move {
