@@ -140,20 +140,30 @@ impl Config {
     /// Reads and checks the configuration of a machine that backs up. Secrets are tried as well.
     pub fn load(path: &Path) -> Result<Loaded<Self>, ConfigError> {
         load(path, |reader, root| {
-            let place = read_place(reader, root);
-            let recipients = read_recipients(root);
-            let seal = read_seal(root);
-            let chain = read_chain(root);
-            let capture = read_capture(root);
-            let sources = read_sources(reader, root);
-            let config = Self { place: place?, recipients: recipients?, seal, chain, capture, sources };
-            config.check_folders(reader);
+            let config = Self::read(reader, root)?;
             config.place.check_secrets(reader);
             for problem in config.sources.iter().flat_map(|source| source.resolve().err().unwrap_or_default()) {
                 reader.report(problem.key, problem.line, problem.what);
             }
             Some(config)
         })
+    }
+
+    /// Checks `text`, that is to be a configuration; secrets are not looked up.
+    pub fn parse(text: &str) -> Result<Loaded<Self>, Vec<Problem>> {
+        parse(text, Self::read)
+    }
+
+    fn read(reader: &Reader<'_>, root: &Section<'_, '_>) -> Option<Self> {
+        let place = read_place(reader, root);
+        let recipients = read_recipients(root);
+        let seal = read_seal(root);
+        let chain = read_chain(root);
+        let capture = read_capture(root);
+        let sources = read_sources(reader, root);
+        let config = Self { place: place?, recipients: recipients?, seal, chain, capture, sources };
+        config.check_folders(reader);
+        Some(config)
     }
 
     /// Nothing may be copied into itself.
@@ -203,8 +213,15 @@ fn load<C>(
     read: impl FnOnce(&Reader<'_>, &Section<'_, '_>) -> Option<C>,
 ) -> Result<Loaded<C>, ConfigError> {
     let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    let reader = Reader::new(&text);
-    let (document, errors) = DeTable::parse_recoverable(&text);
+    parse(&text, read).map_err(|problems| ConfigError::Wrong { path: path.to_owned(), problems })
+}
+
+fn parse<C>(
+    text: &str,
+    read: impl FnOnce(&Reader<'_>, &Section<'_, '_>) -> Option<C>,
+) -> Result<Loaded<C>, Vec<Problem>> {
+    let reader = Reader::new(text);
+    let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         // The error's own Display shows the line, which may hold a secret that stands in the wrong place.
         let line = error.span().map(|span| reader.line(span.start));
@@ -219,7 +236,7 @@ fn load<C>(
     let (problems, unset) = reader.into_findings();
     match config {
         Some(config) if problems.is_empty() => Ok(Loaded { config, unset }),
-        _ => Err(ConfigError::Wrong { path: path.to_owned(), problems }),
+        _ => Err(problems),
     }
 }
 

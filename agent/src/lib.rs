@@ -23,6 +23,8 @@ pub mod keys;
 pub mod sign;
 
 // The program.
+pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod failure;
 

@@ -1,2 +1,7 @@
-//! Offsite.
-fn main() {}
+//! The `offsite` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    agent::commands::main()
+}

@@ -51,3 +51,9 @@ pub(crate) fn is_private(folder: &Path) -> io::Result<bool> {
     let stat = tree::path_stat(folder)?;
     Ok(stat.mode & 0o077 == 0 && stat.uid == u64::from(rustix::process::geteuid().as_raw()))
 }
+
+/// Whether this account can create files in `folder`.
+pub(crate) fn can_write(folder: &Path) -> io::Result<()> {
+    use rustix::fs::{Access, AtFlags, CWD};
+    Ok(rustix::fs::accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?)
+}

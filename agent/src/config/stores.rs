@@ -112,17 +112,18 @@ impl StoreConfig {
         }
     }
 
+    /// The path of its setting `key` in the configuration: `store[2].path`.
+    pub fn key(&self, key: &str) -> String {
+        format!("{}{key}", self.key)
+    }
+
     /// Looks up the secrets; every one that cannot be had is a problem.
     pub fn settings(&self) -> Result<StoreSettings, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut secret = |key: &str, place: &SecretRef| match place.read() {
             Ok(secret) => secret,
             Err(error) => {
-                problems.push(Problem {
-                    key: format!("{}{key}", self.key),
-                    line: None,
-                    what: failure::one_line(&error),
-                });
+                problems.push(Problem { key: self.key(key), line: None, what: failure::one_line(&error) });
                 Secret::default()
             }
         };

@@ -234,11 +234,6 @@ impl<'r, 't> Section<'r, 't> {
         self.table.is_some_and(|table| table.get(key).is_some())
     }
 
-    /// Whether the table stands in the file.
-    pub(super) fn is_there(&self) -> bool {
-        self.table.is_some()
-    }
-
     /// The whole path of `key`: `store[2].bucket`.
     pub(super) fn key(&self, key: &str) -> String {
         format!("{}{key}", self.path)

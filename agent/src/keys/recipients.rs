@@ -1,6 +1,7 @@
 //! Recipients: age public keys of every kind that can be encrypted to.
 
 use std::fmt;
+use std::io::{self, Write as _};
 
 use age::EncryptError;
 use age::NoCallbacks;
@@ -116,6 +117,17 @@ impl Recipient {
     /// Its kind: `x25519`, `tag`, `tagpq`, `ssh` or `plugin`.
     pub fn kind(&self) -> &'static str {
         self.kind
+    }
+
+    /// Seals `content` to this recipient alone: the proof that an identity is its secret half.
+    pub fn seal(&self, content: &[u8]) -> Result<Vec<u8>, RecipientError> {
+        let refused = |error: io::Error| RecipientError::Refused(EncryptError::Io(error));
+        let key = self.key.as_ref() as &dyn age::Recipient;
+        let encryptor = age::Encryptor::with_recipients(std::iter::once(key)).map_err(RecipientError::Refused)?;
+        let mut sealed = Vec::new();
+        let mut writer = encryptor.wrap_output(&mut sealed).map_err(refused)?;
+        writer.write_all(content).and_then(|()| writer.finish()).map_err(refused)?;
+        Ok(sealed)
     }
 
     fn parse(text: &str) -> Result<Self, RecipientError> {

@@ -1,0 +1,179 @@
+//! The command line: types and their help, and nothing else. Completions and the man page are made of them.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::config::{DEFAULT_PATH, SecretRef};
+use crate::ids::SiteName;
+
+/// Gets an office's data out of the building, whole and in step, and proves that it can come back.
+#[derive(Debug, Parser)]
+#[command(name = "offsite", version, propagate_version = true, max_term_width = 110, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// The configuration
+    #[arg(long, global = true, value_name = "FILE", env = "OFFSITE_CONFIG", default_value = DEFAULT_PATH)]
+    pub config: PathBuf,
+
+    /// Print the result as one JSON document
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Tell more on the way; twice for everything
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+
+    /// Tell only what went wrong
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+
+    /// What to do
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 failed; 2 wrong command line or configuration;
+3 stored, but incomplete or not of one instant; 4 a store cannot be reached
+or refuses; 5 verification failed; 6 another run is under way; 130 interrupted.";
+
+/// What the program does.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Write a configuration and the keys, and say what to do next
+    Init(InitArgs),
+    /// Keys: make, show, print the recovery sheet, prove who can open what
+    #[command(subcommand)]
+    Key(KeyVerb),
+    /// Find everything that would make tonight's run fail
+    Check,
+    /// Print the completions of a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the man page
+    Man,
+}
+
+/// `offsite init`.
+#[derive(Args, Debug)]
+pub struct InitArgs {
+    /// The office's name; every store gets a folder of this name
+    #[arg(long, value_name = "NAME")]
+    pub site: Option<SiteName>,
+
+    /// What to copy: the path of a folder or an SQLite file, or settings such as
+    /// `name=ledger,type=sqlite,path=/srv/ledger.db`; repeat for more
+    #[arg(long = "source", value_name = "SOURCE")]
+    pub sources: Vec<String>,
+
+    /// Where to: a folder, `s3://BUCKET/PREFIX`, `https://…` (WebDAV), or settings such as
+    /// `name=cloud,type=s3,bucket=b,endpoint=https://…,access_key=…,secret_key=file:/…`; repeat for more
+    #[arg(long = "store", value_name = "STORE")]
+    pub stores: Vec<String>,
+
+    /// A public key that can open the backups; repeat for more
+    #[arg(long = "recipient", value_name = "KEY")]
+    pub recipients: Vec<String>,
+
+    /// Make a new key, write its secret half to this new file, and use its public half; repeat for more
+    #[arg(long = "new-identity", value_name = "FILE")]
+    pub identities: Vec<PathBuf>,
+
+    /// Protect the new secret keys with the passphrase found here: env:NAME or file:PATH; asked for if `ask`
+    #[arg(long, value_name = "WHERE")]
+    pub passphrase: Option<PassphraseSource>,
+
+    /// Do with a single key, though the backups are lost with it
+    #[arg(long)]
+    pub one_key_is_enough: bool,
+
+    /// Local generations go here
+    #[arg(long, value_name = "FOLDER")]
+    pub staging: Option<PathBuf>,
+
+    /// Journal, catalog, spool and signing key go here
+    #[arg(long, value_name = "FOLDER")]
+    pub state: Option<PathBuf>,
+
+    /// Write the recovery sheet to this new file instead of beside the configuration
+    #[arg(long, value_name = "FILE")]
+    pub sheet: Option<PathBuf>,
+}
+
+/// `offsite key`.
+#[derive(Debug, Subcommand)]
+pub enum KeyVerb {
+    /// Make a new key: the secret half into a new file, the public half on standard output
+    New {
+        /// The new file, in the form of age-keygen
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Protect it with the passphrase found here: env:NAME or file:PATH; asked for if `ask`
+        #[arg(long, value_name = "WHERE")]
+        passphrase: Option<PassphraseSource>,
+    },
+    /// Show the public keys: of the configuration, and of identity files
+    Show {
+        /// Identity files
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Where to find their passphrase: env:NAME or file:PATH; asked for if not given
+        #[arg(long, value_name = "WHERE")]
+        passphrase: Option<PassphraseSource>,
+    },
+    /// Print the recovery sheet: what a person needs who starts with nothing
+    Sheet {
+        /// Print the secret key of this file on it as well; the sheet then opens everything
+        #[arg(long, value_name = "FILE")]
+        identity: Option<PathBuf>,
+        /// Write it to this new, private file instead of standard output
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Prove which keys of the configuration an identity is
+    Check {
+        /// Identity files
+        #[arg(long = "identity", value_name = "FILE", required = true)]
+        identities: Vec<PathBuf>,
+        /// Where to find their passphrase: env:NAME or file:PATH; asked for if not given
+        #[arg(long, value_name = "WHERE")]
+        passphrase: Option<PassphraseSource>,
+    },
+}
+
+/// Where a passphrase comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PassphraseSource {
+    /// The person at the terminal.
+    Ask,
+    /// A place.
+    Reference(SecretRef),
+}
+
+impl std::str::FromStr for PassphraseSource {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "ask" => Ok(Self::Ask),
+            place => place.parse().map(Self::Reference).map_err(
+                |_| "a passphrase does not stand on the command line; write env:NAME, file:/path, cred:NAME or ask",
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

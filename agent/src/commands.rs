@@ -1,0 +1,94 @@
+//! What the program does with a command line: one module for each verb, and around them logging, output and exit code.
+
+mod bars;
+mod check;
+mod init;
+mod key;
+mod output;
+mod preflight;
+mod prompt;
+mod sheet;
+mod shell;
+mod spec;
+
+use std::io::{self, IsTerminal as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, Verb};
+use crate::config::{Config, ConfigError, Loaded};
+use crate::failure::{Failure, Kind};
+
+use output::Output;
+
+/// The whole program: reads the command line, does what it says, tells of it, and returns the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(&cli);
+    let output = Output::new(verb(&cli.verb), cli.json);
+    match run(&cli, output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output.failure(&failure);
+            failure.kind().into()
+        }
+    }
+}
+
+fn run(cli: &Cli, output: Output) -> Result<(), Failure> {
+    match &cli.verb {
+        Verb::Init(arguments) => init::run(arguments, &cli.config, output),
+        Verb::Key(verb) => key::run(verb, &cli.config, output),
+        Verb::Check => check::run(&cli.config, output),
+        Verb::Completions { shell } => shell::completions(*shell),
+        Verb::Man => shell::man(),
+    }
+}
+
+fn verb(verb: &Verb) -> &'static str {
+    match verb {
+        Verb::Init(_) => "init",
+        Verb::Key(_) => "key",
+        Verb::Check => "check",
+        Verb::Completions { .. } => "completions",
+        Verb::Man => "man",
+    }
+}
+
+/// The log goes to standard error: warnings, or more if asked for; `OFFSITE_LOG` may say more exactly what.
+fn start_log(cli: &Cli) {
+    let level = match (cli.quiet, cli.verbose) {
+        (true, _) => LevelFilter::ERROR,
+        (false, 0) => LevelFilter::WARN,
+        (false, 1) => LevelFilter::INFO,
+        (false, _) => LevelFilter::DEBUG,
+    };
+    let filter = EnvFilter::builder().with_default_directive(level.into()).with_env_var("OFFSITE_LOG").from_env_lossy();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(|| bars::LogWriter)
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
+        .with_target(cli.verbose > 1);
+    // The first of the process; a second could only come from a test.
+    log.try_init().ok();
+}
+
+fn load_config(path: &Path) -> Result<Config, Failure> {
+    unwrap_loaded(Config::load(path))
+}
+
+fn unwrap_loaded<C>(loaded: Result<Loaded<C>, ConfigError>) -> Result<C, Failure> {
+    loaded.map(|loaded| loaded.config).map_err(|error| {
+        let missing = matches!(&error, ConfigError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound);
+        let failure = Failure::new(Kind::Usage, error);
+        if missing {
+            failure.hint("`offsite init` writes one; `--config FILE` names another; `offsite demo` needs none")
+        } else {
+            failure
+        }
+    })
+}

@@ -1,0 +1,50 @@
+//! The configuration that `offsite init` writes: what was answered, and the rest as comments.
+
+use super::Plan;
+use crate::commands::spec::{Spec, quote};
+
+pub(super) fn render(plan: &Plan) -> String {
+    let site = plan.site.as_ref().map(|site| format!("site = {}\n", quote(site.as_str()))).unwrap_or_default();
+    let folder = |key: &str, path: &Option<std::path::PathBuf>, default: &str| match path {
+        Some(path) => format!("{key} = {}\n", quote(&path.to_string_lossy())),
+        None => format!("#{key} = {}\n", quote(default)),
+    };
+    let recipients: String = plan.recipients().iter().map(|key| format!("  {},\n", quote(key))).collect();
+    let recipients = if recipients.is_empty() { String::new() } else { format!("recipients = [\n{recipients}]\n") };
+    let staging = folder("staging", &plan.staging, "/var/lib/offsite/staging");
+    let state = folder("state", &plan.state, "/var/lib/offsite/state");
+    let sources = tables("source", &plan.sources);
+    let stores = tables("store", &plan.stores);
+    format!(
+        "\
+# offsite: what is copied, to whom it is sealed, and where it goes.
+# Every setting there is stands in examples/full.toml. `offsite check` says what is wrong with this file.
+
+# The office. Every store gets a folder of this name.
+{site}
+# Local generations. Needs room for one whole copy and what changes between copies.
+{staging}
+# Journal, catalog, and sealed packs on their way. Losing it costs one full upload.
+{state}
+[encryption]
+# Public keys; each of their secret halves opens everything. Keep two, in two places, away from this machine.
+{recipients}
+# What is copied, all at one instant.
+
+{sources}# Where it goes. Passwords do not stand here, only where they are found:
+# env:NAME (environment), file:/path (a private file), cred:NAME (systemd credential).
+
+{stores}# When a chain of generations is closed and a new one begins with a full.
+#[chain]
+#days = 7
+
+# zstd level, 1 to 19.
+#[seal]
+#level = 3
+"
+    )
+}
+
+fn tables(header: &str, specs: &[Spec]) -> String {
+    specs.iter().map(|spec| spec.to_toml(header) + "\n").collect()
+}

@@ -1,0 +1,134 @@
+//! Results on standard output, narration on standard error.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+
+use crate::config::{ConfigError, Problem};
+use crate::failure::{Failure, Kind};
+
+/// Version of the documents that `--json` prints; a field that is added does not change it.
+const VERSION: u32 = 1;
+
+/// Where a verb's result goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    verb: &'static str,
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Document<'a, T> {
+    version: u32,
+    verb: &'a str,
+    exit_code: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorDocument<'a>>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    result: Option<&'a T>,
+}
+
+#[derive(Serialize)]
+struct ErrorDocument<'a> {
+    kind: Kind,
+    messages: Vec<String>,
+    hints: &'a [String],
+    problems: &'a [Problem],
+}
+
+impl Output {
+    pub(crate) fn new(verb: &'static str, json: bool) -> Self {
+        Self { verb, json }
+    }
+
+    /// Whether one JSON document is wanted.
+    pub(crate) fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// Prints a result: as the document it is, or as `text`.
+    pub(crate) fn result<T: Serialize>(self, result: &T, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        self.result_with(0, result, text)
+    }
+
+    /// As [`Output::result`], of a run that ends with `exit_code`.
+    pub(crate) fn result_with<T: Serialize>(
+        self,
+        exit_code: u8,
+        result: &T,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        if self.json {
+            self.print(&Document { version: VERSION, verb: self.verb, exit_code, error: None, result: Some(result) })
+        } else {
+            let text = text();
+            print(if text.ends_with('\n') || text.is_empty() { text } else { text + "\n" }.as_bytes())
+        }
+    }
+
+    /// Tells of a failure: to people on standard error, and with `--json` to programs on standard output.
+    pub(crate) fn failure(self, failure: &Failure) {
+        say(&failure.to_string());
+        let problems = problems(failure);
+        if !problems.is_empty() {
+            say("");
+        }
+        for problem in problems {
+            say(&format!("  {problem}"));
+        }
+        if self.json {
+            let error =
+                ErrorDocument { kind: failure.kind(), messages: failure.chain(), hints: failure.hints(), problems };
+            let exit_code = failure.kind().code();
+            let document: Document<'_, ()> =
+                Document { version: VERSION, verb: self.verb, exit_code, error: Some(error), result: None };
+            // If standard output is closed, the exit code is all that is left to say it with.
+            self.print(&document).ok();
+        }
+    }
+
+    fn print<T: Serialize>(self, document: &Document<'_, T>) -> Result<(), Failure> {
+        let mut text = serde_json::to_vec_pretty(document).map_err(|error| Failure::new(Kind::Failed, error))?;
+        text.push(b'\n');
+        print(&text)
+    }
+}
+
+/// What is wrong, one by one, if that is what the failure is about.
+fn problems(failure: &Failure) -> &[Problem] {
+    match failure.cause() {
+        Some(ConfigError::Wrong { problems, .. }) => problems,
+        _ => failure.cause::<Problems>().map_or(&[], |problems| &problems.problems),
+    }
+}
+
+/// Several things that are wrong, none of them more than the others.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub(crate) struct Problems {
+    /// What they are wrong with.
+    pub(crate) what: String,
+    /// Each of them.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Writes to standard output. A reader that has gone away, such as `head`, is no error.
+pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
+    match io::stdout().lock().write_all(bytes).and_then(|()| io::stdout().lock().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(Kind::Failed, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Says one line to the person at the terminal, beside the progress bars.
+pub(crate) fn say(line: &str) {
+    super::bars::suspend(|| {
+        // Nobody is left to be told that standard error is closed.
+        writeln!(io::stderr().lock(), "{line}").ok();
+    });
+}
+
+/// Whether a person can be asked and answer.
+pub(crate) fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}

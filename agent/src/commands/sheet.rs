@@ -1,0 +1,87 @@
+//! The recovery sheet: what a person needs who starts with nothing but it.
+
+use std::fmt::Write as _;
+
+use age::secrecy::{ExposeSecret as _, SecretString};
+use jiff::Timestamp;
+
+use crate::config::StoreConfig;
+use crate::ids::SiteName;
+
+/// What stands on the sheet.
+pub(super) struct Sheet<'a> {
+    pub(super) site: &'a SiteName,
+    pub(super) stores: &'a [StoreConfig],
+    /// The keys that open the backups.
+    pub(super) recipients: Vec<String>,
+    /// The site's public key, and its fingerprint.
+    pub(super) public_key: Option<(String, String)>,
+    /// The content of an identity file.
+    pub(super) secret: Option<&'a SecretString>,
+    pub(super) printed: Timestamp,
+}
+
+const BY_HAND: &str = "\
+HOW TO GET EVERYTHING BACK
+
+With the program (any Linux machine):
+  1. Get offsite, and write a file offsite.toml with the `site` and the `[[store]]` from above.
+  2. offsite --config offsite.toml list
+  3. offsite --config offsite.toml restore latest --to NEW-FOLDER --identity KEY-FILE
+
+By hand (any machine with age, zstd and tar):
+  1. Fetch everything below the place above with whatever the storage offers: a browser will do.
+  2. Read RESTORE.txt there. It needs nothing but what you have fetched, the secret key, and those three programs.
+  3. A full generation, in short:
+       for p in packs/00-*; do age -d -i KEY-FILE \"$p\"; done | zstd -d | tar x
+
+KEY-FILE is a text file with one line, the secret key: AGE-SECRET-KEY-1...
+";
+
+impl Sheet<'_> {
+    /// The sheet as text of at most 100 columns.
+    pub(super) fn text(&self) -> String {
+        let mut text = format!("RECOVERY SHEET of {}\nprinted {:.0}\n\n", self.site, self.printed);
+        text.push_str("Keep this sheet outside the building. Keep a second one somewhere else.\n\n");
+        text.push_str("WHERE THE DATA LIES\n\n");
+        for store in self.stores {
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                text,
+                "  {} ({}): {store}\n      below it, the folder {}/",
+                store.name,
+                store.kind(),
+                self.site
+            );
+        }
+        text.push_str("\nWHO CAN OPEN IT (one of these keys is enough)\n\n");
+        for recipient in &self.recipients {
+            let _ = writeln!(
+                text,
+                "  public key   {recipient}\n  secret key   kept at: ______________________________________________\n"
+            );
+        }
+        match self.secret {
+            Some(secret) => {
+                text.push_str("SECRET KEY: whoever reads this line can read every backup\n\n");
+                for line in secret.expose_secret().lines().filter(|line| !line.starts_with('#')) {
+                    let _ = writeln!(text, "  {line}");
+                }
+                text.push('\n');
+            }
+            None => text.push_str(
+                "The secret key is not on this sheet. Write down where it is kept, or print it on the sheet with\n\
+                 `offsite key sheet --identity FILE`.\n\n",
+            ),
+        }
+        text.push_str("WHO SIGNED IT (shows that the backups are this office's own)\n\n");
+        match &self.public_key {
+            Some((key, fingerprint)) => {
+                let _ = writeln!(text, "  site key     {key}\n  fingerprint  {fingerprint}\n");
+            }
+            None => text.push_str("  no signing key has been made yet\n\n"),
+        }
+        text.push_str(BY_HAND);
+        text
+    }
+}
