@@ -18,9 +18,9 @@ pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 pub const FRAME_BYTES_MAX: usize = 2 << 20;
 
 /// Most bytes that one patch gives, and most bytes of the full that it may refer to.
-pub const PATCH_BYTES_MAX: u64 = 16 << 20;
+pub const PATCH_BYTES_MAX: u64 = 2 << 20;
 /// See [`PATCH_BYTES_MAX`].
-pub const PATCH_REFERENCE_BYTES_MAX: u64 = 48 << 20;
+pub const PATCH_REFERENCE_BYTES_MAX: u64 = 8 << 20;
 
 /// A SHA-256 digest; its text form is 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]

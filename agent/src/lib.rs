@@ -28,5 +28,11 @@ pub mod commands;
 pub mod config;
 pub mod failure;
 
+// Content becomes packs, and packs content.
+pub mod frame;
+pub mod patch;
+pub mod seal;
+pub mod spool;
+
 // What this machine remembers of its runs.
 pub mod state;

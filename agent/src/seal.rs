@@ -1,0 +1,154 @@
+//! Sealing: a staged generation becomes packs in the spool.
+//!
+//! Everything here is synchronous. The feeder walks the generation as one tar stream, cuts it into chunks and finds those
+//! that the chain has; workers compress the others on all cores; the writer encrypts them into packs, in order, and
+//! records each finished pack. Data flow one way over bounded channels, so a slow store holds everything back and memory
+//! does not grow with the data. `FORMAT.md` describes the result.
+
+use std::num::NonZeroUsize;
+
+use crate::format::Sha256;
+use crate::frame::FrameError;
+use crate::keys::{RecipientError, Recipients};
+use crate::progress::Progress;
+use crate::spool::{Spool, SpoolError};
+use crate::staging::{LocalGeneration, StagingError};
+use crate::state::{Delivery, SealedPack, State, StateError};
+
+mod feed;
+mod hashes;
+mod landmarks;
+mod object;
+mod pack;
+mod pool;
+mod reference;
+mod writer;
+
+pub use object::{SealedDocument, seal_document};
+pub use writer::RawExtent;
+
+/// How to seal.
+#[derive(Clone, Copy, Debug)]
+pub struct SealSettings<'a> {
+    /// To whom; never nobody.
+    pub recipients: &'a Recipients,
+    /// zstd's compression level.
+    pub level: i32,
+    /// A pack is finished when its sealed size reaches this.
+    pub pack_bytes: u64,
+    /// Threads that compress.
+    pub workers: NonZeroUsize,
+}
+
+/// What to seal.
+#[derive(Clone, Copy, Debug)]
+pub struct SealRequest<'a> {
+    /// The staged generation.
+    pub generation: &'a LocalGeneration,
+    /// The local generation before it, whose hashes spare reading what did not change.
+    pub previous: Option<&'a LocalGeneration>,
+    /// The local generation that is the chain's full, if it is still there: what patches refer to.
+    pub full: Option<&'a LocalGeneration>,
+    /// The delivery it is for.
+    pub delivery: &'a Delivery,
+}
+
+/// What sealing made besides packs.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    /// Where the bytes of the stream lie, in stream order.
+    pub extents: Vec<RawExtent>,
+    /// Bytes of the stream.
+    pub stream_bytes: u64,
+    /// Where in the stream the content of `ENTRIES.jsonl` begins.
+    pub entries_at: u64,
+    /// Its size.
+    pub entries_bytes: u64,
+    /// Its digest.
+    pub entries_sha256: Sha256,
+}
+
+/// Why a generation could not be sealed.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The staged copy cannot be read.
+    #[error("the staged generation cannot be read")]
+    Staging(#[from] StagingError),
+    /// A staged file is not what it was.
+    #[error("the staged file {0} has changed since it was captured: make a new generation with `offsite backup`")]
+    Changed(String),
+    /// A staged file cannot be read.
+    #[error("the staged file {path} cannot be read")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file beside the staged copy cannot be written or read.
+    #[error("{path} cannot be used while sealing")]
+    Cache {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Nobody to seal to, or a recipient cannot be used.
+    #[error("nothing can be sealed to the recipients")]
+    Recipients(#[from] RecipientError),
+    /// The spool cannot be written.
+    #[error("a sealed pack cannot be kept")]
+    Spool(#[from] SpoolError),
+    /// The journal cannot be written.
+    #[error("the state cannot be used while sealing")]
+    State(#[from] StateError),
+    /// zstd refused.
+    #[error("content cannot be compressed")]
+    Compress(#[from] FrameError),
+    /// The one who takes the packs has stopped.
+    #[error("sealing was stopped")]
+    Stopped,
+    /// A contradiction inside the program.
+    #[error("sealing went wrong inside the program ({0}): please report this; nothing was committed")]
+    Internal(&'static str),
+}
+
+/// Seals a generation. Each finished pack is durable in the spool and recorded in `state` before `sealed` gets it;
+/// `sealed` may wait, and says `false` to stop. After a crash the same call goes on: packs that were recorded are kept.
+pub fn seal(
+    settings: &SealSettings<'_>,
+    request: &SealRequest<'_>,
+    spool: &Spool,
+    state: &mut State,
+    progress: &Progress,
+    sealed: impl FnMut(&SealedPack) -> bool,
+) -> Result<Sealed, SealError> {
+    let lookup = state.reopen()?;
+    let (dealer, workers, collector) = pool::channels(settings.workers.get());
+    std::thread::scope(|scope| {
+        for worker in workers {
+            scope.spawn(|| worker.run(settings.level));
+        }
+        let feeder = scope.spawn(|| feed::feed(request, lookup, dealer, progress));
+        let written = writer::write(settings, request.delivery, spool, state, collector, sealed);
+        let fed = feeder.join().unwrap_or(Err(SealError::Internal("a thread panicked")));
+        // What the writer reports is the cause when both failed: a feeder that nobody listens to has only stopped.
+        let (extents, fed) = match (written, fed) {
+            (Ok(extents), Ok(fed)) => (extents, fed),
+            (Err(error), _) | (Ok(_), Err(error)) => return Err(error),
+        };
+        let whole: u64 = extents.iter().map(RawExtent::bytes).sum();
+        if whole != fed.stream_bytes {
+            return Err(SealError::Internal("the extents do not make the stream"));
+        }
+        Ok(Sealed {
+            extents,
+            stream_bytes: fed.stream_bytes,
+            entries_at: fed.entries_at,
+            entries_bytes: fed.entries_bytes,
+            entries_sha256: fed.entries_sha256,
+        })
+    })
+}

@@ -1,0 +1,155 @@
+//! The content of one file: read once, hashed once, and hashed for people only if it changed.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+
+use sha2::Digest as _;
+
+use super::Feeder;
+use crate::entry::EntryPath;
+use crate::format::{CHUNK_BYTES_MAX, Sha256};
+use crate::seal::SealError;
+use crate::seal::hashes::FileHashes;
+use crate::seal::reference::OldFile;
+use crate::state::ChunkHash;
+
+/// SHA-256 of a file, begun only when the file turns out to have changed: BLAKE3 tells that at a quarter of the cost.
+enum LazySha256 {
+    /// All chunks so far are those of the earlier file.
+    Same(FileHashes),
+    Running(sha2::Sha256),
+}
+
+impl Feeder<'_> {
+    /// Reads and hashes a file of which nothing is certain. `earlier` are the hashes of an earlier file at this path.
+    pub(super) fn content(
+        &mut self,
+        path: &EntryPath,
+        mut file: File,
+        bytes: u64,
+        earlier: Option<FileHashes>,
+        mut old: Option<OldFile>,
+    ) -> Result<FileHashes, SealError> {
+        let mut sha256 = match earlier {
+            Some(earlier) if earlier.bytes == bytes && earlier.sha256.is_some() => LazySha256::Same(earlier),
+            _ => LazySha256::Running(sha2::Sha256::new()),
+        };
+        let mut hashes = FileHashes { bytes, ..FileHashes::default() };
+        let mut at = 0;
+        while at < bytes {
+            let content = self.read(path, &mut file, bytes - at)?;
+            let hash: ChunkHash = blake3::hash(&content).into();
+            sha256.add(hashes.chunks.len(), &hash, &content, at, &mut file).map_err(|e| unreadable(path, e))?;
+            hashes.chunks.push(hash);
+            let read = content.len() as u64;
+            self.chunk(hash, content, at, &mut old)?;
+            at += read;
+        }
+        if file.read(&mut [0]).map_err(|e| unreadable(path, e))? != 0 {
+            return Err(changed(path));
+        }
+        hashes.sha256 = Some(match sha256 {
+            LazySha256::Running(running) => Sha256(running.finalize().into()),
+            LazySha256::Same(earlier) => earlier.sha256.ok_or(SealError::Internal("a digest is missing"))?,
+        });
+        Ok(hashes)
+    }
+
+    /// A file whose hashes are certain: only what the chain has not is read, and proved to be what was hashed.
+    pub(super) fn known_content(
+        &mut self,
+        path: &EntryPath,
+        bytes: u64,
+        known: FileHashes,
+        mut old: Option<OldFile>,
+    ) -> Result<FileHashes, SealError> {
+        let mut file: Option<File> = None;
+        let mut at = 0;
+        for hash in &known.chunks {
+            let size = (bytes - at).min(CHUNK_BYTES_MAX as u64);
+            if self.find(hash, size)? {
+                at += size;
+                continue;
+            }
+            let file = match &mut file {
+                Some(file) => file,
+                None => file.insert(self.request.generation.open_file(path)?),
+            };
+            file.seek(SeekFrom::Start(at)).map_err(|e| unreadable(path, e))?;
+            let content = self.read(path, file, bytes - at)?;
+            if blake3::hash(&content) != *hash {
+                return Err(changed(path));
+            }
+            self.chunk(*hash, content, at, &mut old)?;
+            at += size;
+        }
+        Ok(known)
+    }
+
+    /// A chunk of a file, standing at `at`: what the chain has, a patch of what its full has, or new.
+    fn chunk(
+        &mut self,
+        hash: ChunkHash,
+        content: Vec<u8>,
+        at: u64,
+        old: &mut Option<OldFile>,
+    ) -> Result<(), SealError> {
+        if self.find(&hash, content.len() as u64)? {
+            return Ok(());
+        }
+        let reference = match old {
+            Some(old) => old.reference(at, &content, &self.lookup, self.chain)?,
+            None => None,
+        };
+        match reference {
+            Some(reference) => self.patch(hash, content, reference),
+            None => self.plain(hash, content),
+        }
+    }
+
+    /// The next chunk of a file: at most a chunk's size, at most `left`.
+    fn read(&mut self, path: &EntryPath, file: &mut File, left: u64) -> Result<Vec<u8>, SealError> {
+        let size = left.min(CHUNK_BYTES_MAX as u64);
+        let mut content = self.dealer.buffer();
+        content.reserve_exact(CHUNK_BYTES_MAX.min(usize::try_from(size).unwrap_or(CHUNK_BYTES_MAX)));
+        let read = file.take(size).read_to_end(&mut content).map_err(|e| unreadable(path, e))?;
+        if read as u64 == size { Ok(content) } else { Err(changed(path)) }
+    }
+}
+
+impl LazySha256 {
+    /// Takes the next chunk. When the first one differs, what was passed over is read again.
+    fn add(&mut self, index: usize, hash: &ChunkHash, content: &[u8], at: u64, file: &mut File) -> io::Result<()> {
+        if let Self::Same(earlier) = self {
+            if earlier.chunks.get(index) == Some(hash) {
+                return Ok(());
+            }
+            let mut running = sha2::Sha256::new();
+            let resume = file.stream_position()?;
+            file.seek(SeekFrom::Start(0))?;
+            let mut before = file.take(at);
+            let mut buffer = vec![0; 256 << 10];
+            loop {
+                let read = before.read(&mut buffer)?;
+                if read == 0 {
+                    break;
+                }
+                running.update(buffer.get(..read).unwrap_or_default());
+            }
+            file.seek(SeekFrom::Start(resume))?;
+            *self = Self::Running(running);
+        }
+        if let Self::Running(running) = self {
+            running.update(content);
+        }
+        Ok(())
+    }
+}
+
+fn unreadable(path: &EntryPath, source: io::Error) -> SealError {
+    SealError::Read { path: path.to_string(), source }
+}
+
+fn changed(path: &EntryPath) -> SealError {
+    SealError::Changed(path.to_string())
+}

@@ -1,0 +1,169 @@
+//! The chain's full on this machine: old bytes that new content may be a patch of.
+//!
+//! A patch is only as good as the reference that the restorer will have, which is the *stored* full. So old bytes count
+//! only if the index of chunks proves that they were sealed, at the position the patch will name.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::iter::Peekable;
+use std::ops::Range;
+
+use super::SealError;
+use super::feed::own_entry;
+use super::landmarks::{Landmarks, same_place};
+use crate::entry::{EntryKind, EntryPath};
+use crate::format::entries::{ENTRIES, GENERATION, SUMS};
+use crate::format::{CHUNK_BYTES_MAX, tar};
+use crate::staging::{Entries, LocalGeneration};
+use crate::state::{ChainRecord, Location, State};
+
+const CHUNK: u64 = CHUNK_BYTES_MAX as u64;
+
+/// The full's files, in step with the stream.
+pub(super) struct Full {
+    generation: LocalGeneration,
+    entries: Peekable<Entries>,
+    /// Position of the header of the entry that comes next.
+    position: u64,
+}
+
+/// One file of the full.
+pub(super) struct OldFile {
+    file: File,
+    /// Position of its content.
+    position: u64,
+    bytes: u64,
+    /// Built when content is not found at its old place.
+    landmarks: Option<Landmarks>,
+    /// Chunks that were proved to be what was sealed.
+    proved: Vec<bool>,
+}
+
+/// Old bytes, and their position in the full.
+pub(super) struct Reference {
+    pub(super) at: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Full {
+    /// Opens the local generation that was sealed as the full.
+    pub(super) fn open(generation: &LocalGeneration) -> Result<Self, SealError> {
+        let document = generation.document_bytes()?.len() as u64;
+        let mut full = Self { generation: generation.clone(), entries: generation.entries()?.peekable(), position: 0 };
+        full.pass_own(GENERATION, document)?;
+        Ok(full)
+    }
+
+    /// The full's file at `path`. Paths are asked for in stream order.
+    pub(super) fn find(&mut self, path: &EntryPath) -> Result<Option<OldFile>, SealError> {
+        while let Some(indexed) =
+            self.entries.next_if(|next| next.as_ref().map_or(true, |next| next.entry.path <= *path))
+        {
+            let entry = indexed?.entry;
+            let head = tar::header(&entry).len() as u64;
+            let EntryKind::File { bytes, .. } = entry.kind else {
+                self.position += head;
+                continue;
+            };
+            let position = self.position + head;
+            self.position = position + bytes + tar::padding(bytes) as u64;
+            if entry.path == *path {
+                return Ok(self.generation.open_file(path).ok().map(|file| OldFile::new(file, position, bytes)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The full's own list of this name, if it was kept.
+    pub(super) fn list(&mut self, name: &str) -> Result<Option<OldFile>, SealError> {
+        for indexed in self.entries.by_ref() {
+            let entry = indexed?.entry;
+            self.position += tar::header(&entry).len() as u64;
+            if let EntryKind::File { bytes, .. } = entry.kind {
+                self.position += bytes + tar::padding(bytes) as u64;
+            }
+        }
+        let open = |name: &str| File::open(self.generation.cache_path(name)).and_then(|f| Ok((f.metadata()?.len(), f)));
+        let Ok((bytes, file)) = open(name) else { return Ok(None) };
+        let position = self.position + tar::header(&own_entry(name, bytes, 0)?).len() as u64;
+        if name == SUMS {
+            self.pass_own(name, bytes)?;
+        }
+        debug_assert!(name == SUMS || name == ENTRIES);
+        Ok(Some(OldFile::new(file, position, bytes)))
+    }
+
+    fn pass_own(&mut self, name: &str, bytes: u64) -> Result<(), SealError> {
+        let head = tar::header(&own_entry(name, bytes, 0)?).len() as u64;
+        self.position += head + bytes + tar::padding(bytes) as u64;
+        Ok(())
+    }
+}
+
+impl OldFile {
+    fn new(file: File, position: u64, bytes: u64) -> Self {
+        let chunks = usize::try_from(bytes.div_ceil(CHUNK)).unwrap_or(0);
+        Self { file, position, bytes, landmarks: None, proved: vec![false; chunks] }
+    }
+
+    /// The old bytes that `content`, which stands at `at` in its file, seems to come from. Old bytes that cannot be read or
+    /// proved are none.
+    pub(super) fn reference(
+        &mut self,
+        at: u64,
+        content: &[u8],
+        state: &State,
+        chain: &ChainRecord,
+    ) -> Result<Option<Reference>, SealError> {
+        if at < self.bytes && self.landmarks.is_none() {
+            let place = at..(at + content.len() as u64).min(self.bytes);
+            let Ok(old) = self.read(&place) else { return Ok(None) };
+            if same_place(&old, content) {
+                return self.prove(place, state, chain);
+            }
+            let Ok(landmarks) = self.file.rewind().and_then(|()| Landmarks::read(&mut self.file)) else {
+                return Ok(None);
+            };
+            self.landmarks = Some(landmarks);
+        }
+        match self.landmarks.as_ref().and_then(|landmarks| landmarks.locate(content)) {
+            Some(run) => self.prove(run, state, chain),
+            None => Ok(None),
+        }
+    }
+
+    /// The bytes of `run`, if the index says that they were sealed where they should have been.
+    fn prove(&mut self, run: Range<u64>, state: &State, chain: &ChainRecord) -> Result<Option<Reference>, SealError> {
+        let whole = run.start / CHUNK * CHUNK..run.end.next_multiple_of(CHUNK).min(self.bytes);
+        let Ok(mut bytes) = self.read(&whole) else { return Ok(None) };
+        for (index, chunk) in (whole.start / CHUNK..).zip(bytes.chunks(CHUNK_BYTES_MAX)) {
+            let proved = usize::try_from(index).ok().and_then(|index| self.proved.get_mut(index));
+            let Some(proved) = proved else { return Ok(None) };
+            if !*proved {
+                let wanted = Location::Plain(self.position + index * CHUNK);
+                *proved = state.find_chunk(chain, &blake3::hash(chunk).into())? == Some(wanted);
+            }
+            if !*proved {
+                return Ok(None);
+            }
+        }
+        let (Ok(before), Ok(wanted)) = (usize::try_from(run.start - whole.start), usize::try_from(run.end - run.start))
+        else {
+            return Ok(None);
+        };
+        bytes.drain(..before);
+        bytes.truncate(wanted);
+        Ok(Some(Reference { at: self.position + run.start, bytes }))
+    }
+
+    fn read(&mut self, run: &Range<u64>) -> io::Result<Vec<u8>> {
+        let wanted = run.end - run.start;
+        let mut bytes = Vec::new();
+        self.file.seek(SeekFrom::Start(run.start))?;
+        if self.file.by_ref().take(wanted).read_to_end(&mut bytes)? as u64 == wanted {
+            Ok(bytes)
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    }
+}
