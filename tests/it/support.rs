@@ -1,10 +1,12 @@
 //! The support itself: a test that stands on sand proves nothing.
 
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use tests::servers::{every_webdav, rclone_s3, seaweedfs};
+use tests::servers::{MariaDb, Postgres, SeaweedFs, every_webdav, rclone_s3, seaweedfs};
 use tests::tree::{Tree, assert_same};
-use tests::{Rng, World, http, office};
+use tests::{Rng, World, http, office, wait_until};
 
 #[test]
 fn the_program_runs_in_a_world() {
@@ -42,6 +44,66 @@ fn rclone_s3_refuses_strangers() {
     let server = rclone_s3();
     let (port, bucket) = (server.url.rsplit(':').next().unwrap().parse().unwrap(), server.bucket("support"));
     assert_eq!(http::get(port, &format!("/{bucket}")).unwrap().0, 400);
+}
+
+#[test]
+fn what_a_server_acknowledged_survives_its_death() {
+    let s3 = SeaweedFs::start();
+    let bucket = s3.bucket("support");
+    bucket.write("kept", b"kept");
+    s3.server.kill();
+    s3.start_again();
+    assert_eq!(bucket.read("kept"), b"kept");
+}
+
+#[test]
+fn postgres_survives_its_death() {
+    let postgres = Postgres::start();
+    let database = postgres.database("support");
+    postgres.sql(&database, "CREATE TABLE kept (id int PRIMARY KEY); INSERT INTO kept VALUES (1), (2)");
+    postgres.server.kill();
+    assert!(!postgres.psql("postgres", &database, "SELECT 1").output().unwrap().status.success());
+    postgres.start_again();
+    assert_eq!(postgres.sql(&database, "SELECT count(*), max(id) FROM kept"), "2|2");
+}
+
+#[test]
+fn mariadb_survives_its_death() {
+    let mariadb = MariaDb::start();
+    let database = mariadb.database("support");
+    mariadb.sql(&database, "CREATE TABLE kept (id int PRIMARY KEY); INSERT INTO kept VALUES (1), (2)");
+    mariadb.server.kill();
+    assert!(!mariadb.client("root", &database, "SELECT 1").output().unwrap().status.success());
+    mariadb.start_again();
+    assert_eq!(mariadb.sql(&database, "SELECT count(*), max(id) FROM kept"), "2\t2");
+}
+
+#[test]
+fn a_killed_test_process_leaves_nothing_behind() {
+    let world = World::new();
+    let folder = world.make_folder("tmp");
+    // So that servers that run as another user get through.
+    office::set_mode(&world.path(""), 0o755);
+    let mut inner = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "support::every_webdav_server_asks_for_a_login"])
+        .env("TMPDIR", &folder)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let began = || running_in(&folder).iter().any(|command| command.contains("rclone"));
+    wait_until(Duration::from_secs(60), "servers to start", began);
+    inner.kill().unwrap();
+    inner.wait().unwrap();
+    wait_until(Duration::from_secs(30), "servers to end", || running_in(&folder).is_empty());
+    wait_until(Duration::from_secs(30), "folders to go", || std::fs::read_dir(&folder).unwrap().next().is_none());
+}
+
+/// Command lines of all processes that name `folder`.
+fn running_in(folder: &Path) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok());
+    let lines = processes.filter_map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).ok());
+    lines.filter(|line| line.contains(folder.to_str().unwrap())).collect()
 }
 
 #[test]

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::{LazyLock, Mutex};
 
+use rustix::process::Signal;
+
 /// The user that servers run as if the tests run as root, and its group.
 const UNPRIVILEGED: (&str, &str) = ("nobody", "nogroup");
 
@@ -29,9 +31,9 @@ while read -r word what signal; do
     made) made="$made $what" ;;
     esac
 done
-for each in $running; do kill -s "${each#*:}" -- "-${each%:*}"; done
+for each in $running; do kill -"${each#*:}" "-${each%:*}"; done
 [ -z "$running" ] || sleep 1
-for each in $running; do kill -s KILL -- "-${each%:*}"; done
+for each in $running; do kill -9 "-${each%:*}"; done
 for each in $made; do rm -rf -- "$each"; done
 "#;
 
@@ -106,8 +108,8 @@ fn unprivileged() -> Option<(u32, u32)> {
 }
 
 /// The process group `group` runs, and at our end gets `signal`, then SIGKILL.
-pub(crate) fn started(group: u32, signal: &str) {
-    tell(&format!("started {group} {signal}"));
+pub(crate) fn started(group: u32, signal: Signal) {
+    tell(&format!("started {group} {}", signal.as_raw()));
 }
 
 /// The process group `group` is gone.

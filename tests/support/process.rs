@@ -6,12 +6,12 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use crate::guard;
+use crate::{guard, wait_until};
 
 /// The longest that a server may take to answer, on a machine that is busy with other tests.
 const START_LIMIT: Duration = Duration::from_secs(90);
@@ -25,7 +25,7 @@ pub struct Recipe {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     privileged: bool,
-    farewell: &'static str,
+    farewell: Signal,
 }
 
 /// A server that runs, or was killed and may be started again. Dropped, it is killed.
@@ -45,7 +45,7 @@ impl Recipe {
             arguments: Vec::new(),
             environment: Vec::new(),
             privileged: false,
-            farewell: "KILL",
+            farewell: Signal::KILL,
         }
     }
 
@@ -79,7 +79,7 @@ impl Recipe {
 
     /// The signal that ends the server at the end of the tests, a second before SIGKILL; SIGKILL if not said.
     #[must_use]
-    pub fn farewell(mut self, signal: &'static str) -> Self {
+    pub fn farewell(mut self, signal: Signal) -> Self {
         self.farewell = signal;
         self
     }
@@ -140,20 +140,30 @@ impl Server {
         }
     }
 
-    /// Kills the server and all its children with SIGKILL, as a power failure would. One that is dead already is fine.
+    /// Kills the server and all that it started with SIGKILL, as a power failure would. One that is dead is fine.
     pub fn kill(&self) {
-        let Some(mut child) = self.child.lock().unwrap().take() else { return };
-        // The group may be gone already.
-        rustix::process::kill_process_group(pid(&child), Signal::KILL).ok();
+        let held = self.child.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut child) = held else { return };
+        let mut started = descendants(child.id());
+        // Each may be gone already.
+        rustix::process::kill_process_group(pid(child.id()), Signal::KILL).ok();
+        for process in &started {
+            rustix::process::kill_process(pid(*process), Signal::KILL).ok();
+        }
         child.wait().unwrap();
         guard::stopped(child.id());
+        wait_until(Duration::from_secs(10), "a killed server's processes to go", || {
+            started.retain(|process| state(*process).is_some_and(|(state, _)| state != 'Z'));
+            started.is_empty()
+        });
     }
 
-    /// Sends `signal` to the server and all its children.
+    /// Sends `signal` to the server and all that it started.
     pub fn signal(&self, signal: Signal) {
-        let held = self.child.lock().unwrap();
-        let child = held.as_ref().expect("the server runs");
-        rustix::process::kill_process_group(pid(child), signal).unwrap();
+        for process in [vec![self.pid()], descendants(self.pid())].concat() {
+            // It may have ended meanwhile.
+            rustix::process::kill_process(pid(process), signal).ok();
+        }
     }
 
     /// Process id of the server, while it runs.
@@ -180,6 +190,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if let Some(child) = self.child.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            rustix::process::kill_process(pid(child.id()), self.recipe.farewell).ok();
+            let began = Instant::now();
+            while child.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(5) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
         self.kill();
     }
 }
@@ -213,10 +230,41 @@ pub(crate) fn search_path() -> OsString {
         std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("offsite-tests")
     });
     let mut folders = vec![tools.join("venv/bin")];
+    folders.extend(newest_postgres());
     folders.extend(["/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from));
     std::env::join_paths(folders).unwrap()
 }
 
-fn pid(child: &Child) -> Pid {
-    Pid::from_raw(child.id().cast_signed()).unwrap()
+/// The programs of the newest PostgreSQL, which Debian keeps apart.
+fn newest_postgres() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+    let versions = versions.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    versions.max().map(|version| format!("/usr/lib/postgresql/{version}/bin").into())
+}
+
+fn pid(number: u32) -> Pid {
+    Pid::from_raw(number.cast_signed()).unwrap()
+}
+
+/// All processes that `process` started, and those that they started.
+fn descendants(process: u32) -> Vec<u32> {
+    let all: Vec<(u32, u32)> = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|process| Some((process, state(process)?.1)))
+        .collect();
+    let mut found = vec![process];
+    let mut seen = 0;
+    while let Some(parent) = found.get(seen).copied() {
+        found.extend(all.iter().filter(|(_, of)| *of == parent).map(|(process, _)| *process));
+        seen += 1;
+    }
+    found.split_off(1)
+}
+
+/// State and parent of a process, if there is such a one.
+fn state(process: u32) -> Option<(char, u32)> {
+    let line = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let mut fields = line.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }

@@ -2,14 +2,18 @@
 //! a test stores lies in a bucket or collection of its own. A test that kills or breaks a server starts one of its own.
 
 mod apache;
+mod mariadb;
 mod nginx;
+mod postgres;
 mod rclone;
 mod sabre;
 mod seaweedfs;
 mod wsgidav;
 
 pub use apache::apache;
+pub use mariadb::{MariaDb, mariadb};
 pub use nginx::nginx;
+pub use postgres::{Postgres, SUPERUSER, postgres};
 pub use rclone::{RcloneS3, rclone_s3, rclone_webdav};
 pub use sabre::sabre;
 pub use seaweedfs::{Bucket, Keys, SeaweedFs, seaweedfs};
@@ -107,6 +111,21 @@ fn md5_hex(bytes: &[u8]) -> String {
 fn unique(name: &str) -> String {
     static MADE: AtomicU32 = AtomicU32::new(1);
     format!("{name}-{}", MADE.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Runs a command that must succeed.
+#[track_caller]
+fn run(command: &mut Command) {
+    output(command);
+}
+
+/// What a command prints, which must succeed; without the last line's end.
+#[track_caller]
+fn output(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{} failed: {error}", command.get_program().display());
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
 /// A new folder in `parent` that belongs to the user that servers run as.
