@@ -8,6 +8,8 @@
     reason = "a test that panics has failed, and says where"
 )]
 
+mod cli;
+mod config;
 mod support;
 mod tidy;
 

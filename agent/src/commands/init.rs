@@ -236,6 +236,7 @@ fn wrong(config: &Path, problems: Vec<Problem>, text: &str) -> Failure {
     tracing::debug!(text, "the configuration as it would be written");
     let problems = problems.into_iter().map(|problem| Problem { line: None, ..problem }).collect();
     usage(&format!("{} would not be usable, so nothing was written", config.display()), problems)
+        .hint("give what is missing as options (`offsite init --help`), or run it at a terminal, where it asks")
 }
 
 fn usage(what: &str, problems: Vec<Problem>) -> Failure {

@@ -1,0 +1,184 @@
+//! The program as a person meets it: first steps, keys, help.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tests::World;
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// Arguments of `init` for a folder, two keys and a directory store, all in the world's own folders.
+fn init_arguments(world: &World) -> Vec<String> {
+    world.make_folder("documents");
+    world.make_folder("usb");
+    let path = |name: &str| world.path(name).display().to_string();
+    let mut arguments = vec!["init".to_owned(), "--site".to_owned(), "main-street".to_owned()];
+    for (option, value) in [
+        ("--source", path("documents")),
+        ("--store", path("usb")),
+        ("--new-identity", path("keys/office.txt")),
+        ("--new-identity", path("keys/elsewhere.txt")),
+        ("--staging", path("staging")),
+        ("--state", path("state")),
+    ] {
+        arguments.extend([option.to_owned(), value]);
+    }
+    arguments
+}
+
+#[test]
+fn init_writes_what_check_accepts() {
+    let world = World::new();
+    let written = world.offsite(init_arguments(&world)).expect(0);
+    for file in ["offsite.toml", "keys/office.txt", "keys/elsewhere.txt", "state/site.key", "recovery-sheet.txt"] {
+        assert_eq!(mode(&world.path(file)), 0o600, "{file}");
+        assert!(written.stdout.contains(file), "{file} is not named\n{written}");
+    }
+    for folder in ["staging", "state", "keys"] {
+        assert_eq!(mode(&world.path(folder)), 0o700, "{folder}");
+    }
+    world.offsite(["check"]).expect(0);
+    let sheet = std::fs::read_to_string(world.path("recovery-sheet.txt")).unwrap();
+    assert!(sheet.contains("main-street") && sheet.contains("age1") && !sheet.contains("AGE-SECRET-KEY-1Q"));
+    assert!(!sheet.contains("AGE-SECRET-KEY-1") || sheet.contains("AGE-SECRET-KEY-1..."), "{sheet}");
+}
+
+#[test]
+fn init_never_overwrites() {
+    let world = World::new();
+    world.offsite(init_arguments(&world)).expect(0);
+    let before = std::fs::read(world.path("offsite.toml")).unwrap();
+    let outcome = world.offsite(init_arguments(&world)).expect(2);
+    for file in ["offsite.toml", "keys/office.txt", "keys/elsewhere.txt", "state/site.key", "recovery-sheet.txt"] {
+        assert!(outcome.stderr.contains(file), "{file} is not named\n{outcome}");
+    }
+    assert_eq!(std::fs::read(world.path("offsite.toml")).unwrap(), before);
+}
+
+#[test]
+fn init_insists_on_a_second_key_and_on_answers() {
+    let world = World::new();
+    let mut arguments = init_arguments(&world);
+    let second = arguments.iter().rposition(|argument| argument == "--new-identity").unwrap();
+    arguments.drain(second..second + 2);
+    let outcome = world.offsite(&arguments).expect(2);
+    assert!(outcome.stderr.contains("only one key"), "{outcome}");
+    assert!(!world.path("offsite.toml").exists() && !world.path("keys").exists());
+    arguments.push("--one-key-is-enough".to_owned());
+    world.offsite(&arguments).expect(0);
+    // Nobody is there to be asked.
+    let empty = World::new();
+    let outcome = empty.offsite(["--json", "init"]).expect(2);
+    let problems = outcome.json()["error"]["problems"].as_array().unwrap().len();
+    assert_eq!(problems, 4, "{outcome}");
+}
+
+#[test]
+fn keys_are_those_of_age() {
+    let world = World::new();
+    world.offsite(init_arguments(&world)).expect(0);
+    let shown = world.offsite(["--json", "key", "show"]).expect(0).json();
+    let recipients = shown["recipients"].as_array().unwrap().clone();
+    assert_eq!(recipients.len(), 2);
+    // age's own program derives the same public key, and opens what it sealed to it.
+    let secret = world.path("keys/office.txt");
+    let derived = Command::new("age-keygen").arg("-y").arg(&secret).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&derived.stdout).trim(), recipients[0].as_str().unwrap());
+    let proof = world.offsite(["--json", "key", "check", "--identity", secret.to_str().unwrap()]).expect(0).json();
+    assert_eq!(proof["opens"], serde_json::json!([recipients[0]]));
+    assert_eq!(proof["cannot_open"], serde_json::json!([recipients[1]]));
+}
+
+#[test]
+fn an_identity_that_opens_nothing_is_told_from_one_that_does() {
+    let world = World::new();
+    world.offsite(init_arguments(&world)).expect(0);
+    let stranger = world.path("stranger.txt");
+    world.offsite(["key", "new", stranger.to_str().unwrap()]).expect(0);
+    let outcome = world.offsite(["key", "check", "--identity", stranger.to_str().unwrap()]).expect(5);
+    assert!(outcome.stderr.contains("opens nothing"), "{outcome}");
+}
+
+#[test]
+fn a_secret_key_under_a_passphrase_is_one_that_age_opens() {
+    let world = World::new();
+    let passphrase = world.write("passphrase", "correct horse\n");
+    let (file, place) = (world.path("protected.age"), format!("file:{}", passphrase.display()));
+    let file = file.to_str().unwrap();
+    let new = world.offsite(["key", "new", file, "--passphrase", &place]).expect(0);
+    let shown = world.offsite(["key", "show", file, "--passphrase", &place]).expect(0);
+    assert_eq!(new.stdout, shown.stdout);
+    assert!(std::fs::read(file).unwrap().starts_with(b"age-encryption.org/v1\n-> scrypt "));
+    let nobody = world.offsite(["key", "show", file]).expect(2);
+    assert!(nobody.stderr.contains("--passphrase"), "{nobody}");
+    let wrong = world.write("wrong", "wrong horse\n");
+    world.offsite(["key", "show", file, "--passphrase", &format!("file:{}", wrong.display())]).expect(1);
+    let clear = world.offsite(["key", "new", "x", "--passphrase", "hunter2"]).expect(2);
+    assert!(!world.path("x").exists(), "{clear}");
+}
+
+#[test]
+fn the_site_key_is_one_of_minisign() {
+    let world = World::new();
+    let key = agent::sign::SiteKey::generate().unwrap();
+    let data = world.write("generation.json", b"{}\n");
+    world.write("generation.json.minisig", key.sign(b"{}\n", "sequence 7").unwrap());
+    let check = |public: &str| {
+        let mut minisign = Command::new("minisign");
+        minisign.args(["-V", "-P", public, "-m"]).arg(&data).stdin(Stdio::null()).output().unwrap()
+    };
+    let good = check(&key.public().to_string());
+    assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
+    assert!(String::from_utf8_lossy(&good.stdout).contains("sequence 7"));
+    assert!(!check(&agent::sign::SiteKey::generate().unwrap().public().to_string()).status.success());
+}
+
+#[test]
+fn the_recovery_sheet_holds_the_secret_only_when_told_to() {
+    let world = World::new();
+    world.offsite(init_arguments(&world)).expect(0);
+    let secret_file = world.path("keys/office.txt");
+    let secret = std::fs::read_to_string(&secret_file).unwrap().lines().last().unwrap().to_owned();
+    let without = world.offsite(["key", "sheet"]).expect(0);
+    assert!(!without.stdout.contains(&secret));
+    let arguments = ["key", "sheet", "--identity", secret_file.to_str().unwrap(), "--output", "sheet.txt"];
+    let with = world.offsite(arguments).expect(0);
+    assert!(!with.to_string().contains(&secret), "{with}");
+    assert!(std::fs::read_to_string(world.path("sheet.txt")).unwrap().contains(&secret));
+    assert_eq!(mode(&world.path("sheet.txt")), 0o600);
+    world.offsite(arguments).expect(1);
+}
+
+#[test]
+fn the_man_page_and_completions_name_every_verb() {
+    let world = World::new();
+    let help = world.offsite(["--help"]).expect(0).stdout;
+    let verbs: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(verbs.contains(&"init") && verbs.contains(&"key"), "{verbs:?}");
+    let man = world.offsite(["man"]).expect(0).stdout;
+    for shell in ["bash", "zsh", "fish"] {
+        let script = world.offsite(["completions", shell]).expect(0).stdout;
+        for verb in &verbs {
+            assert!(script.contains(verb), "{shell}: {verb}");
+        }
+    }
+    for verb in verbs.iter().filter(|verb| **verb != "help") {
+        assert!(man.contains(&format!(".SH \"OFFSITE {}\"", verb.to_uppercase())), "{verb}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_exits_with_2() {
+    let world = World::new();
+    world.offsite(["no-such-verb"]).expect(2);
+    world.offsite::<&str>([]).expect(2);
+}

@@ -1,0 +1,183 @@
+//! Configurations: the examples are good, and bad ones are refused as a whole, before anything is written.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use agent::config::{Config, Loaded, Problem};
+use tests::World;
+
+const RECIPIENT: &str = "age1c6jmkffv5mrt7vecchjcghtzytyp5gxg0p909q8a6l39hq3cjczs06mx3h";
+
+fn examples() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("examples");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let examples: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
+    assert!(examples.len() >= 8, "{examples:?}");
+    examples
+}
+
+/// As it is, but for the one other file that it names.
+fn read(world: &World, path: &Path) -> String {
+    let recipients = world.write("recipients.txt", format!("# elsewhere\n{RECIPIENT}\n"));
+    let text = std::fs::read_to_string(path).unwrap();
+    text.replace("/etc/offsite/recipients.txt", &recipients.to_string_lossy())
+}
+
+fn shown(problems: &[Problem]) -> String {
+    problems.iter().map(|problem| format!("{problem}\n")).collect()
+}
+
+#[test]
+fn every_example_is_a_good_configuration() {
+    let world = World::new();
+    for path in examples() {
+        if let Err(problems) = Config::parse(&read(&world, &path)) {
+            panic!("{} is wrong:\n{}", path.display(), shown(&problems));
+        }
+    }
+}
+
+#[test]
+fn the_full_example_misses_no_setting() {
+    let world = World::new();
+    let path = examples().into_iter().find(|path| path.ends_with("full.toml")).unwrap();
+    let text = read(&world, &path);
+    let Loaded { unset, .. } = Config::parse(&text).unwrap_or_else(|problems| panic!("{}", shown(&problems)));
+    let set = settings(&toml::from_str(&text).unwrap(), "");
+    let missing: Vec<_> = unset.difference(&set).collect();
+    assert!(missing.is_empty(), "examples/full.toml does not show {missing:?}");
+}
+
+/// The settings of a table as `store(s3).region`.
+fn settings(table: &toml::Table, prefix: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(below) if prefix.is_empty() => found.extend(settings(below, &format!("{key}."))),
+            toml::Value::Array(items) if prefix.is_empty() && items.iter().all(toml::Value::is_table) => {
+                for item in items.iter().filter_map(toml::Value::as_table) {
+                    let kind = item["type"].as_str().unwrap();
+                    found.extend(settings(item, &format!("{key}({kind}).")));
+                }
+            }
+            _ => drop(found.insert(format!("{prefix}{key}"))),
+        }
+    }
+    found
+}
+
+#[test]
+fn every_setting_of_the_full_example_has_a_comment() {
+    let path = examples().into_iter().find(|path| path.ends_with("full.toml")).unwrap();
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut explained: BTreeSet<&str> = ["name", "type", "path", "url", "user", "password", "token"].into();
+    let mut commented = false;
+    for line in text.lines() {
+        let key = line.split_once(" = ").map(|(key, _)| key).filter(|key| !key.starts_with(['#', ' ']));
+        if let Some(key) = key {
+            assert!(commented || explained.contains(key), "`{key}` has no comment where it first stands");
+            explained.insert(key);
+        }
+        // A comment explains all settings until the next empty line.
+        commented = line.starts_with('#') || (commented && !line.is_empty());
+    }
+}
+
+/// A world with a good configuration, of which a test makes a bad one.
+fn office() -> (World, String) {
+    let world = World::new();
+    let documents = world.make_folder("documents");
+    let store = world.make_folder("store");
+    let text = format!(
+        "site = \"office\"\nstaging = \"{}\"\nstate = \"{}\"\n[encryption]\nrecipients = [\"{RECIPIENT}\"]\n\
+         [[source]]\nname = \"documents\"\ntype = \"folder\"\npath = \"{}\"\n\
+         [[store]]\nname = \"usb\"\ntype = \"directory\"\npath = \"{}\"\n",
+        world.path("staging").display(),
+        world.path("state").display(),
+        documents.display(),
+        store.display(),
+    );
+    (world, text)
+}
+
+/// What `offsite check` finds, as keys.
+fn keys_of_problems(world: &World, text: &str) -> Vec<String> {
+    world.configure(text);
+    let document = world.offsite(["--json", "check"]).expect(2).json();
+    assert!(!world.path("staging").exists() && !world.path("state").exists(), "something was written");
+    let problems = document["error"]["problems"].as_array().unwrap().clone();
+    for problem in &problems {
+        assert!(problem["what"].as_str().unwrap().len() > 20, "{problem} does not say what to do");
+    }
+    problems.iter().map(|problem| problem["key"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_good_configuration_passes() {
+    let (world, text) = office();
+    world.configure(&text);
+    world.offsite(["check"]).expect(0);
+}
+
+#[test]
+fn all_that_is_wrong_is_said_in_one_go() {
+    let (world, text) = office();
+    let text = text
+        .replace("site = ", "sitte = 1\nsite = ")
+        .replace(RECIPIENT, "age1notakey")
+        .replace("type = \"folder\"", "type = \"folder\"\nexcludes = []")
+        + "[[store]]\nname = \"dav\"\ntype = \"webdav\"\nurl = \"https://dav.example.org/\"\nuser = \"u\"\n\
+           password = \"hunter2\"\n";
+    let found = keys_of_problems(&world, &text);
+    assert_eq!(found, ["sitte", "encryption.recipients", "source[1].excludes", "store[2].password"]);
+    let outcome = world.offsite(["check"]).expect(2);
+    assert!(outcome.stderr.contains("line 1: sitte") && outcome.stderr.contains("did you mean `site`?"), "{outcome}");
+    assert!(!outcome.stderr.contains("hunter2"), "{outcome}");
+}
+
+#[test]
+fn a_configuration_without_recipients_is_refused() {
+    let (world, text) = office();
+    let without = text.replace(&format!("[encryption]\nrecipients = [\"{RECIPIENT}\"]\n"), "");
+    assert_eq!(keys_of_problems(&world, &without), ["encryption.recipients"]);
+    let empty = text.replace(&format!("\"{RECIPIENT}\""), "");
+    assert_eq!(keys_of_problems(&world, &empty), ["encryption.recipients"]);
+}
+
+#[test]
+fn a_secret_key_in_place_of_a_recipient_is_not_repeated() {
+    let (world, text) = office();
+    let secret = world.path("secret.txt");
+    world.offsite(["key", "new", secret.to_str().unwrap()]).expect(0);
+    let secret = std::fs::read_to_string(secret).unwrap().lines().last().unwrap().to_owned();
+    world.configure(&text.replace(RECIPIENT, &secret));
+    let outcome = world.offsite(["--json", "check"]).expect(2);
+    assert!(outcome.stderr.contains("secret key"), "{outcome}");
+    assert!(!outcome.to_string().contains(&secret), "{outcome}");
+}
+
+#[test]
+fn what_is_not_there_is_found_before_the_run() {
+    let (world, text) = office();
+    let text = text + "[[source]]\nname = \"ledger\"\ntype = \"sqlite\"\npath = \"/no/such/ledger.db\"\n\
+         [[source]]\nname = \"mail\"\ntype = \"command\"\ncommand = [\"/no/such/program\", \"{staging}\"]\n\
+         [[store]]\nname = \"nas\"\ntype = \"directory\"\npath = \"/no/such/drive\"\n";
+    assert_eq!(keys_of_problems(&world, &text), ["source[2].path", "source[3].command", "store[2].path"]);
+}
+
+#[test]
+fn a_missing_secret_is_named_with_its_setting() {
+    let (world, text) = office();
+    let text = text
+        + "[[source]]\nname = \"mail\"\ntype = \"command\"\ncommand = [\"/bin/true\", \"{staging}\"]\n\
+           secret_env = { PGPASSWORD = \"env:NOT_SET\" }\n\
+           [[store]]\nname = \"cloud\"\ntype = \"s3\"\nbucket = \"b\"\naccess_key = \"a\"\nsecret_key = \"file:/no/secret\"\n";
+    assert_eq!(keys_of_problems(&world, &text), ["store[2].secret_key", "source[2].secret_env"]);
+}
+
+#[test]
+fn a_missing_configuration_says_how_to_get_one() {
+    let world = World::new();
+    let outcome = world.offsite(["check"]).expect(2);
+    assert!(outcome.stderr.contains("offsite init"), "{outcome}");
+}
