@@ -159,7 +159,8 @@ fn a_secret_key_in_place_of_a_recipient_is_not_repeated() {
 #[test]
 fn what_is_not_there_is_found_before_the_run() {
     let (world, text) = office();
-    let text = text + "[[source]]\nname = \"ledger\"\ntype = \"sqlite\"\npath = \"/no/such/ledger.db\"\n\
+    let text = text
+        + "[[source]]\nname = \"ledger\"\ntype = \"sqlite\"\npath = \"/no/such/ledger.db\"\n\
          [[source]]\nname = \"mail\"\ntype = \"command\"\ncommand = [\"/no/such/program\", \"{staging}\"]\n\
          [[store]]\nname = \"nas\"\ntype = \"directory\"\npath = \"/no/such/drive\"\n";
     assert_eq!(keys_of_problems(&world, &text), ["source[2].path", "source[3].command", "store[2].path"]);
