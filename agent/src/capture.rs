@@ -1,10 +1,301 @@
 //! Hot copies of all sources of an office, as they were at one instant, into staging.
+//!
+//! [`protocol`] is the order in which the instant is had, [`holder`] the process that keeps SQLite's writers waiting for
+//! it; then every kind of source has its module. What cannot be copied becomes a problem of the generation, and the other
+//! sources go on; only staging itself can make a capture fail.
 
-#[allow(dead_code, reason = "the folder source, being written, uses it")]
+mod command;
+mod folder;
+mod holder;
 mod patterns;
+mod problems;
+mod protocol;
 mod settings;
+mod sqlite;
+mod written;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::thread;
+
+use jiff::Timestamp;
+
+use crate::clock;
+use crate::entry::PathError;
+use crate::generation::{Class, Cut, CutMethod, Document, Grade, Problem, Role, SourceRecord};
+use crate::ids::{SiteName, SourceName};
+use crate::platform;
+use crate::staging::{Draft, LocalGeneration, StagingError};
+
+use folder::{FolderError, Surroundings};
+use problems::Problems;
+use sqlite::{SqliteSet, file_bytes};
+
+pub use holder::{HolderError, HolderProgram, serve as serve_holder};
 pub use patterns::{PatternError, Patterns};
 pub use settings::{
     CommandSource, CutSettings, EnvValue, FolderSource, Output, SourceConfig, SourceKind, SqliteSource,
 };
+
+/// What is to be captured.
+#[derive(Clone, Debug)]
+pub struct CaptureRequest<'a> {
+    /// The office.
+    pub site: &'a SiteName,
+    /// Where the generation will be kept.
+    pub class: Class,
+    /// What the operator calls it.
+    pub label: Option<&'a str>,
+    /// The sources, each with a name of its own.
+    pub sources: &'a [SourceConfig],
+    /// How the instant is had.
+    pub cut: &'a CutSettings,
+    /// How to start a holder.
+    pub holder: &'a HolderProgram,
+    /// Folders of our own, which are left out of folder sources: staging, spool, state.
+    pub own_folders: &'a [PathBuf],
+}
+
+/// What happens in a capture, as it happens.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// The instant has been had, or given up.
+    Cut(&'a Cut),
+    /// A source is being copied.
+    Started {
+        /// Which.
+        source: &'a SourceName,
+    },
+    /// Some more of it has been.
+    Copied {
+        /// Which.
+        source: &'a SourceName,
+        /// So many bytes more.
+        bytes: u64,
+    },
+    /// The source is done with, well or not.
+    Finished {
+        /// Which.
+        source: &'a SourceName,
+    },
+}
+
+/// Told of events, from several threads.
+pub type Watch<'a> = &'a (dyn Fn(Event<'_>) + Sync);
+
+/// Why there is no generation at all.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// Staging failed.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    /// The disk is too small, or too full.
+    #[error(
+        "the disk of the staging folder {} has no room for the capture, which needs {} more; free some space or let \
+         `[staging] path` point to a larger disk", folder.display(), size(*needed)
+    )]
+    NoSpace {
+        /// The folder.
+        folder: PathBuf,
+        /// Bytes that are needed at least.
+        needed: u64,
+    },
+    /// The helper for SQLite cannot work at all.
+    #[error(transparent)]
+    Holder(#[from] HolderError),
+    /// A name cannot be used in a path.
+    #[error(transparent)]
+    Name(#[from] PathError),
+    /// A thread of the capture ended unexpectedly.
+    #[error("a part of the capture ended unexpectedly; please report this defect")]
+    Defect,
+}
+
+/// Captures all sources into `draft`, and finishes it.
+///
+/// The generation's document says what is missing from it and why, and whether it is of one instant. An error means that
+/// there is none: the draft stays behind, to be removed.
+pub fn capture(
+    request: &CaptureRequest<'_>,
+    draft: Draft,
+    previous: Option<&LocalGeneration>,
+    watch: Watch<'_>,
+) -> Result<LocalGeneration, CaptureError> {
+    platform::process::raise_open_files();
+    let started = clock::now();
+    check_space(request, &draft)?;
+    let mut databases = Vec::new();
+    for source in request.sources {
+        if let SourceKind::Sqlite(sqlite) = &source.kind {
+            databases.push((&source.name, sqlite));
+        }
+    }
+    let mut databases = SqliteSet::open(&databases, request.holder, request.cut)?;
+    let mut cut = protocol::cut(&mut [&mut databases], request.cut, &protocol::RealTime::start());
+    watch(Event::Cut(&cut));
+    let (copies, others) = thread::scope(|scope| {
+        let others = scope.spawn(|| copy_others(request, &draft, previous, watch));
+        let copies = databases.copy(&draft, previous, watch);
+        (copies, others.join().map_err(|_| CaptureError::Defect))
+    });
+    let (mut copies, others) = (copies?, others??);
+    copies.records.extend(others.records);
+    copies.problems.extend(others.problems);
+    if let Some(why) = copies.void.take() {
+        cut.method = CutMethod::None;
+        cut.failed_tries.push(why);
+    }
+    cut.held_us_max = copies.records.iter().map(|record| record.held_us).max().unwrap_or(0);
+    if databases.is_empty() {
+        (cut.not_before, cut.not_after) = (started, clock::now());
+    }
+    let document = document(request, &draft, cut, copies);
+    Ok(draft.finish(&document)?)
+}
+
+/// What became of some sources.
+#[derive(Debug, Default)]
+struct Copies {
+    records: Vec<SourceRecord>,
+    problems: Vec<Problems>,
+    /// Why the copies are not of one instant although they had been pinned at one.
+    void: Option<String>,
+}
+
+/// Copies the sources that are not cut: at leisure, while the databases are being copied.
+fn copy_others(
+    request: &CaptureRequest<'_>,
+    draft: &Draft,
+    previous: Option<&LocalGeneration>,
+    watch: Watch<'_>,
+) -> Result<Copies, CaptureError> {
+    let mut own = Vec::new();
+    for folder in request.own_folders.iter().map(PathBuf::as_path).chain([draft.root()]) {
+        // One that is not there yet cannot be met.
+        own.extend(platform::tree::path_stat(folder).map(|stat| (stat.dev, stat.ino)));
+    }
+    let around = Surroundings { previous, own: &own, watch };
+    let mut copies = Copies::default();
+    // Commands first: what they copy is more likely to belong together with the databases.
+    let is_command = |source: &&SourceConfig| matches!(source.kind, SourceKind::Command(_));
+    let commands = request.sources.iter().filter(is_command);
+    for source in commands.chain(request.sources.iter().filter(|source| !is_command(source))) {
+        if matches!(source.kind, SourceKind::Sqlite(_)) {
+            continue;
+        }
+        watch(Event::Started { source: &source.name });
+        let mut problems = Problems::new(&source.name);
+        copies.records.push(copy_other(source, draft, &around, &mut problems)?);
+        copies.problems.push(problems);
+        watch(Event::Finished { source: &source.name });
+    }
+    Ok(copies)
+}
+
+fn copy_other(
+    source: &SourceConfig,
+    draft: &Draft,
+    around: &Surroundings<'_>,
+    problems: &mut Problems,
+) -> Result<SourceRecord, CaptureError> {
+    let mut record = empty_record(&source.name, source.kind.word(), clock::now());
+    let mut writer = draft.source(&source.name)?;
+    let copied = match &source.kind {
+        SourceKind::Sqlite(_) => Ok(()),
+        SourceKind::Folder(folder) => match folder::copy(folder, &source.name, &mut writer, around, problems) {
+            Ok(()) => Ok(()),
+            Err(FolderError::Root(why)) => Err(format!("the folder {} cannot be read: {why}", folder.path.display())),
+            Err(FolderError::Full { needed }) => {
+                return Err(CaptureError::NoSpace { folder: draft.root().to_owned(), needed });
+            }
+            Err(FolderError::Staging(error)) => return Err(error.into()),
+        },
+        SourceKind::Command(command) => match command::run(command, writer.folder()) {
+            Ok(()) => written::record(&mut writer, &source.name, problems).map(Ok)?,
+            Err(why) => Err(why),
+        },
+    };
+    match copied {
+        Ok(()) => {
+            let written = writer.finish()?;
+            record.entries = written.entries;
+            record.bytes = written.bytes;
+        }
+        Err(why) => {
+            writer.discard()?;
+            problems.missing(None, why);
+        }
+    }
+    record.finished = clock::now();
+    Ok(record)
+}
+
+/// Refuses to begin what cannot end: the databases at least have to fit.
+fn check_space(request: &CaptureRequest<'_>, draft: &Draft) -> Result<(), CaptureError> {
+    let bytes = request.sources.iter().map(|source| match &source.kind {
+        SourceKind::Sqlite(sqlite) => file_bytes(sqlite),
+        SourceKind::Folder(_) | SourceKind::Command(_) => 0,
+    });
+    let needed: u64 = bytes.sum();
+    if needed > draft.free_bytes()? {
+        return Err(CaptureError::NoSpace { folder: draft.root().to_owned(), needed });
+    }
+    Ok(())
+}
+
+fn document(request: &CaptureRequest<'_>, draft: &Draft, cut: Cut, copies: Copies) -> Document {
+    let mut sources = copies.records;
+    sources.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut problems: Vec<Problem> = copies.problems.into_iter().flat_map(Problems::into_vec).collect();
+    problems.sort_by(|a, b| (&a.source, &a.path).cmp(&(&b.source, &b.path)));
+    let grade = if problems.iter().any(|problem| problem.missing) {
+        Grade::Incomplete
+    } else if cut.method == CutMethod::None {
+        Grade::Sequential
+    } else {
+        Grade::Exact
+    };
+    Document {
+        version: 1,
+        site: request.site.clone(),
+        generation: draft.id().clone(),
+        class: request.class,
+        label: request.label.map(ToOwned::to_owned),
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        grade,
+        cut,
+        sources,
+        problems,
+    }
+}
+
+/// What a source is recorded with before anything of it is known.
+fn empty_record(name: &SourceName, kind: &str, now: Timestamp) -> SourceRecord {
+    SourceRecord {
+        name: name.clone(),
+        kind: kind.to_owned(),
+        engine: None,
+        role: Role::Leisure,
+        pinned_at: None,
+        held_us: 0,
+        position: BTreeMap::new(),
+        started: now,
+        finished: now,
+        entries: 0,
+        bytes: 0,
+    }
+}
+
+/// A number of bytes for a person.
+fn size(bytes: u64) -> String {
+    let mut unit = (bytes, "bytes");
+    for next in ["KiB", "MiB", "GiB", "TiB"] {
+        if unit.0 >= 10 * 1024 {
+            unit = (unit.0.div_ceil(1024), next);
+        }
+    }
+    format!("{} {}", unit.0, unit.1)
+}
+
+#[cfg(test)]
+mod tests;

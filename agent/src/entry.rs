@@ -96,6 +96,11 @@ impl EntryPath {
         self.0.split(|b| *b == b'/')
     }
 
+    /// Its last segment.
+    pub fn name(&self) -> &[u8] {
+        self.0.rsplit(|b| *b == b'/').next().unwrap_or_default()
+    }
+
     /// The path of `name` below this one.
     pub fn join(&self, name: &[u8]) -> Result<Self, PathError> {
         let mut bytes = self.0.clone();

@@ -7,7 +7,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-#[allow(dead_code, reason = "the folder source, being written, uses the rest")]
+pub(crate) mod copy;
+pub(crate) mod process;
 pub(crate) mod tree;
 
 /// Makes the names in `folder` last over a loss of power.

@@ -29,6 +29,17 @@ pub enum SourceKind {
     Command(CommandSource),
 }
 
+impl SourceKind {
+    /// Its type in the configuration.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Folder(_) => "folder",
+            Self::Command(_) => "command",
+        }
+    }
+}
+
 /// An SQLite database that may be in use, with a write-ahead log or a rollback journal.
 #[derive(Clone, Debug)]
 pub struct SqliteSource {

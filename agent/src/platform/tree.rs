@@ -138,6 +138,11 @@ impl Dir {
         Ok(fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR)?)
     }
 
+    /// Sets the permission bits of the file `name`, which is known to be no link.
+    pub(crate) fn set_mode_of(&self, name: &[u8], mode: u32) -> io::Result<()> {
+        Ok(fs::chmodat(&self.0, name, Mode::from_raw_mode(mode), AtFlags::empty())?)
+    }
+
     /// Sets the permission bits of this folder.
     pub(crate) fn set_mode(&self, mode: u32) -> io::Result<()> {
         Ok(fs::fchmod(&self.0, Mode::from_raw_mode(mode))?)

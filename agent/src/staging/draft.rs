@@ -70,6 +70,11 @@ impl Draft {
         &self.id
     }
 
+    /// The staging folder it lies in.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Its folder for now.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -1,0 +1,60 @@
+//! What could not be copied as asked for, kept within bounds.
+
+use crate::entry::EntryPath;
+use crate::generation::Problem;
+use crate::ids::SourceName;
+
+/// How many problems of one source are kept one by one.
+const KEPT: usize = 1000;
+
+/// The problems of one source.
+#[derive(Debug)]
+pub(super) struct Problems {
+    source: SourceName,
+    kept: Vec<Problem>,
+    /// Problems that were only counted: with something missing, and without.
+    more: [u64; 2],
+}
+
+impl Problems {
+    pub(super) fn new(source: &SourceName) -> Self {
+        Self { source: source.clone(), kept: Vec::new(), more: [0; 2] }
+    }
+
+    /// Something is not in the generation that should be, or is not as it should be.
+    pub(super) fn missing(&mut self, path: Option<&EntryPath>, what: String) {
+        self.add(path, what, true);
+    }
+
+    /// Something was left out as it has to be.
+    pub(super) fn skipped(&mut self, path: Option<&EntryPath>, what: String) {
+        self.add(path, what, false);
+    }
+
+    /// All of them.
+    pub(super) fn into_vec(mut self) -> Vec<Problem> {
+        for (count, missing) in self.more.into_iter().zip([true, false]) {
+            if count > 0 {
+                let what = format!("and {count} more like these");
+                self.kept.push(Problem { source: self.source.clone(), path: None, what, missing });
+            }
+        }
+        self.kept
+    }
+
+    fn add(&mut self, path: Option<&EntryPath>, what: String, missing: bool) {
+        let [lost, left_out] = &mut self.more;
+        if self.kept.len() < KEPT {
+            // As in the source: without its name.
+            let path = path.map(|path| {
+                let text = path.to_string();
+                text.split_once('/').map(|(_, inside)| inside.to_owned()).unwrap_or(text)
+            });
+            self.kept.push(Problem { source: self.source.clone(), path, what, missing });
+        } else if missing {
+            *lost += 1;
+        } else {
+            *left_out += 1;
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! How one instant is had: the order of things. Engines do the work, one [`Party`] each.
+//!
+//! The copies are of one instant if no source changed between the first and the last pin. Either nobody happened to
+//! commit, which versions read before and after the pins prove, or writers are held for the time of the pins. One party
+//! needs no hold: whatever all others show at the moment of its pin, they show at theirs. That is the pivot.
+//!
+//! Nothing is waited for while something is held: a party that cannot be held at once makes all others let go. Those that
+//! wait for open transactions are held first and those that wait only for commits under way after them, because a writer
+//! may hold the first kind while it commits in the second.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::settings::CutSettings;
+use crate::clock;
+use crate::generation::{Cut, CutMethod};
+
+/// One engine's part in the cut: all databases that are held and pinned together.
+pub(super) trait Party {
+    /// When it is held and pinned.
+    fn order(&self) -> Order;
+
+    /// How many sources it stands for.
+    fn members(&self) -> usize;
+
+    /// Whether its pins hold nobody.
+    fn pins_freely(&self) -> bool;
+
+    /// A text that is the same twice only if nobody committed in between; none if there is no such thing.
+    fn versions(&mut self) -> Result<Option<String>, Refusal>;
+
+    /// Keeps its writers waiting from now on, for not much longer than `left`. On failure nothing is held.
+    fn hold(&mut self, left: Duration) -> Result<(), Refusal>;
+
+    /// Pins what is committed now.
+    fn pin(&mut self) -> Result<(), Refusal>;
+
+    /// Proves that its writers have been kept waiting from [`Party::hold`] to now.
+    fn prove(&mut self) -> Result<(), Refusal>;
+
+    /// Lets writers go on; the pins stay.
+    fn release(&mut self) -> Result<(), Refusal>;
+
+    /// Lets everything go, whatever it takes.
+    fn let_go(&mut self);
+}
+
+/// The order in which parties are held, and then pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Order {
+    /// Its hold waits for open transactions.
+    Transactions,
+}
+
+/// Why a party did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Not now.
+    Busy(String),
+    /// Not in this run.
+    Never(String),
+}
+
+/// Time, as the protocol sees it.
+pub(super) trait Time {
+    /// Time passed, from any beginning; not set back.
+    fn passed(&self) -> Duration;
+    /// The time of day.
+    fn wall(&self) -> Timestamp;
+    /// Waits.
+    fn wait(&self, time: Duration);
+    /// A number between 0 and 1, to keep two that wait out of step.
+    fn chance(&self) -> f64;
+}
+
+/// Time as it is.
+#[derive(Debug)]
+pub(super) struct RealTime(Instant);
+
+impl RealTime {
+    pub(super) fn start() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Time for RealTime {
+    fn passed(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn wall(&self) -> Timestamp {
+        clock::now()
+    }
+
+    fn wait(&self, time: Duration) {
+        thread::sleep(time);
+    }
+
+    fn chance(&self) -> f64 {
+        // The low digits of the time are chance enough to keep two apart.
+        f64::from(self.0.elapsed().subsec_nanos() % 1000) / 1000.0
+    }
+}
+
+/// Pauses after tries that failed: from, factor, to.
+const BACKOFF: (Duration, f64, Duration) = (Duration::from_millis(20), 1.6, Duration::from_secs(1));
+
+/// The pause after a hold that was not had, with nothing else held.
+const SOON: Duration = Duration::from_millis(1);
+
+/// Failed tries that are told one by one.
+const TOLD: usize = 20;
+
+/// Pins all `parties` at one instant. Without one, the result's method is [`CutMethod::None`] and nothing is pinned.
+pub(super) fn cut(parties: &mut [&mut dyn Party], settings: &CutSettings, time: &impl Time) -> Cut {
+    parties.sort_by_key(|party| party.order());
+    let mut tries = Tries { count: 0, failed: Vec::new() };
+    let members: usize = parties.iter().map(|party| party.members()).sum();
+    let freely = parties.iter().all(|party| party.pins_freely());
+    let (mut method, window) = match members {
+        0 => (CutMethod::Single, Ok((time.wall(), time.wall()))),
+        1 if freely => (CutMethod::Single, single(parties, settings, time, &mut tries)),
+        _ => match freely.then(|| optimistic(parties, settings, time, &mut tries)).flatten() {
+            Some(window) => (CutMethod::Optimistic, Ok(window)),
+            None => (CutMethod::Barrier, barrier(parties, settings, time, &mut tries)),
+        },
+    };
+    if members == 1 {
+        method = CutMethod::Single;
+    }
+    let (not_before, not_after) = window.unwrap_or_else(|()| {
+        method = CutMethod::None;
+        (time.wall(), time.wall())
+    });
+    Cut { method, not_before, not_after, tries: tries.count, failed_tries: tries.failed, held_us_max: 0 }
+}
+
+type Window = (Timestamp, Timestamp);
+
+struct Tries {
+    count: u32,
+    failed: Vec<String>,
+}
+
+impl Tries {
+    fn failed(&mut self, why: String) {
+        if self.failed.len() < TOLD && self.failed.last() != Some(&why) {
+            self.failed.push(why);
+        }
+    }
+}
+
+/// One source is of one instant by itself.
+fn single(
+    parties: &mut [&mut dyn Party],
+    settings: &CutSettings,
+    time: &impl Time,
+    tries: &mut Tries,
+) -> Result<Window, ()> {
+    let end = time.passed() + settings.barrier_within;
+    loop {
+        tries.count += 1;
+        let before = time.wall();
+        match pin(parties) {
+            Ok(()) => return Ok((before, time.wall())),
+            Err(Refusal::Never(why)) => {
+                tries.failed(why);
+                return Err(());
+            }
+            Err(Refusal::Busy(why)) => tries.failed(why),
+        }
+        if time.passed() > end {
+            return Err(());
+        }
+        time.wait(SOON);
+    }
+}
+
+/// Pins, and looks whether nobody committed meanwhile.
+fn optimistic(
+    parties: &mut [&mut dyn Party],
+    settings: &CutSettings,
+    time: &impl Time,
+    tries: &mut Tries,
+) -> Option<Window> {
+    for _ in 0..settings.optimistic_tries {
+        tries.count += 1;
+        match optimistic_try(parties, time) {
+            Ok(Some(window)) => return Some(window),
+            Ok(None) => {
+                tries.failed("a source has no version that would show whether it changed".to_owned());
+                return None;
+            }
+            Err(Refusal::Never(why)) => {
+                tries.failed(why);
+                return None;
+            }
+            Err(Refusal::Busy(why)) => tries.failed(why),
+        }
+        time.wait(Duration::from_millis(2) + Duration::from_millis(8).mul_f64(time.chance()));
+    }
+    None
+}
+
+fn optimistic_try(parties: &mut [&mut dyn Party], time: &impl Time) -> Result<Option<Window>, Refusal> {
+    let before = versions(parties)?;
+    let not_before = time.wall();
+    pin(parties)?;
+    let not_after = time.wall();
+    let after = versions(parties);
+    match after {
+        Ok(Some(after)) if before.as_ref() == Some(&after) => return Ok(Some((not_before, not_after))),
+        _ => let_go(parties),
+    }
+    match (before, after?) {
+        (Some(_), Some(_)) => Err(Refusal::Busy("something was committed while the sources were pinned".to_owned())),
+        _ => Ok(None),
+    }
+}
+
+fn versions(parties: &mut [&mut dyn Party]) -> Result<Option<Vec<String>>, Refusal> {
+    parties.iter_mut().map(|party| party.versions()).collect()
+}
+
+/// Pins all, or none.
+fn pin(parties: &mut [&mut dyn Party]) -> Result<(), Refusal> {
+    let pinned = parties.iter_mut().try_for_each(|party| party.pin());
+    if pinned.is_err() {
+        let_go(parties);
+    }
+    pinned
+}
+
+fn let_go(parties: &mut [&mut dyn Party]) {
+    for party in parties {
+        party.let_go();
+    }
+}
+
+/// Holds, pins, proves, releases.
+fn barrier(
+    parties: &mut [&mut dyn Party],
+    settings: &CutSettings,
+    time: &impl Time,
+    tries: &mut Tries,
+) -> Result<Window, ()> {
+    let end = time.passed() + settings.barrier_within;
+    let (mut pause, factor, longest) = BACKOFF;
+    loop {
+        tries.count += 1;
+        let waits = match barrier_try(parties, settings, time) {
+            Ok(window) => return Ok(window),
+            Err(Failed { refusal: Refusal::Never(why), .. }) => {
+                tries.failed(why);
+                return Err(());
+            }
+            Err(Failed { refusal: Refusal::Busy(why), held }) => {
+                tries.failed(why);
+                if held {
+                    let waits = pause.mul_f64(0.5 + time.chance());
+                    pause = pause.mul_f64(factor).min(longest);
+                    waits
+                } else {
+                    SOON
+                }
+            }
+        };
+        if time.passed() + waits > end {
+            return Err(());
+        }
+        time.wait(waits);
+    }
+}
+
+/// Why a try failed, and whether anybody was held for it.
+struct Failed {
+    refusal: Refusal,
+    held: bool,
+}
+
+fn barrier_try(parties: &mut [&mut dyn Party], settings: &CutSettings, time: &impl Time) -> Result<Window, Failed> {
+    let begin = time.passed();
+    let left = || settings.hold_limit.saturating_sub(time.passed() - begin);
+    let mut held = false;
+    let tried = parties.iter_mut().try_for_each(|party| {
+        party.hold(left())?;
+        held = true;
+        Ok(())
+    });
+    let not_before = time.wall();
+    let tried = tried
+        .and_then(|()| parties.iter_mut().try_for_each(|party| party.pin()))
+        .and_then(|()| {
+            let not_after = time.wall();
+            parties.iter_mut().try_for_each(|party| party.prove())?;
+            if left().is_zero() {
+                let limit = settings.hold_limit.as_millis();
+                return Err(Refusal::Busy(format!(
+                    "the pins took longer than the {limit} ms that writers may be held"
+                )));
+            }
+            Ok((not_before, not_after))
+        })
+        .and_then(|window| parties.iter_mut().try_for_each(|party| party.release()).map(|()| window));
+    tried.map_err(|refusal| {
+        let_go(parties);
+        Failed { refusal, held }
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! Copies of a file's content, with its holes, and without moving bytes where the file system can share them.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+
+use rustix::fs::{ioctl_ficlone, seek};
+use rustix::io::Errno;
+
+use super::tree::FileStat;
+
+/// Makes the empty file `to` share the content of `from`; says whether it does. False means that these file systems
+/// cannot, and that nothing was done.
+pub(crate) fn share_content(from: &File, to: &File) -> io::Result<bool> {
+    match ioctl_ficlone(to, from) {
+        Ok(()) => Ok(true),
+        // What a file system says that has no shared blocks differs; so does a kernel that hides the call.
+        Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY | Errno::NOSYS | Errno::PERM) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Copies the first `stat.bytes` bytes of `from`, or what there is of them, into the empty file `to`. Holes stay holes.
+pub(crate) fn copy_content(from: &File, to: &File, stat: &FileStat) -> io::Result<()> {
+    if stat.allocated >= stat.bytes {
+        io::copy(&mut from.take(stat.bytes), &mut &*to)?;
+        return Ok(());
+    }
+    let mut at = 0;
+    while let Some((start, end)) = next_data(from, at, stat.bytes)? {
+        { from }.seek(SeekFrom::Start(start))?;
+        { to }.seek(SeekFrom::Start(start))?;
+        io::copy(&mut from.take(end - start), &mut &*to)?;
+        at = end;
+    }
+    to.set_len(stat.bytes)
+}
+
+/// Whether `file` has a hole before its end.
+pub(crate) fn has_hole(file: &File, stat: &FileStat) -> io::Result<bool> {
+    if stat.allocated >= stat.bytes {
+        return Ok(false);
+    }
+    match seek(file, rustix::fs::SeekFrom::Hole(0)) {
+        Ok(hole) => Ok(hole < stat.bytes),
+        // Empty now.
+        Err(Errno::NXIO) => Ok(false),
+        // No such question on this file system: no holes then.
+        Err(Errno::INVAL) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The next stretch of data at or after `at` and before `bytes`.
+fn next_data(file: &File, at: u64, bytes: u64) -> io::Result<Option<(u64, u64)>> {
+    if at >= bytes {
+        return Ok(None);
+    }
+    let start = match seek(file, rustix::fs::SeekFrom::Data(at)) {
+        Ok(start) if start < bytes => start,
+        Ok(_) | Err(Errno::NXIO) => return Ok(None),
+        Err(Errno::INVAL) => return Ok(Some((at, bytes))),
+        Err(error) => return Err(error.into()),
+    };
+    let end = seek(file, rustix::fs::SeekFrom::Hole(start))?;
+    Ok(Some((start, end.min(bytes))))
+}
