@@ -55,6 +55,9 @@ pub enum Verb {
     },
     /// Print the man page
     Man,
+    /// Hold and copy SQLite databases for a capture, which starts this by itself
+    #[command(hide = true)]
+    Holder,
 }
 
 /// `offsite init`.

@@ -2,6 +2,7 @@
 
 mod bars;
 mod check;
+mod holder;
 mod init;
 mod key;
 mod output;
@@ -46,6 +47,7 @@ fn run(cli: &Cli, output: Output) -> Result<(), Failure> {
         Verb::Check => check::run(&cli.config, output),
         Verb::Completions { shell } => shell::completions(*shell),
         Verb::Man => shell::man(),
+        Verb::Holder => holder::run(),
     }
 }
 
@@ -56,6 +58,7 @@ fn verb(verb: &Verb) -> &'static str {
         Verb::Check => "check",
         Verb::Completions { .. } => "completions",
         Verb::Man => "man",
+        Verb::Holder => "holder",
     }
 }
 

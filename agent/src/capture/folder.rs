@@ -239,7 +239,8 @@ impl Walk<'_> {
         self.make_targets()?;
         let known = self.known.find(&path);
         let Some(Level { folder, target: Some(target), previous, .. }) = self.stack.last() else { return Ok(()) };
-        let place = file::Place { folder, target, previous: previous.as_ref(), name };
+        let progress = |bytes| (self.watch)(Event::Copied { source: self.name, bytes });
+        let place = file::Place { folder, target, previous: previous.as_ref(), name, progress: &progress };
         let copied = match place.copy(&stat, known.as_ref(), &mut self.share) {
             Ok(copied) => copied,
             Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
@@ -258,7 +259,6 @@ impl Walk<'_> {
         if file.stat.links > 1 {
             self.hard_links.insert((file.stat.dev, file.stat.ino), (path, file.stat.links - 1));
         }
-        (self.watch)(Event::Copied { source: self.name, bytes: file.bytes });
         Ok(())
     }
 

@@ -32,6 +32,13 @@ pub struct HolderProgram {
     pub arguments: Vec<String>,
 }
 
+impl HolderProgram {
+    /// This program itself: `offsite holder`.
+    pub fn this() -> io::Result<Self> {
+        Ok(Self { program: std::env::current_exe()?, arguments: vec!["holder".to_owned()] })
+    }
+}
+
 /// What the holder is asked to do. Databases are numbered as they were opened.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -19,20 +19,36 @@ pub(crate) fn share_content(from: &File, to: &File) -> io::Result<bool> {
     }
 }
 
+/// After so many bytes it is told how far a copy is.
+const PIECE: u64 = 64 << 20;
+
 /// Copies the first `stat.bytes` bytes of `from`, or what there is of them, into the empty file `to`. Holes stay holes.
-pub(crate) fn copy_content(from: &File, to: &File, stat: &FileStat) -> io::Result<()> {
+/// Tells `progress` of the bytes as they are copied.
+pub(crate) fn copy_content(from: &File, to: &File, stat: &FileStat, mut progress: impl FnMut(u64)) -> io::Result<()> {
     if stat.allocated >= stat.bytes {
-        io::copy(&mut from.take(stat.bytes), &mut &*to)?;
-        return Ok(());
+        return copy_range(from, to, stat.bytes, &mut progress);
     }
     let mut at = 0;
     while let Some((start, end)) = next_data(from, at, stat.bytes)? {
         { from }.seek(SeekFrom::Start(start))?;
         { to }.seek(SeekFrom::Start(start))?;
-        io::copy(&mut from.take(end - start), &mut &*to)?;
+        copy_range(from, to, end - start, &mut progress)?;
         at = end;
     }
     to.set_len(stat.bytes)
+}
+
+/// Copies up to `bytes` bytes from where both files stand.
+fn copy_range(from: &File, to: &File, mut bytes: u64, progress: &mut impl FnMut(u64)) -> io::Result<()> {
+    while bytes > 0 {
+        let copied = io::copy(&mut from.take(bytes.min(PIECE)), &mut &*to)?;
+        progress(copied);
+        bytes -= copied;
+        if copied == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Whether `file` has a hole before its end.

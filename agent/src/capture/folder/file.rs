@@ -17,6 +17,8 @@ pub(super) struct Place<'a> {
     pub(super) target: &'a Dir,
     pub(super) previous: Option<&'a Dir>,
     pub(super) name: &'a [u8],
+    /// Told of bytes as they are copied.
+    pub(super) progress: &'a dyn Fn(u64),
 }
 
 /// What became of it.
@@ -59,7 +61,7 @@ impl Place<'_> {
                 self.target.remove_file(self.name)?;
             }
             let to = self.target.create_file(self.name)?;
-            match copy_once(&from, &to, share) {
+            match copy_once(&from, &to, share, self.progress) {
                 Ok((file, true)) => return Ok(Copied { file: Some(file), problem: None }),
                 Ok((file, false)) => last = Some(file),
                 Err(error) if is_full(&error) => return Err(error),
@@ -105,14 +107,17 @@ impl Place<'_> {
 }
 
 /// One try, and whether the file stayed as it was meanwhile.
-fn copy_once(from: &File, to: &File, share: &mut bool) -> io::Result<(Staged, bool)> {
+fn copy_once(from: &File, to: &File, share: &mut bool, progress: &dyn Fn(u64)) -> io::Result<(Staged, bool)> {
     let before = file_stat(from)?;
     let fresh = is_within(before.mtime, PAUSE);
     if *share {
         *share = share_content(from, to)?;
+        if *share {
+            progress(before.bytes);
+        }
     }
     if !*share {
-        copy_content(from, to, &before)?;
+        copy_content(from, to, &before, progress)?;
     }
     let after = file_stat(from)?;
     let staged = file_stat(to)?;
