@@ -34,5 +34,11 @@ pub mod patch;
 pub mod seal;
 pub mod spool;
 
+// Stores.
+pub mod byhand;
+pub mod catalog;
+pub mod deliver;
+pub mod upload;
+
 // What this machine remembers of its runs.
 pub mod state;

@@ -232,6 +232,25 @@ pub struct Part {
     pub sha256: Option<Sha256Digest>,
 }
 
+impl Part {
+    /// Whether what the store says of the part proves that it holds these bytes: by SHA-256, or where the store reports
+    /// none, by an ETag that is an MD5. Anything else proves nothing.
+    pub fn is_of(&self, body: &Body) -> bool {
+        if self.bytes != body.len() {
+            return false;
+        }
+        match (&self.sha256, &body.content) {
+            (Some(sha256), _) => sha256 == body.sha256(),
+            (None, Content::Memory(bytes)) => {
+                use md5::Digest as _;
+                let md5: String = md5::Md5::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+                self.etag.trim_matches('"').eq_ignore_ascii_case(&md5)
+            }
+            (None, Content::File { .. }) => false,
+        }
+    }
+}
+
 /// Bytes to send, which can be read again for another attempt.
 #[derive(Clone)]
 pub struct Body {

@@ -1,0 +1,214 @@
+//! Which generations of a site a store holds, and which of them are genuine.
+//!
+//! A generation exists if its signature does. What cannot be verified is listed as such, never hidden and never trusted.
+
+use futures_util::stream::{StreamExt as _, TryStreamExt as _};
+use providers::{ByteRange, ErrorKind, KeyError, ObjectKey, ObjectStore};
+
+use crate::format::Sha256;
+use crate::format::commit::{self, Commit, CommitError, Heartbeat};
+use crate::format::names::{self, ChainFolder};
+use crate::generation::Class;
+use crate::ids::{ChainId, GenerationId, SiteName};
+use crate::sign::SitePublicKey;
+use crate::state::CommittedRecord;
+
+/// Generation documents read at once.
+const PARALLEL: usize = 8;
+/// Generations that a listing may have: far above what any policy keeps, far below what would harm a reader.
+const GENERATIONS_MAX: usize = 100_000;
+/// A signature file is four lines.
+const SIGNATURE_BYTES_MAX: u64 = 4 << 10;
+
+/// One generation in a store.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Rolling or archival: by the folder it lies in.
+    pub class: Class,
+    /// The chain: by the folder it lies in.
+    pub chain: ChainId,
+    /// The generation: by its name.
+    pub generation: GenerationId,
+    /// What its document says, if it is genuine or there was no key to check it with.
+    pub commit: Option<Commit>,
+    /// SHA-256 of the document.
+    pub sha256: Option<Sha256>,
+    /// Whether it is genuine.
+    pub trust: Trust,
+}
+
+/// Whether a generation is genuine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// The site signed it, and it lies where it belongs.
+    Signed,
+    /// There was no key to check the signature with.
+    Unchecked,
+    /// It is not the site's, or was tampered with.
+    Refused(String),
+}
+
+/// Why the catalog of a store could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The store refused or does not answer.
+    #[error("the generations in the store cannot be listed")]
+    Store(#[from] providers::Error),
+    /// An object that should be small is not.
+    #[error("`{key}` is larger than {limit} bytes: it was not written by this program and is not read")]
+    TooLarge {
+        /// The object.
+        key: ObjectKey,
+        /// The most it may have.
+        limit: u64,
+    },
+    /// The listing does not end.
+    #[error("the store lists more than {GENERATIONS_MAX} generations of this site: this is no listing of ours")]
+    Endless,
+    /// A key could not be formed.
+    #[error("an object has no name")]
+    Key(#[from] KeyError),
+}
+
+/// All generations of `site` in `store`, by time. `key` is the site's public key; without it nothing is verified.
+pub async fn list(
+    store: &dyn ObjectStore,
+    site: &SiteName,
+    key: Option<&SitePublicKey>,
+) -> Result<Vec<Stored>, CatalogError> {
+    let root = names::site_prefix(site)?;
+    let mut found = Vec::new();
+    for (class, place) in [(Class::Rolling, names::ROLLING), (Class::Archival, names::ARCHIVE)] {
+        let prefix = root.below(place)?;
+        let mut objects = store.list(&prefix);
+        while let Some(object) = objects.try_next().await? {
+            if let Some((chain, generation)) = prefix.strip(&object.key).and_then(signature_of) {
+                found.push((class, chain, generation));
+            }
+            if found.len() > GENERATIONS_MAX {
+                return Err(CatalogError::Endless);
+            }
+        }
+    }
+    let reads = found.into_iter().map(|(class, chain, generation)| read(store, site, key, class, chain, generation));
+    let mut stored: Vec<Stored> = futures_util::stream::iter(reads).buffer_unordered(PARALLEL).try_collect().await?;
+    stored.sort_by(|a, b| (&a.generation, a.class as u8).cmp(&(&b.generation, b.class as u8)));
+    Ok(stored)
+}
+
+/// One generation, verified.
+pub async fn read(
+    store: &dyn ObjectStore,
+    site: &SiteName,
+    key: Option<&SitePublicKey>,
+    class: Class,
+    chain: ChainId,
+    generation: GenerationId,
+) -> Result<Stored, CatalogError> {
+    let folder = ChainFolder::new(site, class, &chain)?;
+    let document = small(store, &folder.object(&generation, names::COMMIT)?, commit::BYTES_MAX).await;
+    let signature = small(store, &folder.object(&generation, names::SIGNATURE)?, SIGNATURE_BYTES_MAX).await;
+    let refused = |why: &str| {
+        let (chain, generation) = (chain.clone(), generation.clone());
+        Ok(Stored { class, chain, generation, commit: None, sha256: None, trust: Trust::Refused(why.to_owned()) })
+    };
+    let (document, signature) = match (document, signature) {
+        (Ok(document), Ok(signature)) => (document, signature),
+        (Err(CatalogError::Store(error)), _) | (_, Err(CatalogError::Store(error)))
+            if error.kind == ErrorKind::NotFound =>
+        {
+            return refused("its document or its signature is missing");
+        }
+        (Err(CatalogError::TooLarge { .. }), _) | (_, Err(CatalogError::TooLarge { .. })) => {
+            return refused("its document or its signature is impossibly large");
+        }
+        (Err(error), _) | (_, Err(error)) => return Err(error),
+    };
+    let trust = match key {
+        None => Trust::Unchecked,
+        Some(key) => match std::str::from_utf8(&signature).map(|signature| key.verify(&document, signature)) {
+            Ok(Ok(_)) => Trust::Signed,
+            _ => {
+                return refused("its signature is not this site's: it was forged, damaged, or made by another machine");
+            }
+        },
+    };
+    let commit = match Commit::decode(&document) {
+        Ok(commit) => commit,
+        Err(CommitError::Newer(version)) => {
+            return refused(&format!("it has version {version} of the format: get the current `offsite`"));
+        }
+        Err(CommitError::Json(_)) => return refused("its document cannot be read"),
+    };
+    if commit.site != *site || commit.class != class || commit.chain != chain || commit.generation != generation {
+        return refused("it is another generation under a false name: an old one replayed, or moved");
+    }
+    let sha256 = Some(Sha256::of(&document));
+    Ok(Stored { class, chain, generation, commit: Some(commit), sha256, trust })
+}
+
+/// The heartbeat of a site, if there is one and it is genuine. One that is not is as good as none: a run that died
+/// between the heartbeat and its signature leaves the two apart.
+pub async fn heartbeat(
+    store: &dyn ObjectStore,
+    site: &SiteName,
+    key: &SitePublicKey,
+) -> Result<Option<Heartbeat>, CatalogError> {
+    let root = names::site_prefix(site)?;
+    let document = small(store, &root.key(names::HEARTBEAT)?, commit::BYTES_MAX).await;
+    let signature = small(store, &root.key(&format!("{}.minisig", names::HEARTBEAT))?, SIGNATURE_BYTES_MAX).await;
+    let (document, signature) = match (document, signature) {
+        (Ok(document), Ok(signature)) => (document, signature),
+        (Err(CatalogError::Store(error)), _) | (_, Err(CatalogError::Store(error)))
+            if error.kind == ErrorKind::NotFound =>
+        {
+            return Ok(None);
+        }
+        (Err(error), _) | (_, Err(error)) => return Err(error),
+    };
+    let genuine = std::str::from_utf8(&signature).is_ok_and(|signature| key.verify(&document, signature).is_ok());
+    let beat: Option<Heartbeat> = serde_json::from_slice(&document).ok();
+    Ok(beat.filter(|beat| genuine && beat.site == *site))
+}
+
+/// The newest genuine generation of a site, by sequence: what the next one is chained to when local memory is lost.
+pub async fn newest(
+    store: &dyn ObjectStore,
+    site: &SiteName,
+    key: &SitePublicKey,
+) -> Result<Option<CommittedRecord>, CatalogError> {
+    let stored = list(store, site, Some(key)).await?;
+    let records = stored.into_iter().filter_map(|stored| {
+        let commit = stored.commit?;
+        Some(CommittedRecord {
+            generation: commit.generation,
+            sequence: commit.sequence,
+            commit_sha256: stored.sha256?,
+            committed: commit.committed,
+            grade: commit.grade,
+            stream_bytes: commit.stream_bytes,
+            added_bytes: commit.added_bytes,
+        })
+    });
+    Ok(records.max_by_key(|record| record.sequence))
+}
+
+/// Reads an object of at most `limit` bytes.
+pub async fn small(store: &dyn ObjectStore, key: &ObjectKey, limit: u64) -> Result<Vec<u8>, CatalogError> {
+    let mut stream = store.get(&key.clone().into(), ByteRange::All).await?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = stream.try_next().await? {
+        if bytes.len() as u64 + piece.len() as u64 > limit {
+            return Err(CatalogError::TooLarge { key: key.clone(), limit });
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+/// Chain and generation that `path` (below the folder of its class) is the signature of.
+fn signature_of(path: &str) -> Option<(ChainId, GenerationId)> {
+    let (chain, name) = path.split_once('/')?;
+    let generation = name.strip_suffix(names::SIGNATURE)?.strip_suffix('.')?;
+    Some((chain.parse().ok()?, generation.parse().ok()?))
+}

@@ -1,0 +1,235 @@
+//! Sending sealed objects from the spool to a store, several at once, each resumable in its middle.
+//!
+//! What the store says it has is believed only where it agrees with the bytes in the spool; a part or an object that is
+//! missing or different is sent (again). Retries happen inside the store; nothing here tries twice.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use providers::{Body, ErrorKind, Multipart, ObjectKey, ObjectStore, Part, PutOptions, Upload};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::format::Sha256;
+use crate::ids::StoreName;
+use crate::progress::Progress;
+use crate::state::{State, StateError};
+
+/// A store that generations are sent to.
+#[derive(Clone, Debug)]
+pub struct StoreTarget {
+    /// Its name in the configuration.
+    pub name: StoreName,
+    /// The store, opened for the agent.
+    pub store: Arc<dyn ObjectStore>,
+    /// A pack is finished at this size.
+    pub pack_bytes: u64,
+    /// Objects larger than this are sent in parts of this size, where the store can take parts.
+    pub part_bytes: u64,
+}
+
+/// An object in the spool.
+#[derive(Clone, Debug)]
+pub struct Spooled {
+    /// What the caller knows it by.
+    pub id: i64,
+    /// Its key in the store.
+    pub key: ObjectKey,
+    /// Its file.
+    pub path: std::path::PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// Its digest.
+    pub sha256: Sha256,
+}
+
+/// Why an object is not in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The store refused or does not answer.
+    #[error(transparent)]
+    Store(#[from] providers::Error),
+    /// The spool cannot be read, or is not what was sealed.
+    #[error("the spooled object {path} cannot be sent")]
+    Spool {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The state cannot be used.
+    #[error("the state cannot be used while sending")]
+    State(#[from] StateError),
+    /// An object of that name is there, and it is another.
+    #[error(
+        "`{key}` is in the store already, with other content: nothing was overwritten; see whether another machine \
+             stores under this site's name"
+    )]
+    Foreign {
+        /// The object.
+        key: ObjectKey,
+    },
+    /// Somebody asked to stop.
+    #[error("sending was interrupted; the next run goes on from here")]
+    Interrupted,
+    /// A contradiction inside the program.
+    #[error("sending went wrong inside the program ({0}): please report this")]
+    Internal(&'static str),
+}
+
+/// Sends what comes over `objects`, at most `parallel` at once, until the channel closes. `stored` is told of each object
+/// that the store has. The first failure ends it; what is under way is given up and resumed another time.
+pub async fn send_all(
+    target: &StoreTarget,
+    state: &mut State,
+    mut objects: mpsc::Receiver<Spooled>,
+    mut interrupt: watch::Receiver<bool>,
+    progress: &Arc<Progress>,
+    mut stored: impl FnMut(&mut State, &Spooled) -> Result<(), UploadError>,
+) -> Result<(), UploadError> {
+    let parallel = target.store.limits().requests_max.clamp(1, 8);
+    let mut sending: JoinSet<Result<Spooled, UploadError>> = JoinSet::new();
+    let mut open = true;
+    while open || !sending.is_empty() {
+        tokio::select! {
+            object = objects.recv(), if open && sending.len() < parallel => match object {
+                Some(object) => {
+                    progress.add_to_send(object.bytes);
+                    let (target, state, progress) = (target.clone(), state.reopen()?, Arc::clone(progress));
+                    sending.spawn(async move { send(&target, state, &object, &progress).await.map(|()| object) });
+                }
+                None => open = false,
+            },
+            Some(sent) = sending.join_next() => {
+                let object = sent.map_err(|_| UploadError::Internal("a task panicked"))??;
+                stored(state, &object)?;
+            }
+            _ = interrupt.wait_for(|stop| *stop) => return Err(UploadError::Interrupted),
+        }
+    }
+    Ok(())
+}
+
+/// Sends one object, in parts if it is large and the store takes parts. An equal object that is there already is a success.
+pub async fn send(
+    target: &StoreTarget,
+    mut state: State,
+    object: &Spooled,
+    progress: &Progress,
+) -> Result<(), UploadError> {
+    let store = target.store.as_ref();
+    match store.multipart() {
+        Some(multipart) if object.bytes > target.part_bytes => {
+            send_parts(target, multipart, &mut state, object, progress).await
+        }
+        _ => {
+            let body = Body::from_file(object.path.clone(), object.bytes, object.sha256.0);
+            let put = store.put(&object.key, &body, &PutOptions::CREATE).await;
+            progress.add_sent(object.bytes);
+            match put {
+                Err(error) if error.kind == ErrorKind::AlreadyExists => same_object(store, object).await,
+                other => other.map(|_| ()).map_err(UploadError::from),
+            }
+        }
+    }
+}
+
+/// Whether the object that is in the store is the one in the spool: by size, and by digest where the store reports one.
+async fn same_object(store: &dyn ObjectStore, object: &Spooled) -> Result<(), UploadError> {
+    let found = store.head(&object.key.clone().into()).await?;
+    let same = found.bytes == object.bytes && found.sha256.is_none_or(|sha256| sha256 == object.sha256.0);
+    if same { Ok(()) } else { Err(UploadError::Foreign { key: object.key.clone() }) }
+}
+
+async fn send_parts(
+    target: &StoreTarget,
+    multipart: &dyn Multipart,
+    state: &mut State,
+    object: &Spooled,
+    progress: &Progress,
+) -> Result<(), UploadError> {
+    let limits = multipart.part_limits();
+    let size = target.part_bytes.clamp(limits.part_bytes_min, limits.part_bytes_max);
+    let size = size.max(object.bytes.div_ceil(u64::from(limits.parts_max.max(1))));
+    let Some((upload, held)) = begin_or_resume(target, multipart, state, object).await? else {
+        progress.add_sent(object.bytes);
+        return Ok(());
+    };
+    let mut parts = Vec::new();
+    for (number, offset) in (1_u32..).zip((0..object.bytes).step_by(usize::try_from(size).unwrap_or(usize::MAX))) {
+        let bytes = read_part(&object.path, offset, size.min(object.bytes - offset))?;
+        let body = Body::from_bytes(bytes);
+        let part = match held.iter().find(|part| part.number == number && part.is_of(&body)) {
+            Some(part) => part.clone(),
+            None => multipart.put_part(&upload, number, &body).await?,
+        };
+        progress.add_sent(part.bytes);
+        parts.push(part);
+    }
+    let completed = multipart.complete(&upload, &parts).await;
+    match completed {
+        Ok(_) => {}
+        // The reply to an earlier `complete` may have been lost: whether the object is there decides.
+        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::AlreadyExists) => {
+            match same_object(target.store.as_ref(), object).await {
+                Err(UploadError::Store(gone)) if gone.kind == ErrorKind::NotFound => {
+                    state.set_upload(&target.name, object.key.as_str(), None)?;
+                    return Err(error.into());
+                }
+                other => other?,
+            }
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(state.set_upload(&target.name, object.key.as_str(), None)?)
+}
+
+/// The upload that an earlier run began, with the parts the store holds of it; or a new one, recorded before the first
+/// part is sent; or nothing, if the object turns out to be there.
+async fn begin_or_resume(
+    target: &StoreTarget,
+    multipart: &dyn Multipart,
+    state: &mut State,
+    object: &Spooled,
+) -> Result<Option<(Upload, Vec<Part>)>, UploadError> {
+    let recorded = state.upload(&target.name, object.key.as_str())?;
+    if let Some(upload) = recorded.and_then(|text| serde_json::from_str::<Upload>(&text).ok()) {
+        match multipart.parts(&upload).await {
+            Ok(parts) => return Ok(Some((upload, parts))),
+            // Forgotten by the store, or completed with a lost reply.
+            Err(error) if error.kind == ErrorKind::NotFound => match same_object(target.store.as_ref(), object).await {
+                Ok(()) => {
+                    state.set_upload(&target.name, object.key.as_str(), None)?;
+                    return Ok(None);
+                }
+                Err(UploadError::Store(gone)) if gone.kind == ErrorKind::NotFound => {
+                    tracing::info!(key = object.key.as_str(), "the store has forgotten an upload; it is begun anew");
+                }
+                Err(error) => return Err(error),
+            },
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let upload = multipart.begin(&object.key, &PutOptions::CREATE).await?;
+    let text = serde_json::to_string(&upload).map_err(|_| UploadError::Internal("an upload has no text form"))?;
+    state.set_upload(&target.name, object.key.as_str(), Some(&text))?;
+    Ok(Some((upload, Vec::new())))
+}
+
+/// Reading a part is short next to sending it, so it happens where the task runs.
+fn read_part(path: &Path, offset: u64, bytes: u64) -> Result<Bytes, UploadError> {
+    let read = || {
+        let mut file = std::fs::File::open(path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        let mut part = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
+        if file.take(bytes).read_to_end(&mut part)? as u64 == bytes {
+            Ok(part.into())
+        } else {
+            Err(std::io::ErrorKind::UnexpectedEof.into())
+        }
+    };
+    read().map_err(|source| UploadError::Spool { path: path.to_owned(), source })
+}
