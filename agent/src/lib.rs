@@ -35,6 +35,7 @@ pub mod seal;
 pub mod spool;
 
 // Stores.
+pub mod backup;
 pub mod byhand;
 pub mod catalog;
 pub mod deliver;
