@@ -11,10 +11,13 @@ mod key;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
 mod open;
+mod pace;
 mod proof;
 mod retry;
+mod s3;
 mod settings;
 mod store;
+mod transport;
 
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use key::{KEY_BYTES_MAX, KeyError, KeyPrefix, ObjectKey, SEGMENT_BYTES_MAX};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::directory::DirectoryStore;
 use crate::error::Result;
 use crate::guarded::Guarded;
+use crate::s3::S3Store;
 use crate::settings::{Access, Policy, StoreSettings};
 use crate::store::ObjectStore;
 
@@ -15,7 +16,8 @@ use crate::store::ObjectStore;
 pub fn open(settings: &StoreSettings, access: Access, policy: &Policy) -> Result<Arc<dyn ObjectStore>> {
     let store: Arc<dyn ObjectStore> = match settings {
         StoreSettings::Directory(settings) => Arc::new(DirectoryStore::new(settings, access)?),
-        StoreSettings::S3(_) | StoreSettings::Webdav(_) => {
+        StoreSettings::S3(settings) => Arc::new(S3Store::new(settings, access, policy)?),
+        StoreSettings::Webdav(_) => {
             return Err(crate::Error::new(crate::ErrorKind::Unsupported, "opening the store"));
         }
     };

@@ -76,7 +76,7 @@ pub trait Multipart: Send + Sync {
     /// The parts that the store holds, by number. A forgotten upload is [`NotFound`](crate::ErrorKind::NotFound).
     async fn parts(&self, upload: &Upload) -> Result<Vec<Part>>;
 
-    /// Makes the object of `parts`. If the reply was lost and the upload is gone, look at the object with `head`.
+    /// Makes the object of `parts`, which name their digests: some stores ask for them, and not all list them. If the reply was lost and the upload is gone, look at the object with `head`.
     async fn complete(&self, upload: &Upload, parts: &[Part]) -> Result<ObjectMeta>;
 
     /// Gives an upload up; an unknown one is no error.
@@ -228,7 +228,8 @@ pub struct Part {
     pub bytes: u64,
     /// The store's tag for it.
     pub etag: String,
-    /// Its SHA-256, where known.
+    /// Its SHA-256, where known: always in what [`Multipart::put_part`] answers, seldom in what
+    /// [`Multipart::parts`] lists.
     pub sha256: Option<Sha256Digest>,
 }
 

@@ -71,7 +71,7 @@ pub(super) async fn parts_are_listed(subject: Subject) {
     assert_eq!(held.len(), sent.len());
     for (held, sent) in held.iter().zip(&sent) {
         assert_eq!((held.number, held.bytes, &held.etag), (sent.number, sent.bytes, &sent.etag));
-        assert!(held.sha256.is_none() || held.sha256 == sent.sha256);
+        assert!(held.sha256.is_none_or(|digest| sent.sha256 == Some(digest)), "the digest of part {}", held.number);
     }
     let all: Vec<_> = multipart.unfinished(&subject.prefix).try_collect().await.unwrap();
     assert!(
@@ -80,7 +80,8 @@ pub(super) async fn parts_are_listed(subject: Subject) {
     );
     let other = subject.prefix.below("elsewhere").unwrap();
     assert_eq!(multipart.unfinished(&other).count().await, 0);
-    multipart.complete(&upload, &held).await.unwrap();
+    // The journal knows the digests; the listing may not.
+    multipart.complete(&upload, &sent).await.unwrap();
     assert!(read(&*subject.agent, key, ByteRange::All).await.unwrap() == three_parts(multipart));
     assert_eq!(multipart.unfinished(&subject.prefix).count().await, 0, "a completed upload is listed as unfinished");
 }
