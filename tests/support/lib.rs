@@ -15,6 +15,7 @@ pub mod guard;
 pub mod http;
 pub mod office;
 pub mod process;
+pub mod proxy;
 pub mod rng;
 pub mod servers;
 pub mod tls;
