@@ -55,9 +55,21 @@ pub enum Verb {
     },
     /// Print the man page
     Man,
+    /// Write into a database of the demo until standard input ends
+    #[command(hide = true)]
+    DemoWriter(DemoWriterArgs),
     /// Hold and copy SQLite databases for a capture, which starts this by itself
     #[command(hide = true)]
     Holder,
+}
+
+/// `offsite demo-writer`.
+#[derive(Args, Debug)]
+pub struct DemoWriterArgs {
+    /// The database
+    pub database: PathBuf,
+    /// A second database that is written in the same breath
+    pub mirror: Option<PathBuf>,
 }
 
 /// `offsite init`.

@@ -11,6 +11,7 @@ mod prompt;
 mod sheet;
 mod shell;
 mod spec;
+mod stores;
 
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
@@ -22,6 +23,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Verb};
 use crate::config::{Config, ConfigError, Loaded};
+use crate::demo::write_until_told;
 use crate::failure::{Failure, Kind};
 
 use output::Output;
@@ -47,6 +49,8 @@ fn run(cli: &Cli, output: Output) -> Result<(), Failure> {
         Verb::Check => check::run(&cli.config, output),
         Verb::Completions { shell } => shell::completions(*shell),
         Verb::Man => shell::man(),
+        Verb::DemoWriter(arguments) => write_until_told(&arguments.database, arguments.mirror.as_deref())
+            .map_err(|error| Failure::new(Kind::Failed, error)),
         Verb::Holder => holder::run(),
     }
 }
@@ -58,6 +62,7 @@ fn verb(verb: &Verb) -> &'static str {
         Verb::Check => "check",
         Verb::Completions { .. } => "completions",
         Verb::Man => "man",
+        Verb::DemoWriter(_) => "demo-writer",
         Verb::Holder => "holder",
     }
 }

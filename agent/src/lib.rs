@@ -26,6 +26,7 @@ pub mod sign;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod demo;
 pub mod failure;
 
 // Content becomes packs, and packs content.

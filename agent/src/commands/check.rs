@@ -1,33 +1,126 @@
 //! `offsite check`: everything that would make tonight's run fail, now and all at once.
 
 use std::path::Path;
+use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use jiff::{SignedDuration, Timestamp};
+use providers::{KeyPrefix, Policy};
 use serde::Serialize;
 
 use super::output::{Output, Problems};
+use super::stores::{self, OpenStore};
 use super::{load_config, preflight};
-use crate::failure::{Failure, Kind};
+use crate::config::{Config, Problem, Size};
+use crate::failure::{self, Failure, Kind};
+use crate::{clock, platform};
 
 #[derive(Serialize)]
 struct Checked {
-    sources: usize,
-    stores: usize,
+    sources: Vec<Thing>,
+    stores: Vec<Thing>,
     recipients: usize,
-    findings: Vec<String>,
+    staging_free_bytes: Option<u64>,
 }
+
+#[derive(Serialize)]
+struct Thing {
+    name: String,
+    kind: &'static str,
+    place: String,
+}
+
+/// Somebody waits for the answer.
+const ATTEMPTS: u32 = 2;
+const ELAPSED_MAX: Duration = Duration::from_secs(60);
+/// S3 refuses requests from further away.
+const CLOCK_DIFFERENCE_MAX: SignedDuration = SignedDuration::from_mins(5);
 
 pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
     let config = load_config(path)?;
-    let problems = preflight::problems(&config);
+    let local = preflight::problems(&config);
+    let remote = check_stores(&config)?;
+    // Only what the stores themselves said: the settings may well be right.
+    let kind = if local.is_empty() { Kind::Store } else { Kind::Usage };
+    let problems: Vec<Problem> = local.into_iter().chain(remote).collect();
     if !problems.is_empty() {
-        let what = format!("{} settings would make a run fail", problems.len());
-        return Err(Failure::new(Kind::Usage, Problems { what, problems }));
+        let what = match problems.len() {
+            1 => "one thing would make a run fail".to_owned(),
+            many => format!("{many} things would make a run fail"),
+        };
+        return Err(Failure::new(kind, Problems { what, problems }));
     }
-    let checked = Checked {
-        sources: config.sources.len(),
-        stores: config.place.stores.len(),
+    let checked = summary(&config);
+    output.result(&checked, || show(&checked))
+}
+
+/// What each store says when it is asked, all at once.
+fn check_stores(config: &Config) -> Result<Vec<Problem>, Failure> {
+    let policy = Policy { attempts: ATTEMPTS, elapsed_max: ELAPSED_MAX, ..Policy::default() };
+    let stores = stores::open(&config.place, None, &policy)?;
+    let site = KeyPrefix::default().below(config.place.site.as_str());
+    let site = site.map_err(|error| Failure::new(Kind::Usage, error))?;
+    let checks = stores.iter().map(|store| check_store(store, &site));
+    let found = stores::runtime()?.block_on(futures_util::future::join_all(checks));
+    Ok(found.into_iter().flatten().collect())
+}
+
+async fn check_store(store: &OpenStore<'_>, site: &KeyPrefix) -> Option<Problem> {
+    let problem = |what| Some(Problem { key: store.config.key("name"), line: None, what });
+    let name = &store.config.name;
+    if let Some(Err(error)) = store.store.list(site).next().await {
+        return problem(format!("{name} cannot be read: {}", failure::one_line(&error)));
+    }
+    match store.store.now().await {
+        Ok(theirs) => {
+            let apart = clock_difference(theirs, clock::now());
+            let what =
+                format!("the clock of {name} and this machine's are {} s apart; set this machine's", apart.as_secs());
+            if apart > CLOCK_DIFFERENCE_MAX { problem(what) } else { None }
+        }
+        Err(error) => problem(format!("{name} does not say what time it is: {}", failure::one_line(&error))),
+    }
+}
+
+fn clock_difference(a: Timestamp, b: Timestamp) -> SignedDuration {
+    a.duration_since(b).abs()
+}
+
+fn summary(config: &Config) -> Checked {
+    let sources = config.sources.iter().map(|source| Thing {
+        name: source.name.to_string(),
+        kind: source.kind(),
+        place: source
+            .path()
+            .or_else(|| Some(source.programs().first()?.1))
+            .map_or_else(String::new, |path| path.display().to_string()),
+    });
+    let stores = config.place.stores.iter().map(|store| Thing {
+        name: store.name.to_string(),
+        kind: store.kind(),
+        place: store.to_string(),
+    });
+    Checked {
+        sources: sources.collect(),
+        stores: stores.collect(),
         recipients: config.recipients.count(),
-        findings: Vec::new(),
-    };
-    output.result(&checked, || "Nothing was found that would make a run fail.".to_owned())
+        staging_free_bytes: config.place.staging.ancestors().find_map(|folder| platform::free_bytes(folder).ok()),
+    }
+}
+
+fn show(checked: &Checked) -> String {
+    let mut text = String::new();
+    for (what, things) in [("source", &checked.sources), ("store", &checked.stores)] {
+        for thing in things {
+            text.push_str(&format!("ok  {what:7} {:20} {:9} {}\n", thing.name, thing.kind, thing.place));
+        }
+    }
+    if let Some(free) = checked.staging_free_bytes {
+        text.push_str(&format!("ok  staging {} free\n", Size(free)));
+    }
+    text.push_str(&format!("ok  keys    {} can open what is stored\n", checked.recipients));
+    if checked.recipients == 1 {
+        text.push_str("    If that one key is lost, every backup is lost: add a second one.\n");
+    }
+    text + "Nothing was found that would make a run fail.\n"
 }

@@ -1,0 +1,58 @@
+//! Opening the configured stores.
+
+use std::sync::Arc;
+
+use providers::{Access, ObjectStore, Policy};
+use tokio::runtime::Runtime;
+
+use super::output::Problems;
+use crate::config::{Place, Problem, StoreConfig};
+use crate::failure::{self, Failure, Kind};
+use crate::ids::StoreName;
+
+/// A configured store, open.
+pub(super) struct OpenStore<'a> {
+    pub(super) config: &'a StoreConfig,
+    pub(super) store: Arc<dyn ObjectStore>,
+}
+
+/// Opens every store, or the one that is called `only`. No request is made yet.
+pub(super) fn open<'a>(
+    place: &'a Place,
+    only: Option<&StoreName>,
+    policy: &Policy,
+) -> Result<Vec<OpenStore<'a>>, Failure> {
+    let wanted: Vec<_> = place.stores.iter().filter(|store| only.is_none_or(|only| *only == store.name)).collect();
+    if let (Some(name), true) = (only, wanted.is_empty()) {
+        let names: Vec<&str> = place.stores.iter().map(|store| store.name.as_str()).collect();
+        return Err(Failure::new(Kind::Usage, format!("there is no store called {name}"))
+            .hint(format!("the configuration has: {}", names.join(", "))));
+    }
+    let mut stores = Vec::new();
+    let mut problems = Vec::new();
+    for config in wanted {
+        match open_one(config, policy) {
+            Ok(store) => stores.push(OpenStore { config, store }),
+            Err(found) => problems.extend(found),
+        }
+    }
+    if problems.is_empty() {
+        return Ok(stores);
+    }
+    Err(Failure::new(Kind::Usage, Problems { what: "not every store can be opened".to_owned(), problems }))
+}
+
+fn open_one(config: &StoreConfig, policy: &Policy) -> Result<Arc<dyn ObjectStore>, Vec<Problem>> {
+    let settings = config.settings()?;
+    providers::open(&settings, Access::Agent, policy)
+        .map_err(|error| vec![Problem { key: config.key("type"), line: None, what: failure::one_line(&error) }])
+}
+
+/// What the network runs on.
+pub(super) fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Kind::Failed, error))
+}
