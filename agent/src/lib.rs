@@ -40,6 +40,7 @@ pub mod backup;
 pub mod byhand;
 pub mod catalog;
 pub mod deliver;
+pub mod restore;
 pub mod upload;
 
 // What this machine remembers of its runs.

@@ -14,7 +14,7 @@ use crate::entry::Mtime;
 
 /// An open folder.
 #[derive(Debug)]
-pub(crate) struct Dir(OwnedFd);
+pub(crate) struct Dir(pub(super) OwnedFd);
 
 /// What the file system says of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,239 @@
+//! Reading one sealed pack: fetched once, hashed, opened and unpacked on the way, in pieces.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use bytes::{Buf as _, Bytes};
+use futures_util::StreamExt as _;
+use providers::{ByteRange, ObjectKey, ObjectStore};
+use sha2::Digest as _;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use crate::format::Sha256;
+use crate::format::manifest::Pack;
+use crate::format::names::ChainFolder;
+use crate::keys::Identities;
+use crate::platform::tree::Dir;
+
+/// Largest window that a frame may ask a reader for, as a power of two: 8 MiB.
+pub(super) const WINDOW_LOG_MAX: u32 = 23;
+/// Pieces of an object that may wait between the line and the reader.
+const QUEUE: usize = 16;
+
+/// Where packs come from.
+pub(super) struct Packs<'a> {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) runtime: &'a Handle,
+    pub(super) folder: &'a ChainFolder,
+    pub(super) identities: &'a Identities,
+    /// Where sealed packs that will be needed again are kept meanwhile.
+    pub(super) kept: &'a Dir,
+}
+
+/// Why a pack is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// It is not there or cannot be fetched.
+    #[error("it cannot be fetched")]
+    Store(#[source] providers::Error),
+    /// It cannot be opened or unpacked.
+    #[error("it is damaged, or was sealed to other recipients")]
+    Open(#[source] io::Error),
+    /// None of the identities opens it.
+    #[error("it cannot be opened with this identity")]
+    Decrypt(#[source] age::DecryptError),
+    /// It is not the object that the generation names.
+    #[error("it is not the object that the generation names: its SHA-256 is {found}")]
+    Digest {
+        /// What was found.
+        found: Sha256,
+    },
+    /// It holds more or less than the manifest says.
+    #[error("it holds more or less than the manifest says")]
+    Size,
+    /// What was in it could not be written.
+    #[error("what is in it could not be written")]
+    Write(#[source] io::Error),
+}
+
+impl Packs<'_> {
+    /// Reads a plain pack: hands its content to `take`, piece by piece, with the offset of each. The pack is proved to be
+    /// the one that is named only when this returns.
+    pub(super) fn plain(
+        &self,
+        pack: &Pack,
+        keep: bool,
+        mut take: impl FnMut(u64, &[u8]) -> Result<(), PackError>,
+    ) -> Result<(), PackError> {
+        self.open(pack, keep, |opened| {
+            let mut unpacked = zstd::Decoder::new(opened).map_err(PackError::Open)?;
+            unpacked.window_log_max(WINDOW_LOG_MAX).map_err(PackError::Open)?;
+            copy(&mut unpacked, pack.content, &mut take)
+        })
+    }
+
+    /// Reads a patch pack: its content as it lies inside the age file.
+    pub(super) fn patches(
+        &self,
+        pack: &Pack,
+        mut take: impl FnMut(u64, &[u8]) -> Result<(), PackError>,
+    ) -> Result<(), PackError> {
+        self.open(pack, false, |mut opened| copy(&mut opened, pack.content, &mut take))
+    }
+
+    fn open(
+        &self,
+        pack: &Pack,
+        keep: bool,
+        read: impl FnOnce(&mut dyn Read) -> Result<(), PackError>,
+    ) -> Result<(), PackError> {
+        let key = self.folder.pack(&pack.name).map_err(|error| PackError::Open(io::Error::other(error)))?;
+        let mut sealed = self.sealed(pack, key, keep)?;
+        let opened = self.identities.open(&mut sealed).map_err(PackError::Decrypt);
+        let result = opened.and_then(|mut opened| read(&mut opened));
+        let digest = sealed.drain();
+        match result {
+            Err(error) => Err(sealed.cause(error)),
+            Ok(()) => match digest.map_err(PackError::Open)? {
+                found if found == pack.name.sha256 => Ok(()),
+                found => Err(PackError::Digest { found }),
+            },
+        }
+    }
+
+    fn sealed(&self, pack: &Pack, key: ObjectKey, keep: bool) -> Result<Sealed, PackError> {
+        let name = pack.name.to_string();
+        let source = match self.kept.open_part(name.as_bytes()) {
+            Ok(file) => Source::Kept(file),
+            Err(_) => Source::Line(self.fetch(key)),
+        };
+        let copy = if keep { Some(self.kept.create_part(name.as_bytes()).map_err(PackError::Write)?) } else { None };
+        Ok(Sealed { source, current: Bytes::new(), sha256: sha2::Sha256::new(), left: pack.sealed, copy, failed: None })
+    }
+
+    fn fetch(&self, key: ObjectKey) -> mpsc::Receiver<providers::Result<Bytes>> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let store = Arc::clone(&self.store);
+        // The task ends when the object does, or when nobody listens any more.
+        #[expect(clippy::let_underscore_future, reason = "its result comes over the channel")]
+        let _ = self.runtime.spawn(async move {
+            match store.get(&key.into(), ByteRange::All).await {
+                Err(error) => {
+                    let _gone = sender.send(Err(error)).await;
+                }
+                Ok(mut stream) => {
+                    while let Some(piece) = stream.next().await {
+                        if sender.send(piece).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+        receiver
+    }
+}
+
+/// The sealed bytes on their way: hashed, counted, and kept if they are wanted again.
+struct Sealed {
+    source: Source,
+    current: Bytes,
+    sha256: sha2::Sha256,
+    left: u64,
+    copy: Option<File>,
+    failed: Option<providers::Error>,
+}
+
+enum Source {
+    Line(mpsc::Receiver<providers::Result<Bytes>>),
+    Kept(File),
+}
+
+impl Sealed {
+    /// Reads what is left and answers with the digest of everything.
+    fn drain(&mut self) -> io::Result<Sha256> {
+        io::copy(self, &mut io::sink())?;
+        Ok(Sha256(self.sha256.clone().finalize().into()))
+    }
+
+    /// What went wrong first: a failure on the line shows as a failure to open.
+    fn cause(&mut self, error: PackError) -> PackError {
+        self.failed.take().map_or(error, PackError::Store)
+    }
+
+    fn next(&mut self) -> io::Result<()> {
+        let piece = match &mut self.source {
+            Source::Line(line) => match line.blocking_recv() {
+                Some(Ok(piece)) => piece,
+                Some(Err(error)) => {
+                    self.failed = Some(error);
+                    return Err(io::Error::other("the object cannot be fetched"));
+                }
+                None => Bytes::new(),
+            },
+            Source::Kept(file) => {
+                let mut piece = vec![0; 256 << 10];
+                let read = file.read(&mut piece)?;
+                piece.truncate(read);
+                piece.into()
+            }
+        };
+        // A store that sends more than the object's size is not listened to for ever.
+        self.left =
+            self.left.checked_sub(piece.len() as u64).ok_or_else(|| io::Error::other("the object is too long"))?;
+        self.sha256.update(&piece);
+        if let Some(copy) = &mut self.copy {
+            copy.write_all(&piece)?;
+        }
+        self.current = piece;
+        Ok(())
+    }
+}
+
+impl Read for Sealed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.current.is_empty() {
+            self.next()?;
+        }
+        let taken = self.current.len().min(buffer.len());
+        self.current.split_to(taken).copy_to_slice(buffer.get_mut(..taken).unwrap_or_default());
+        Ok(taken)
+    }
+}
+
+/// Hands exactly `bytes` bytes on, and makes sure that there are no more.
+fn copy(
+    from: &mut dyn Read,
+    bytes: u64,
+    take: &mut dyn FnMut(u64, &[u8]) -> Result<(), PackError>,
+) -> Result<(), PackError> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut offset = 0;
+    loop {
+        let read = fill(from, &mut buffer).map_err(PackError::Open)?;
+        let piece = buffer.get(..read).unwrap_or_default();
+        if offset + read as u64 > bytes {
+            return Err(PackError::Size);
+        }
+        if read == 0 {
+            return if offset == bytes { Ok(()) } else { Err(PackError::Size) };
+        }
+        take(offset, piece)?;
+        offset += read as u64;
+    }
+}
+
+fn fill(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match from.read(rest) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

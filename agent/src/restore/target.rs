@@ -1,0 +1,322 @@
+//! Where restored files go: built aside under numbers, proved by SHA-256, and only then put under their names.
+//!
+//! Every folder is opened by its name in its parent and never through a link, so nothing outside the target is touched,
+//! whatever the list of entries says.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use sha2::Digest as _;
+
+use super::extract::Sink;
+use super::{Lost, RestoreError};
+use crate::durable;
+use crate::entry::{EntryKind, EntryPath};
+use crate::format::Sha256;
+use crate::format::entries::EntryLine;
+use crate::platform::place::{self, Attributes};
+use crate::platform::tree::{Dir, FileKind};
+use crate::progress::Progress;
+
+/// Folder inside the target in which files are built; it is gone when the restore has ended.
+const WORK: &[u8] = b".offsite-restoring";
+/// Zeros of this length in a sparse file are left out.
+const HOLE: usize = 4096;
+
+/// The folder that is restored to.
+pub(super) struct Target {
+    path: PathBuf,
+    root: Dir,
+    work: Dir,
+    overwrite: bool,
+    other_owners: AtomicBool,
+}
+
+/// A file that is being put together.
+pub(super) struct Growing<'a> {
+    /// What it shall be.
+    pub(super) line: &'a EntryLine,
+    /// Where in the stream its content begins.
+    pub(super) start: u64,
+    missing: AtomicU64,
+}
+
+/// The files that a restore puts together, and what became of them.
+pub(super) struct Files<'a> {
+    target: &'a Target,
+    files: Vec<Growing<'a>>,
+    lost: Mutex<Vec<Lost>>,
+    restored: AtomicU64,
+    progress: &'a Progress,
+}
+
+impl Target {
+    /// Opens the folder `path`, and makes it if it is not there.
+    pub(super) fn open(path: &Path, overwrite: bool) -> Result<Self, RestoreError> {
+        let open = || {
+            durable::create_folder(path)?;
+            let root = Dir::open(path)?;
+            match root.remove_tree(WORK) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let work = root.create_dir(WORK)?;
+            Ok((root, work))
+        };
+        let (root, work) = open().map_err(|source| RestoreError::Target { path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), root, work, overwrite, other_owners: AtomicBool::new(false) })
+    }
+
+    /// A private folder for what is needed meanwhile.
+    pub(super) fn scratch(&self) -> &Dir {
+        &self.work
+    }
+
+    /// Removes what was needed meanwhile.
+    pub(super) fn close(&self) -> Result<(), RestoreError> {
+        self.root.remove_tree(WORK).map_err(|source| self.error(source))
+    }
+
+    /// Whether some owner could not be set.
+    pub(super) fn other_owners(&self) -> bool {
+        self.other_owners.load(Ordering::Relaxed)
+    }
+
+    /// Nothing that exists is in the way, or it may be replaced. All conflicts are found before anything is fetched.
+    pub(super) fn check_free(&self, lines: &[&EntryLine]) -> Result<(), RestoreError> {
+        let mut taken = Vec::new();
+        for line in lines {
+            let Some(kind) = self.kind_of(&line.entry.path)? else { continue };
+            let folder = matches!(line.entry.kind, EntryKind::Folder);
+            let in_the_way =
+                if folder { kind != FileKind::Folder } else { !self.overwrite || kind == FileKind::Folder };
+            if in_the_way {
+                taken.push(line.entry.path.to_string());
+            }
+        }
+        if taken.is_empty() { Ok(()) } else { Err(RestoreError::Exists { path: self.path.clone(), taken }) }
+    }
+
+    /// What lies at `path` now, if anything; a link or file in place of a folder on the way counts as what it is.
+    fn kind_of(&self, path: &EntryPath) -> Result<Option<FileKind>, RestoreError> {
+        let mut folder = None;
+        let mut segments = path.segments().peekable();
+        while let Some(segment) = segments.next() {
+            let here = folder.as_ref().unwrap_or(&self.root);
+            let kind = match here.stat(segment) {
+                Ok(stat) => stat.kind,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(self.error(error)),
+            };
+            if segments.peek().is_none() {
+                return Ok(Some(kind));
+            }
+            if kind != FileKind::Folder {
+                return Err(RestoreError::Exists { path: self.path.clone(), taken: vec![path.to_string()] });
+            }
+            folder = Some(here.open_dir(segment).map_err(|error| self.error(error))?);
+        }
+        Ok(None)
+    }
+
+    /// The folder that `path` lies in, made as far as it is missing; and the last segment.
+    fn parent<'p>(&self, path: &'p EntryPath) -> io::Result<(Option<Dir>, &'p [u8])> {
+        let mut folder: Option<Dir> = None;
+        let mut segments = path.segments().peekable();
+        while let Some(segment) = segments.next() {
+            if segments.peek().is_none() {
+                return Ok((folder, segment));
+            }
+            folder = Some(self.enter(folder.as_ref().unwrap_or(&self.root), segment)?);
+        }
+        Err(io::ErrorKind::InvalidInput.into())
+    }
+
+    fn enter(&self, folder: &Dir, name: &[u8]) -> io::Result<Dir> {
+        match folder.open_dir(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match folder.create_dir(name) {
+                // Another thread was faster.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => folder.open_dir(name),
+                created => created,
+            },
+            opened => opened,
+        }
+    }
+
+    /// Makes a folder, with permissions that let us work in it.
+    pub(super) fn folder(&self, line: &EntryLine) -> io::Result<()> {
+        let (parent, name) = self.parent(&line.entry.path)?;
+        self.enter(parent.as_ref().unwrap_or(&self.root), name).map(|_| ())
+    }
+
+    /// Gives a folder its permissions, when everything in it is done.
+    pub(super) fn finish_folder(&self, line: &EntryLine) -> io::Result<()> {
+        let (parent, name) = self.parent(&line.entry.path)?;
+        let folder = parent.as_ref().unwrap_or(&self.root).open_dir(name)?;
+        self.note(folder.restore_attributes(&line.entry)?);
+        Ok(())
+    }
+
+    /// Makes a symbolic or hard link.
+    pub(super) fn link(&self, line: &EntryLine) -> io::Result<()> {
+        let (parent, name) = self.parent(&line.entry.path)?;
+        let parent = parent.as_ref().unwrap_or(&self.root);
+        if self.overwrite && parent.stat(name).is_ok() {
+            parent.remove_file(name)?;
+        }
+        match &line.entry.kind {
+            EntryKind::Symlink { target } => {
+                parent.symlink(name, target)?;
+                self.note(parent.restore_link_attributes(name, &line.entry)?);
+                Ok(())
+            }
+            EntryKind::HardLink { target } => {
+                let (from, from_name) = self.parent(target)?;
+                parent.hard_link(from.as_ref().unwrap_or(&self.root), from_name, name)
+            }
+            EntryKind::File { .. } | EntryKind::Folder => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    fn note(&self, attributes: Attributes) {
+        if attributes == Attributes::OtherOwner {
+            self.other_owners.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn error(&self, source: io::Error) -> RestoreError {
+        RestoreError::Target { path: self.path.clone(), source }
+    }
+}
+
+impl<'a> Files<'a> {
+    /// `files` are lines of files and where in the stream their contents begin.
+    pub(super) fn new(target: &'a Target, files: Vec<(&'a EntryLine, u64)>, progress: &'a Progress) -> Self {
+        let grow = |(line, start): (&'a EntryLine, u64)| Growing { line, start, missing: AtomicU64::new(size(line)) };
+        let files = files.into_iter().map(grow).collect();
+        Self { target, files, lost: Mutex::new(Vec::new()), restored: AtomicU64::new(0), progress }
+    }
+
+    /// The files.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Growing<'a>> {
+        self.files.iter()
+    }
+
+    /// Makes every file, at its full length and still under its number. Empty ones are done with.
+    pub(super) fn create(&self) -> Result<(), RestoreError> {
+        for (index, file) in self.files.iter().enumerate() {
+            let create = || {
+                let part = self.target.work.create_part(&number(index))?;
+                part.set_len(size(file.line))
+            };
+            create().map_err(|source| self.target.error(source))?;
+            if size(file.line) == 0 {
+                self.complete(index, file);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many files are in their places, and what could not be had, with `why` for those whose bytes never came.
+    pub(super) fn finish(self, why: &str) -> (u64, Vec<Lost>) {
+        let mut lost = self.lost.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for file in &self.files {
+            if file.missing.load(Ordering::Acquire) > 0 {
+                lost.push(Lost { path: file.line.entry.path.to_string(), why: why.to_owned() });
+            }
+        }
+        lost.sort_by(|a, b| a.path.cmp(&b.path));
+        (self.restored.into_inner(), lost)
+    }
+
+    fn complete(&self, index: usize, file: &Growing<'_>) {
+        match self.prove_and_place(index, file) {
+            Ok(true) => {
+                self.restored.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(false) => self.lose(file, "its content is not what was backed up (SHA-256 differs)".to_owned()),
+            Err(error) => self.lose(file, format!("it could not be written: {error}")),
+        }
+    }
+
+    /// Hashes what lies on disk; a file that is not what was backed up never gets its name.
+    fn prove_and_place(&self, index: usize, file: &Growing<'_>) -> io::Result<bool> {
+        let name = number(index);
+        let mut part = self.target.work.open_part(&name)?;
+        if file.line.sha256.is_some_and(|wanted| !is_digest(&mut part, &wanted).unwrap_or(false)) {
+            self.target.work.remove_file(&name)?;
+            return Ok(false);
+        }
+        self.target.note(place::restore_attributes(&part, &file.line.entry)?);
+        let (parent, last) = self.target.parent(&file.line.entry.path)?;
+        let parent = parent.as_ref().unwrap_or(&self.target.root);
+        if !self.target.overwrite && parent.stat(last).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.target.work.move_to(&name, parent, last)?;
+        Ok(true)
+    }
+
+    fn lose(&self, file: &Growing<'_>, why: String) {
+        let lost = Lost { path: file.line.entry.path.to_string(), why };
+        self.lost.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(lost);
+    }
+}
+
+impl Sink for Files<'_> {
+    fn take(&self, index: usize, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let Some(file) = self.files.get(index) else { return Ok(()) };
+        let part = self.target.work.open_part(&number(index))?;
+        let offset = at - file.start;
+        if matches!(file.line.entry.kind, EntryKind::File { sparse: true, .. }) {
+            write_sparse(&part, bytes, offset)?;
+        } else {
+            place::write_at(&part, bytes, offset)?;
+        }
+        drop(part);
+        let count = bytes.len() as u64;
+        self.progress.add_done(count);
+        if file.missing.fetch_sub(count, Ordering::AcqRel) == count {
+            self.complete(index, file);
+        }
+        Ok(())
+    }
+}
+
+/// The file has its full length already, so zeros need not be written.
+fn write_sparse(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut at = offset;
+    for piece in bytes.chunks(HOLE) {
+        if piece.iter().any(|byte| *byte != 0) {
+            place::write_at(file, piece, at)?;
+        }
+        at += piece.len() as u64;
+    }
+    Ok(())
+}
+
+fn is_digest(file: &mut File, wanted: &Sha256) -> io::Result<bool> {
+    file.rewind()?;
+    let mut sha256 = sha2::Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Sha256(sha256.finalize().into()) == *wanted),
+            read => sha256.update(buffer.get(..read).unwrap_or_default()),
+        }
+    }
+}
+
+fn size(line: &EntryLine) -> u64 {
+    match line.entry.kind {
+        EntryKind::File { bytes, .. } => bytes,
+        _ => 0,
+    }
+}
+
+fn number(index: usize) -> Vec<u8> {
+    index.to_string().into_bytes()
+}
