@@ -42,6 +42,7 @@ pub mod catalog;
 pub mod deliver;
 pub mod restore;
 pub mod upload;
+pub mod verify;
 
 // What this machine remembers of its runs.
 pub mod state;

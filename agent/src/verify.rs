@@ -1,0 +1,256 @@
+//! Proving that what is stored is what was stored: every pack is read again and hashed. Needs no key that opens anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use providers::{ByteRange, KeyError, ObjectKey, ObjectStore};
+use sha2::Digest as _;
+
+use crate::catalog::{self, CatalogError, Stored, Trust};
+use crate::format::Sha256;
+use crate::format::names::{self, ChainFolder, PackName};
+use crate::ids::{GenerationId, SiteName};
+use crate::progress::Progress;
+
+/// Largest list of packs that is read, in bytes: half a million packs.
+const LIST_BYTES_MAX: u64 = 64 << 20;
+/// Objects read at once.
+const PARALLEL: usize = 4;
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Generations looked at.
+    pub generations: u64,
+    /// Packs read and found whole.
+    pub packs: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Packs left out by the sample; their presence and size were looked at all the same.
+    pub sampled_out: u64,
+    /// Everything that is not as it should be.
+    pub findings: Vec<Finding>,
+}
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// The object, or the generation if it is about a whole one.
+    pub object: String,
+    /// What is wrong with it.
+    pub what: String,
+    /// The generations that it harms.
+    pub harms: Vec<GenerationId>,
+}
+
+/// Why nothing could be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The store refused or does not answer.
+    #[error(transparent)]
+    Store(#[from] providers::Error),
+    /// A document cannot be read.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// A key could not be formed.
+    #[error("an object has no name")]
+    Key(#[from] KeyError),
+}
+
+/// Reads the packs of `generations` again. Of the packs, `sample_percent` (1 to 100) are read whole, chosen by their
+/// digests and `round`, so that other rounds read others; all of them have to be there.
+pub async fn verify(
+    store: &dyn ObjectStore,
+    site: &SiteName,
+    generations: &[Stored],
+    sample_percent: u8,
+    round: u64,
+    progress: &Progress,
+) -> Result<VerifyReport, VerifyError> {
+    let mut report = VerifyReport { generations: generations.len() as u64, ..VerifyReport::default() };
+    report.findings.extend(broken_chain(generations));
+    let mut wanted: BTreeMap<ObjectKey, (Sha256, Vec<GenerationId>)> = BTreeMap::new();
+    for stored in generations {
+        match needed(store, site, stored).await? {
+            Ok(packs) => {
+                for (key, sha256) in packs {
+                    wanted.entry(key).or_insert((sha256, Vec::new())).1.push(stored.generation.clone());
+                }
+            }
+            Err(finding) => report.findings.push(finding),
+        }
+    }
+    let present = present(store, site, generations).await?;
+    let mut to_read = Vec::new();
+    for (key, (sha256, harms)) in wanted {
+        if !present.contains_key(&key) {
+            report.findings.push(Finding { object: key.to_string(), what: "it is missing".to_owned(), harms });
+        } else if in_sample(&sha256, sample_percent, round) {
+            to_read.push((key, sha256, harms));
+        } else {
+            report.sampled_out += 1;
+        }
+    }
+    progress.begin(crate::progress::Stage::Verifying, to_read.iter().filter_map(|(key, ..)| present.get(key)).sum());
+    let reads = to_read.into_iter().map(|(key, sha256, harms)| async move {
+        let found = hash(store, &key, progress).await;
+        (key, sha256, harms, found)
+    });
+    let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);
+    while let Some((key, sha256, harms, found)) = reads.next().await {
+        let what = match found {
+            Ok((found, bytes)) if found == sha256 => {
+                report.packs += 1;
+                report.bytes += bytes;
+                continue;
+            }
+            Ok((found, _)) => format!("its bytes are not what was stored (SHA-256 is {found})"),
+            Err(error) => format!("it cannot be read: {error}"),
+        };
+        report.findings.push(Finding { object: key.to_string(), what, harms });
+    }
+    report.findings.sort();
+    Ok(report)
+}
+
+/// Gaps in the chain of signatures: each genuine generation names the one before it.
+fn broken_chain(generations: &[Stored]) -> Vec<Finding> {
+    let mut commits: Vec<_> = generations
+        .iter()
+        .filter_map(|stored| Some((stored.commit.as_ref().filter(|_| stored.trust == Trust::Signed)?, stored.sha256?)))
+        .collect();
+    commits.sort_by_key(|(commit, _)| commit.sequence);
+    let mut findings = Vec::new();
+    for pair in commits.windows(2) {
+        let [(earlier, sha256), (later, _)] = pair else { continue };
+        let follows = later.sequence == earlier.sequence + 1;
+        let names = later.previous.as_ref().is_some_and(|previous| previous.sha256 == *sha256);
+        if follows && !names {
+            findings.push(Finding {
+                object: later.generation.to_string(),
+                what: format!(
+                    "it does not name {} as the generation before it: one of the two was exchanged",
+                    earlier.generation
+                ),
+                harms: vec![later.generation.clone()],
+            });
+        }
+    }
+    findings
+}
+
+type Needed = Result<Vec<(ObjectKey, Sha256)>, Finding>;
+
+/// The packs that a generation's own list names, if the generation and its documents are genuine.
+async fn needed(store: &dyn ObjectStore, site: &SiteName, stored: &Stored) -> Result<Needed, VerifyError> {
+    let generation = &stored.generation;
+    let find = |object: String, what: String| Ok(Err(Finding { object, what, harms: vec![generation.clone()] }));
+    let commit = match (&stored.trust, &stored.commit) {
+        (Trust::Refused(why), _) => return find(generation.to_string(), why.clone()),
+        (_, None) => return find(generation.to_string(), "it has no document".to_owned()),
+        (_, Some(commit)) => commit,
+    };
+    let folder = ChainFolder::new(site, stored.class, &stored.chain)?;
+    let manifest = folder.object(generation, names::MANIFEST)?;
+    match catalog::small(store, &manifest, commit.manifest.bytes).await {
+        Ok(bytes) if Sha256::of(&bytes) == commit.manifest.sha256 => {}
+        Ok(_) => return find(manifest.to_string(), "its bytes are not what was stored".to_owned()),
+        Err(error) => return find(manifest.to_string(), format!("it cannot be read: {error}")),
+    }
+    let key = folder.object(generation, names::PACKS)?;
+    let list = match catalog::small(store, &key, commit.packs.bytes.min(LIST_BYTES_MAX)).await {
+        Ok(list) if Sha256::of(&list) == commit.packs.sha256 => list,
+        Ok(_) => return find(key.to_string(), "its bytes are not what was stored".to_owned()),
+        Err(error) => return find(key.to_string(), format!("it cannot be read: {error}")),
+    };
+    match parse_list(&list) {
+        Some(packs) => {
+            let packs = packs.into_iter().map(|name| Ok((folder.pack(&name)?, name.sha256)));
+            Ok(Ok(packs.collect::<Result<_, KeyError>>()?))
+        }
+        None => find(key.to_string(), "it is no list of packs".to_owned()),
+    }
+}
+
+/// Reads a `.packs` list: lines as `sha256sum` writes them, each naming a pack by its own digest.
+pub fn parse_list(list: &[u8]) -> Option<Vec<PackName>> {
+    let text = std::str::from_utf8(list).ok()?;
+    let line = |line: &str| {
+        let (sha256, name) = line.split_once("  packs/")?;
+        let name: PackName = name.parse().ok()?;
+        (sha256.parse() == Ok(name.sha256)).then_some(name)
+    };
+    text.lines().map(line).collect()
+}
+
+/// Sizes of the packs in the folders that `generations` lie in.
+async fn present(
+    store: &dyn ObjectStore,
+    site: &SiteName,
+    generations: &[Stored],
+) -> Result<BTreeMap<ObjectKey, u64>, VerifyError> {
+    let mut folders = BTreeSet::new();
+    for stored in generations {
+        let folder = ChainFolder::new(site, stored.class, &stored.chain)?;
+        folders.insert(folder.prefix().below("packs")?);
+    }
+    let mut present = BTreeMap::new();
+    for folder in &folders {
+        let mut objects = store.list(folder);
+        while let Some(object) = objects.try_next().await? {
+            present.insert(object.key, object.bytes);
+        }
+    }
+    Ok(present)
+}
+
+async fn hash(
+    store: &dyn ObjectStore,
+    key: &ObjectKey,
+    progress: &Progress,
+) -> Result<(Sha256, u64), providers::Error> {
+    let mut stream = store.get(&key.clone().into(), ByteRange::All).await?;
+    let (mut sha256, mut bytes) = (sha2::Sha256::new(), 0);
+    while let Some(piece) = stream.try_next().await? {
+        sha256.update(&piece);
+        bytes += piece.len() as u64;
+        progress.add_done(piece.len() as u64);
+    }
+    Ok((Sha256(sha256.finalize().into()), bytes))
+}
+
+/// Digests are evenly spread, so the first byte of one, turned by the round, is a fair choice.
+fn in_sample(sha256: &Sha256, percent: u8, round: u64) -> bool {
+    let [first, second, ..] = sha256.0;
+    let number = (u64::from(first) << 8 | u64::from(second)).wrapping_add(round.wrapping_mul(u64::from(percent)));
+    percent >= 100 || number % 100 < u64::from(percent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_packs_names_each_by_its_digest() {
+        let sha256 = Sha256::of(b"x");
+        let good = format!("{sha256}  packs/00-0001-{sha256}.age\n");
+        assert_eq!(parse_list(good.as_bytes()).unwrap().len(), 1);
+        let other = Sha256::of(b"y");
+        for bad in
+            [format!("{other}  packs/00-0001-{sha256}.age\n"), good.replace("packs/", "../"), format!("{good}\n")]
+        {
+            assert_eq!(parse_list(bad.as_bytes()), None, "{bad:?} was accepted");
+        }
+        assert_eq!(parse_list(b"\xff"), None);
+    }
+
+    #[test]
+    fn rounds_of_a_sample_reach_every_pack() {
+        let digests: Vec<Sha256> = (0..200_u32).map(|n| Sha256::of(&n.to_le_bytes())).collect();
+        for digest in &digests {
+            assert!((0..10).any(|round| in_sample(digest, 10, round)));
+        }
+        let read = digests.iter().filter(|digest| in_sample(digest, 10, 3)).count();
+        assert!((5..40).contains(&read), "{read} of 200 packs were read");
+    }
+}
