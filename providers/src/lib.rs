@@ -6,6 +6,7 @@
 pub mod conformance;
 mod directory;
 mod error;
+mod exact;
 mod guarded;
 mod key;
 #[cfg(any(test, feature = "testing"))]
@@ -18,6 +19,7 @@ mod s3;
 mod settings;
 mod store;
 mod transport;
+mod webdav;
 
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use key::{KEY_BYTES_MAX, KeyError, KeyPrefix, ObjectKey, SEGMENT_BYTES_MAX};

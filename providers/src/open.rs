@@ -8,6 +8,7 @@ use crate::guarded::Guarded;
 use crate::s3::S3Store;
 use crate::settings::{Access, Policy, StoreSettings};
 use crate::store::ObjectStore;
+use crate::webdav::WebdavStore;
 
 /// Opens a store, with retries, limits and time limits around it. No request is made yet.
 ///
@@ -17,9 +18,7 @@ pub fn open(settings: &StoreSettings, access: Access, policy: &Policy) -> Result
     let store: Arc<dyn ObjectStore> = match settings {
         StoreSettings::Directory(settings) => Arc::new(DirectoryStore::new(settings, access)?),
         StoreSettings::S3(settings) => Arc::new(S3Store::new(settings, access, policy)?),
-        StoreSettings::Webdav(_) => {
-            return Err(crate::Error::new(crate::ErrorKind::Unsupported, "opening the store"));
-        }
+        StoreSettings::Webdav(settings) => Arc::new(WebdavStore::new(settings, access, policy)?),
     };
     Ok(guard(store, policy))
 }

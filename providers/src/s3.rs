@@ -25,6 +25,7 @@ use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
 use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::exact::exact;
 use crate::key::{KeyPrefix, ObjectKey};
 use crate::proof;
 use crate::settings::{Access, Policy, S3Settings};
@@ -188,7 +189,8 @@ impl ObjectStore for S3Store {
         let named = |error: Error| error.key(&object.key).store(self);
         let wanted = promised_bytes(&reply, range).map_err(named)?;
         let place = self.error(ErrorKind::Unavailable, OPERATION).key(&object.key).retry(LATER);
-        Ok(counted(reply, wanted, place))
+        let pieces = stream::unfold(reply.body, |mut body| async move { Some((body.next().await?, body)) });
+        Ok(exact(pieces.boxed(), wanted, place))
     }
 
     async fn head(&self, object: &ObjectRef) -> Result<ObjectMeta> {
@@ -304,25 +306,6 @@ fn promised_bytes(reply: &GetObjectOutput, range: ByteRange) -> Result<u64> {
         return strange("the answer is not the range that was asked for");
     }
     Ok(bytes)
-}
-
-/// The body of `reply`, which fails with `broken` unless it has exactly `wanted` bytes.
-fn counted(reply: GetObjectOutput, wanted: u64, broken: Error) -> ByteStream {
-    let state = Some((reply.body, wanted, broken));
-    stream::unfold(state, |state| async move {
-        let (mut body, left, broken) = state?;
-        match body.next().await {
-            Some(Ok(piece)) if piece.len() as u64 <= left => {
-                let left = left - piece.len() as u64;
-                Some((Ok(piece), Some((body, left, broken))))
-            }
-            Some(Ok(_)) => Some((Err(broken.because("the answer is longer than it said")), None)),
-            Some(Err(cause)) => Some((Err(broken.because(cause)), None)),
-            None if left == 0 => None,
-            None => Some((Err(broken.because(format!("the answer ended {left} bytes early"))), None)),
-        }
-    })
-    .boxed()
 }
 
 fn timestamp(date: &aws_sdk_s3::primitives::DateTime) -> Option<Timestamp> {
