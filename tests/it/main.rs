@@ -10,6 +10,7 @@
 
 mod cli;
 mod config;
+mod conformance;
 mod proxy;
 mod support;
 mod tidy;
