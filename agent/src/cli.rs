@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::{DEFAULT_PATH, SecretRef};
-use crate::ids::SiteName;
+use crate::ids::{NameError, SiteName, StoreName};
 
 /// Gets an office's data out of the building, whole and in step, and proves that it can come back.
 #[derive(Debug, Parser)]
@@ -48,6 +48,10 @@ pub enum Verb {
     Key(KeyVerb),
     /// Find everything that would make tonight's run fail
     Check,
+    /// Copy everything at one instant and bring it to every store, now
+    Backup(BackupArgs),
+    /// Show the generations there are, on this machine and in every store
+    List(ListArgs),
     /// Print the completions of a shell
     Completions {
         /// The shell
@@ -61,6 +65,43 @@ pub enum Verb {
     /// Hold and copy SQLite databases for a capture, which starts this by itself
     #[command(hide = true)]
     Holder,
+}
+
+/// `offsite backup`.
+#[derive(Args, Debug)]
+pub struct BackupArgs {
+    /// Make an archival generation: full, self-contained, and never overwritten
+    #[arg(long)]
+    pub archive: bool,
+
+    /// Call the generation something, such as `before the upgrade`
+    #[arg(long, value_name = "TEXT")]
+    pub label: Option<String>,
+}
+
+/// `offsite list`.
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    /// Look only here: the name of a store, or `local`
+    #[arg(long, value_name = "STORE")]
+    pub from: Option<From>,
+}
+
+/// Where generations are looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum From {
+    /// The staging folder of this machine.
+    Local,
+    /// A store.
+    Store(StoreName),
+}
+
+impl std::str::FromStr for From {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text == "local" { Ok(Self::Local) } else { text.parse().map(Self::Store) }
+    }
 }
 
 /// `offsite demo-writer`.

@@ -1,15 +1,19 @@
 //! What the program does with a command line: one module for each verb, and around them logging, output and exit code.
 
+mod backup;
 mod bars;
 mod check;
 mod holder;
 mod init;
+mod interrupt;
 mod key;
+mod list;
 mod output;
 mod preflight;
 mod prompt;
 mod sheet;
 mod shell;
+mod show;
 mod spec;
 mod stores;
 
@@ -22,7 +26,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Verb};
-use crate::config::{Config, ConfigError, Loaded};
+use crate::config::{Config, ConfigError, Loaded, Place};
 use crate::demo::write_until_told;
 use crate::failure::{Failure, Kind};
 
@@ -34,7 +38,7 @@ pub fn main() -> ExitCode {
     start_log(&cli);
     let output = Output::new(verb(&cli.verb), cli.json);
     match run(&cli, output) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code.into(),
         Err(failure) => {
             output.failure(&failure);
             failure.kind().into()
@@ -42,17 +46,28 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli, output: Output) -> Result<(), Failure> {
+/// How a verb ends: with the exit code that its result has, or with a failure.
+type Ended = Result<u8, Failure>;
+
+fn run(cli: &Cli, output: Output) -> Ended {
+    let config = &cli.config;
     match &cli.verb {
-        Verb::Init(arguments) => init::run(arguments, &cli.config, output),
-        Verb::Key(verb) => key::run(verb, &cli.config, output),
-        Verb::Check => check::run(&cli.config, output),
-        Verb::Completions { shell } => shell::completions(*shell),
-        Verb::Man => shell::man(),
+        Verb::Init(arguments) => init::run(arguments, config, output).map(done),
+        Verb::Key(verb) => key::run(verb, config, output).map(done),
+        Verb::Check => check::run(config, output).map(done),
+        Verb::Backup(arguments) => backup::run(arguments, config, cli.quiet, output),
+        Verb::List(arguments) => list::run(arguments, config, output),
+        Verb::Completions { shell } => shell::completions(*shell).map(done),
+        Verb::Man => shell::man().map(done),
+        Verb::Holder => holder::run().map(done),
         Verb::DemoWriter(arguments) => write_until_told(&arguments.database, arguments.mirror.as_deref())
+            .map(done)
             .map_err(|error| Failure::new(Kind::Failed, error)),
-        Verb::Holder => holder::run(),
     }
+}
+
+fn done((): ()) -> u8 {
+    0
 }
 
 fn verb(verb: &Verb) -> &'static str {
@@ -60,6 +75,8 @@ fn verb(verb: &Verb) -> &'static str {
         Verb::Init(_) => "init",
         Verb::Key(_) => "key",
         Verb::Check => "check",
+        Verb::Backup(_) => "backup",
+        Verb::List(_) => "list",
         Verb::Completions { .. } => "completions",
         Verb::Man => "man",
         Verb::DemoWriter(_) => "demo-writer",
@@ -87,6 +104,10 @@ fn start_log(cli: &Cli) {
 
 fn load_config(path: &Path) -> Result<Config, Failure> {
     unwrap_loaded(Config::load(path))
+}
+
+fn load_place(path: &Path) -> Result<Place, Failure> {
+    unwrap_loaded(Place::load(path))
 }
 
 fn unwrap_loaded<C>(loaded: Result<Loaded<C>, ConfigError>) -> Result<C, Failure> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
-use providers::{KeyPrefix, Policy};
+use providers::{Access, KeyPrefix, Policy};
 use serde::Serialize;
 
 use super::output::{Output, Problems};
@@ -38,7 +38,8 @@ const CLOCK_DIFFERENCE_MAX: SignedDuration = SignedDuration::from_mins(5);
 
 pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
     let config = load_config(path)?;
-    let local = preflight::problems(&config);
+    let mut local = preflight::problems(&config);
+    local.extend(preflight::absent_folders(&config));
     let remote = check_stores(&config)?;
     // Only what the stores themselves said: the settings may well be right.
     let kind = if local.is_empty() { Kind::Store } else { Kind::Usage };
@@ -57,7 +58,7 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
 /// What each store says when it is asked, all at once.
 fn check_stores(config: &Config) -> Result<Vec<Problem>, Failure> {
     let policy = Policy { attempts: ATTEMPTS, elapsed_max: ELAPSED_MAX, ..Policy::default() };
-    let stores = stores::open(&config.place, None, &policy)?;
+    let stores = stores::open(&config.place, None, Access::Agent, &policy)?;
     let site = KeyPrefix::default().below(config.place.site.as_str());
     let site = site.map_err(|error| Failure::new(Kind::Usage, error))?;
     let checks = stores.iter().map(|store| check_store(store, &site));

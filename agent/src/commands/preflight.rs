@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, Problem, SourceEntry};
+use crate::config::{Config, Problem, SourceEntry, StoreConfig};
 use crate::failure;
 use crate::keys::RecipientError;
 use crate::platform;
@@ -22,12 +22,6 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
             report(key.to_owned(), what);
         }
     }
-    for store in &config.place.stores {
-        if let Some(path) = store.directory().filter(|path| !path.is_dir()) {
-            let what = format!("the folder {} is not there; is the drive connected and mounted?", path.display());
-            report(store.key("path"), what);
-        }
-    }
     if let Err(what) = check_signing_key(&config.place.signing_key) {
         report("signing.key".to_owned(), what);
     }
@@ -36,6 +30,16 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
         report("encryption.recipients".to_owned(), failure::one_line(&error));
     }
     problems
+}
+
+/// Folders of directory stores that are not there. In a run, that is a failure of that store, and of no other.
+pub(super) fn absent_folders(config: &Config) -> Vec<Problem> {
+    let absent = |store: &StoreConfig| {
+        let path = store.directory().filter(|path| !path.is_dir())?;
+        let what = format!("the folder {} is not there; is the drive connected and mounted?", path.display());
+        Some(Problem { key: store.key("path"), line: None, what })
+    };
+    config.place.stores.iter().filter_map(absent).collect()
 }
 
 fn check_source(source: &SourceEntry, report: &mut impl FnMut(String, String)) {

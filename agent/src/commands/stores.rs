@@ -20,6 +20,7 @@ pub(super) struct OpenStore<'a> {
 pub(super) fn open<'a>(
     place: &'a Place,
     only: Option<&StoreName>,
+    access: Access,
     policy: &Policy,
 ) -> Result<Vec<OpenStore<'a>>, Failure> {
     let wanted: Vec<_> = place.stores.iter().filter(|store| only.is_none_or(|only| *only == store.name)).collect();
@@ -31,7 +32,7 @@ pub(super) fn open<'a>(
     let mut stores = Vec::new();
     let mut problems = Vec::new();
     for config in wanted {
-        match open_one(config, policy) {
+        match open_one(config, access, policy) {
             Ok(store) => stores.push(OpenStore { config, store }),
             Err(found) => problems.extend(found),
         }
@@ -42,9 +43,9 @@ pub(super) fn open<'a>(
     Err(Failure::new(Kind::Usage, Problems { what: "not every store can be opened".to_owned(), problems }))
 }
 
-fn open_one(config: &StoreConfig, policy: &Policy) -> Result<Arc<dyn ObjectStore>, Vec<Problem>> {
+fn open_one(config: &StoreConfig, access: Access, policy: &Policy) -> Result<Arc<dyn ObjectStore>, Vec<Problem>> {
     let settings = config.settings()?;
-    providers::open(&settings, Access::Agent, policy)
+    providers::open(&settings, access, policy)
         .map_err(|error| vec![Problem { key: config.key("type"), line: None, what: failure::one_line(&error) }])
 }
 

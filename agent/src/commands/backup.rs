@@ -1,0 +1,132 @@
+//! `offsite backup`: one generation now, to every store.
+
+mod report;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use providers::{Access, Policy};
+
+use super::bars::Bars;
+use super::output::{Output, Problems, say};
+use super::stores::{self, OpenStore};
+use super::{Ended, interrupt, load_config, preflight};
+use crate::backup::{BackupError, BackupReport, BackupRequest, Run};
+use crate::capture::{CutSettings, HolderProgram, SourceConfig};
+use crate::cli::BackupArgs;
+use crate::config::{Config, Problem};
+use crate::deliver::DeliverSettings;
+use crate::failure::{Failure, Kind};
+use crate::generation::Class;
+use crate::progress::Progress;
+use crate::sign::{SignError, SiteKey};
+use crate::staging::StagingError;
+use crate::upload::StoreTarget;
+
+pub(super) use report::Report;
+
+pub(super) fn run(arguments: &BackupArgs, path: &Path, quiet: bool, output: Output) -> Ended {
+    let config = load_config(path)?;
+    let class = if arguments.archive { Class::Archival } else { Class::Rolling };
+    let report = Report::of(&execute(&config, class, arguments.label.as_deref(), quiet)?);
+    let code = report.exit_code();
+    output.result_with(code, &report, || report.text())?;
+    for line in report.complaints() {
+        say(&line);
+    }
+    Ok(code)
+}
+
+/// Everything that can be known to fail is looked at first; then it runs.
+pub(super) fn execute(
+    config: &Config,
+    class: Class,
+    label: Option<&str>,
+    quiet: bool,
+) -> Result<BackupReport, Failure> {
+    let problems = preflight::problems(config);
+    if !problems.is_empty() {
+        let what = "the run was not begun, and nothing was written".to_owned();
+        return Err(Failure::new(Kind::Usage, Problems { what, problems }));
+    }
+    let sources = resolve(config)?;
+    let key = signing_key(&config.place.signing_key)?;
+    let stores = stores::open(&config.place, None, Access::Agent, &Policy::default())?;
+    let targets: Vec<StoreTarget> = stores.iter().map(target).collect();
+    let holder = HolderProgram::this().map_err(|error| Failure::new(Kind::Failed, error))?;
+    let cut = CutSettings { hold_limit: config.capture.hold_limit, ..CutSettings::default() };
+    let request = BackupRequest {
+        settings: DeliverSettings {
+            site: &config.place.site,
+            state_folder: &config.place.state,
+            recipients: &config.recipients,
+            key: &key,
+            level: config.seal.level,
+            spool_bytes: config.seal.spool_bytes,
+            chain_days: config.chain.days,
+            chain_generations: config.chain.generations,
+        },
+        staging: &config.place.staging,
+        sources: &sources,
+        cut: &cut,
+        holder: &holder,
+        targets: &targets,
+    };
+    let runtime = stores::runtime()?;
+    let interrupt = interrupt::watch(&runtime)?;
+    let progress = Arc::new(Progress::default());
+    let _bars = Bars::show(&progress, quiet);
+    let run = Run::begin(request, runtime.handle().clone(), progress, interrupt).map_err(failure)?;
+    run.backup(class, label).map_err(failure)
+}
+
+fn target(store: &OpenStore<'_>) -> StoreTarget {
+    StoreTarget {
+        name: store.config.name.clone(),
+        store: Arc::clone(&store.store),
+        pack_bytes: store.config.pack_bytes,
+        part_bytes: store.config.part_bytes,
+    }
+}
+
+fn resolve(config: &Config) -> Result<Vec<SourceConfig>, Failure> {
+    let mut sources = Vec::new();
+    let mut problems: Vec<Problem> = Vec::new();
+    for source in &config.sources {
+        match source.resolve() {
+            Ok(source) => sources.push(source),
+            Err(found) => problems.extend(found),
+        }
+    }
+    if problems.is_empty() {
+        return Ok(sources);
+    }
+    let what = "the run was not begun: secrets are missing".to_owned();
+    Err(Failure::new(Kind::Usage, Problems { what, problems }))
+}
+
+/// The key that is there, or a new one.
+fn signing_key(path: &Path) -> Result<SiteKey, Failure> {
+    let failed = |error| Failure::new(Kind::Failed, error);
+    match SiteKey::load(path) {
+        Err(SignError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+        other => return other.map_err(failed),
+    }
+    let key = SiteKey::generate().map_err(failed)?;
+    if let Some(folder) = path.parent() {
+        let error = |source| failed(SignError::Write { path: path.to_owned(), source });
+        crate::durable::create_folder(folder).map_err(error)?;
+    }
+    key.save(path).map_err(failed)?;
+    say(&format!("A signing key was made: {}. `offsite key sheet` prints its public half.", path.display()));
+    Ok(key)
+}
+
+fn failure(error: BackupError) -> Failure {
+    let kind = match &error {
+        BackupError::Staging(StagingError::Locked { .. }) => Kind::Locked,
+        BackupError::Interrupted => Kind::Interrupted,
+        BackupError::Staging(_) | BackupError::State(_) | BackupError::Capture(_) => Kind::Failed,
+    };
+    Failure::new(kind, error)
+}

@@ -1,0 +1,231 @@
+//! What a run did, for people and for programs.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::backup::{BackupReport, Outcome, OutcomeError};
+use crate::catalog::CatalogError;
+use crate::commands::show;
+use crate::config::Size;
+use crate::deliver::{DeliverError, Delivered};
+use crate::failure::{self, Kind};
+use crate::generation::{CutMethod, Document, Grade};
+use crate::upload::UploadError;
+
+/// The report of a run.
+#[derive(Debug, Serialize)]
+pub(in crate::commands) struct Report {
+    generation: Option<Generation>,
+    stores: Vec<Stored>,
+    resumed: Vec<Stored>,
+}
+
+#[derive(Debug, Serialize)]
+struct Generation {
+    id: String,
+    grade: Grade,
+    label: Option<String>,
+    cut_not_before: Timestamp,
+    cut_not_after: Timestamp,
+    cut_method: CutMethod,
+    held_us_max: u64,
+    sources: Vec<Source>,
+    problems: Vec<Trouble>,
+}
+
+#[derive(Debug, Serialize)]
+struct Source {
+    name: String,
+    kind: String,
+    entries: u64,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Trouble {
+    source: String,
+    path: Option<String>,
+    what: String,
+    missing: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Stored {
+    store: String,
+    generation: String,
+    stored: bool,
+    chain: Option<String>,
+    full: Option<bool>,
+    content_bytes: Option<u64>,
+    sent_bytes: Option<u64>,
+    sent_packs: Option<u64>,
+    exit_code: u8,
+    error: Vec<String>,
+}
+
+impl Report {
+    pub(in crate::commands) fn of(report: &BackupReport) -> Self {
+        Self {
+            generation: report.generation.as_ref().map(|(id, document)| generation(id.as_str(), document)),
+            stores: report.stores.iter().map(stored).collect(),
+            resumed: report.resumed.iter().map(stored).collect(),
+        }
+    }
+
+    /// The worst of what happened: a store that has not got it counts more than something missing from it.
+    pub(in crate::commands) fn exit_code(&self) -> u8 {
+        let stores = self.stores.iter().chain(&self.resumed).map(|stored| stored.exit_code);
+        let worst = stores.filter(|code| *code != 0).max_by_key(|code| match *code {
+            code if code == Kind::Interrupted.code() => 3,
+            code if code == Kind::Failed.code() => 2,
+            _ => 1,
+        });
+        let incomplete = self.generation.as_ref().is_some_and(|generation| generation.grade != Grade::Exact);
+        worst.unwrap_or(if incomplete { Kind::Incomplete.code() } else { 0 })
+    }
+
+    pub(in crate::commands) fn text(&self) -> String {
+        let mut text = String::new();
+        if let Some(generation) = &self.generation {
+            generation.write(&mut text);
+        }
+        for stored in &self.resumed {
+            text.push_str(&format!("{}, left by an earlier run:\n", stored.generation));
+            stored.write(&mut text);
+        }
+        if !self.stores.is_empty() {
+            text.push_str("Stored:\n");
+        }
+        for stored in &self.stores {
+            stored.write(&mut text);
+        }
+        text
+    }
+
+    /// What went wrong, with its causes.
+    pub(in crate::commands) fn complaints(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for stored in self.stores.iter().chain(&self.resumed).filter(|stored| !stored.error.is_empty()) {
+            let error = stored.error.join("\n  because: ");
+            lines.push(format!("error: {} is not in {}: {error}", stored.generation, stored.store));
+        }
+        if let Some(generation) = self.generation.as_ref().filter(|generation| generation.grade != Grade::Exact) {
+            let what = match generation.grade {
+                Grade::Incomplete => "the generation is incomplete: something that was to be copied is not in it",
+                _ => "the generation is whole, but its sources are not of one instant",
+            };
+            lines.push(format!("warning: {what}; see the problems above"));
+        }
+        lines
+    }
+}
+
+impl Generation {
+    fn write(&self, text: &mut String) {
+        let label = self.label.as_ref().map(|label| format!(" ({label})")).unwrap_or_default();
+        let _ = writeln!(text, "Generation {}{label}: {}", self.id, show::grade(self.grade));
+        let at = show::time(self.cut_not_after);
+        let _ = match self.cut_method {
+            CutMethod::None => writeln!(text, "  copied one after another until {at}"),
+            _ if self.held_us_max == 0 => writeln!(text, "  as of {at}; nobody had to wait"),
+            _ => writeln!(text, "  as of {at}; writers waited {:.1} ms at most", self.held_us_max as f64 / 1000.0),
+        };
+        for source in &self.sources {
+            let entries = if source.entries == 1 { "entry" } else { "entries" };
+            let size = Size(source.bytes).to_string();
+            let _ = writeln!(text, "  {:24} {:8} {size:>10}  {} {entries}", source.name, source.kind, source.entries);
+        }
+        for problem in &self.problems {
+            let path = problem.path.as_ref().map(|path| format!("/{path}")).unwrap_or_default();
+            let kind = if problem.missing { "MISSING" } else { "note" };
+            let _ = writeln!(text, "  {kind}: {}{path}: {}", problem.source, problem.what);
+        }
+    }
+}
+
+impl Stored {
+    fn write(&self, text: &mut String) {
+        let (Some(full), Some(sent), Some(packs), Some(content)) =
+            (self.full, self.sent_bytes, self.sent_packs, self.content_bytes)
+        else {
+            let _ = writeln!(text, "  {:24} NOT STORED", self.store);
+            return;
+        };
+        let kind = if full { "full" } else { "incremental" };
+        let packs = if packs == 1 { "1 pack".to_owned() } else { format!("{packs} packs") };
+        let (sent, content) = (Size(sent), Size(content));
+        let _ = writeln!(text, "  {:24} {kind}, {sent} sent in {packs} for {content} of content", self.store);
+    }
+}
+
+fn generation(id: &str, document: &Document) -> Generation {
+    Generation {
+        id: id.to_owned(),
+        grade: document.grade,
+        label: document.label.clone(),
+        cut_not_before: document.cut.not_before,
+        cut_not_after: document.cut.not_after,
+        cut_method: document.cut.method,
+        held_us_max: document.cut.held_us_max,
+        sources: document
+            .sources
+            .iter()
+            .map(|source| Source {
+                name: source.name.to_string(),
+                kind: source.kind.clone(),
+                entries: source.entries,
+                bytes: source.bytes,
+            })
+            .collect(),
+        problems: document
+            .problems
+            .iter()
+            .map(|problem| Trouble {
+                source: problem.source.to_string(),
+                path: problem.path.clone(),
+                what: problem.what.clone(),
+                missing: problem.missing,
+            })
+            .collect(),
+    }
+}
+
+fn stored(outcome: &Outcome) -> Stored {
+    let delivered: Option<&Delivered> = outcome.result.as_ref().ok();
+    let error = outcome.result.as_ref().err();
+    Stored {
+        store: outcome.store.to_string(),
+        generation: outcome.generation.to_string(),
+        stored: delivered.is_some(),
+        chain: delivered.map(|delivered| delivered.chain.to_string()),
+        full: delivered.map(|delivered| delivered.full),
+        content_bytes: delivered.map(|delivered| delivered.stream_bytes),
+        sent_bytes: delivered.map(|delivered| delivered.added_bytes),
+        sent_packs: delivered.map(|delivered| delivered.added_packs),
+        exit_code: error.map_or(0, |error| kind(error).code()),
+        error: error.map(|error| failure::chain(error)).unwrap_or_default(),
+    }
+}
+
+fn kind(error: &OutcomeError) -> Kind {
+    match error {
+        OutcomeError::Deliver(error) => kind_of_delivery(error),
+        OutcomeError::Abandoned | OutcomeError::Behind => Kind::Store,
+    }
+}
+
+/// Whether it is the store's fault, this machine's, or nobody's.
+fn kind_of_delivery(error: &DeliverError) -> Kind {
+    match error {
+        DeliverError::Upload(UploadError::Interrupted) => Kind::Interrupted,
+        DeliverError::Upload(UploadError::Store(error))
+        | DeliverError::Store(error)
+        | DeliverError::Catalog(CatalogError::Store(error)) => show::kind_of_store(error),
+        DeliverError::Upload(UploadError::Foreign { .. })
+        | DeliverError::Catalog(_)
+        | DeliverError::OtherMachine { .. } => Kind::Store,
+        _ => Kind::Failed,
+    }
+}

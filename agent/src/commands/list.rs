@@ -1,0 +1,241 @@
+//! `offsite list`: the generations there are, here and in every store.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use jiff::Timestamp;
+use providers::{Access, Policy};
+use serde::Serialize;
+
+use super::output::{Output, say};
+use super::stores::{self, OpenStore};
+use super::{Ended, key, load_place, show};
+use crate::catalog::{self, CatalogError, Stored, Trust};
+use crate::cli::{From, ListArgs};
+use crate::config::{Place, Size};
+use crate::failure::{self, Failure, Kind};
+use crate::generation::{Class, Grade};
+use crate::ids::GenerationId;
+use crate::sign::SitePublicKey;
+use crate::staging;
+
+#[derive(Serialize)]
+struct Listing {
+    site: String,
+    signatures_checked: bool,
+    generations: Vec<Generation>,
+    /// Stores that could not be read.
+    failed: Vec<FailedStore>,
+}
+
+/// One generation and the places that have it.
+#[derive(Serialize)]
+struct Generation {
+    id: String,
+    cut: Option<Timestamp>,
+    grade: Option<Grade>,
+    content_bytes: Option<u64>,
+    places: Vec<Copy>,
+}
+
+/// One generation in one place.
+#[derive(Serialize)]
+struct Copy {
+    place: String,
+    class: Option<Class>,
+    full: Option<bool>,
+    chain: Option<String>,
+    sequence: Option<u64>,
+    added_bytes: Option<u64>,
+    signed: Option<bool>,
+    refused: Option<String>,
+}
+
+#[derive(Serialize)]
+struct FailedStore {
+    store: String,
+    messages: Vec<String>,
+    #[serde(skip)]
+    kind: Kind,
+}
+
+/// The place of local generations.
+const LOCAL: &str = "local";
+
+pub(super) fn run(arguments: &ListArgs, path: &Path, output: Output) -> Ended {
+    let place = load_place(path)?;
+    let key = key::public_key(&place).map_err(|error| Failure::new(Kind::Failed, error))?;
+    let listing = list(&place, key.as_ref(), arguments.from.as_ref())?;
+    let refused =
+        listing.generations.iter().flat_map(|generation| &generation.places).any(|copy| copy.refused.is_some());
+    let code = match listing.failed.first() {
+        Some(failed) => failed.kind.code(),
+        None if refused => Kind::Verification.code(),
+        None => 0,
+    };
+    output.result_with(code, &listing, || listing.text())?;
+    for failed in &listing.failed {
+        say(&format!(
+            "error: {} could not be read\n  because: {}",
+            failed.store,
+            failed.messages.join("\n  because: ")
+        ));
+    }
+    Ok(code)
+}
+
+fn list(place: &Place, key: Option<&SitePublicKey>, from: Option<&From>) -> Result<Listing, Failure> {
+    let mut found: BTreeMap<GenerationId, Generation> = BTreeMap::new();
+    let mut failed = Vec::new();
+    if matches!(from, None | Some(From::Local)) {
+        add_local(place, &mut found)?;
+    }
+    if from != Some(&From::Local) {
+        let only = match from {
+            Some(From::Store(name)) => Some(name),
+            _ => None,
+        };
+        let stores = stores::open(place, only, Access::Agent, &Policy::default())?;
+        for (store, result) in read_all(place, &stores, key)? {
+            match result {
+                Ok(generations) => generations.iter().for_each(|stored| add_stored(store, stored, &mut found)),
+                Err(error) => failed.push(failed_store(store, &error)),
+            }
+        }
+    }
+    let mut generations: Vec<Generation> = found.into_values().collect();
+    generations.sort_by(|a, b| (a.cut, &a.id).cmp(&(b.cut, &b.id)));
+    Ok(Listing { site: place.site.to_string(), signatures_checked: key.is_some(), generations, failed })
+}
+
+type Read<'a> = (&'a OpenStore<'a>, Result<Vec<Stored>, CatalogError>);
+
+/// All stores at once.
+fn read_all<'a>(
+    place: &Place,
+    stores: &'a [OpenStore<'a>],
+    key: Option<&SitePublicKey>,
+) -> Result<Vec<Read<'a>>, Failure> {
+    let reads =
+        stores.iter().map(|store| async move { (store, catalog::list(store.store.as_ref(), &place.site, key).await) });
+    Ok(stores::runtime()?.block_on(futures_util::future::join_all(reads)))
+}
+
+fn failed_store(store: &OpenStore<'_>, error: &CatalogError) -> FailedStore {
+    let kind = match error {
+        CatalogError::Store(error) => show::kind_of_store(error),
+        _ => Kind::Store,
+    };
+    FailedStore { store: store.config.name.to_string(), messages: failure::chain(error), kind }
+}
+
+fn add_local(place: &Place, found: &mut BTreeMap<GenerationId, Generation>) -> Result<(), Failure> {
+    if !place.staging.exists() {
+        return Ok(());
+    }
+    let failed = |error| Failure::new(Kind::Failed, error);
+    for local in staging::generations(&place.staging).map_err(failed)? {
+        let document = local.document().map_err(failed)?;
+        let generation = entry(found, local.id());
+        generation.cut = Some(document.cut.not_after);
+        generation.grade = Some(document.grade);
+        generation.content_bytes = Some(document.sources.iter().map(|source| source.bytes).sum());
+        generation.places.push(Copy {
+            place: LOCAL.to_owned(),
+            class: Some(document.class),
+            full: None,
+            chain: None,
+            sequence: None,
+            added_bytes: None,
+            signed: None,
+            refused: None,
+        });
+    }
+    Ok(())
+}
+
+fn add_stored(store: &OpenStore<'_>, stored: &Stored, found: &mut BTreeMap<GenerationId, Generation>) {
+    let generation = entry(found, &stored.generation);
+    if let Some(commit) = &stored.commit {
+        generation.cut = Some(commit.cut);
+        generation.grade = Some(commit.grade);
+        generation.content_bytes = generation.content_bytes.or(Some(commit.stream_bytes));
+    }
+    generation.places.push(Copy {
+        place: store.config.name.to_string(),
+        class: Some(stored.class),
+        full: stored.commit.as_ref().map(|commit| commit.number == 0),
+        chain: Some(stored.chain.to_string()),
+        sequence: stored.commit.as_ref().map(|commit| commit.sequence),
+        added_bytes: stored.commit.as_ref().map(|commit| commit.added_bytes),
+        signed: match stored.trust {
+            Trust::Signed => Some(true),
+            Trust::Unchecked => None,
+            Trust::Refused(_) => Some(false),
+        },
+        refused: match &stored.trust {
+            Trust::Refused(why) => Some(why.clone()),
+            Trust::Signed | Trust::Unchecked => None,
+        },
+    });
+}
+
+fn entry<'f>(found: &'f mut BTreeMap<GenerationId, Generation>, id: &GenerationId) -> &'f mut Generation {
+    found.entry(id.clone()).or_insert_with(|| Generation {
+        id: id.to_string(),
+        cut: None,
+        grade: None,
+        content_bytes: None,
+        places: Vec::new(),
+    })
+}
+
+impl Listing {
+    fn text(&self) -> String {
+        if self.generations.is_empty() {
+            return format!("There is no generation of {} yet.\n", self.site);
+        }
+        let mut text = format!("{:22}  {:23}  {:10}  {:>10}  WHERE\n", "GENERATION", "AS OF", "GRADE", "CONTENT");
+        for generation in &self.generations {
+            let cut = generation.cut.map(show::time).unwrap_or_default();
+            let grade = generation.grade.map_or("", show::grade_word);
+            let content = generation.content_bytes.map(|bytes| Size(bytes).to_string()).unwrap_or_default();
+            let places: Vec<String> = generation.places.iter().map(Copy::text).collect();
+            text.push_str(&format!(
+                "{:22}  {cut:23}  {grade:10}  {content:>10}  {}\n",
+                generation.id,
+                places.join(", ")
+            ));
+        }
+        for generation in &self.generations {
+            for copy in &generation.places {
+                if let Some(why) = &copy.refused {
+                    text.push_str(&format!("\nREFUSED: {} in {}: {why}\n", generation.id, copy.place));
+                }
+            }
+        }
+        if !self.signatures_checked {
+            text.push_str(
+                "\nThe signatures were not checked: this machine has no signing key. Put the site key from the recovery\n\
+                 sheet into the configuration: [signing] public_key = \"RW…\"\n",
+            );
+        }
+        text
+    }
+}
+
+impl Copy {
+    fn text(&self) -> String {
+        let kind = match (self.refused.is_some(), self.class, self.full) {
+            (true, ..) => "REFUSED",
+            (_, Some(Class::Archival), _) => "archival",
+            (_, _, Some(true)) => "full",
+            (_, _, Some(false)) => "incremental",
+            (_, _, None) => return self.place.clone(),
+        };
+        match self.added_bytes {
+            Some(bytes) => format!("{} ({kind}, {})", self.place, Size(bytes)),
+            None => format!("{} ({kind})", self.place),
+        }
+    }
+}
