@@ -306,3 +306,6 @@ fn resumed(
     })
     .boxed()
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,8 @@ pub mod conformance;
 mod directory;
 mod error;
 mod exact;
+#[cfg(any(test, feature = "testing"))]
+pub mod faulty;
 mod guarded;
 mod key;
 #[cfg(any(test, feature = "testing"))]
