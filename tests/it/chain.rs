@@ -1,0 +1,68 @@
+//! Chains: every generation of a chain comes back as it was, and a day's work costs a day's work.
+
+use std::path::PathBuf;
+
+use agent::generation::Class;
+use tests::engine::Site;
+use tests::tree::{self, Tree};
+use tests::{Rng, office};
+
+#[test]
+fn a_generation_with_one_of_everything_comes_back_as_it_was() {
+    let site = Site::new();
+    office::zoo(&site.source(), &mut Rng::new(1));
+    let generation = site.backup(Class::Rolling);
+    let to = site.world.path("restored");
+    let report = site.restore(&generation, &to).unwrap();
+    assert_eq!((report.lost, report.bad_packs.len()), (vec![], 0));
+    tree::assert_same(&site.source(), &to.join("docs"));
+}
+
+#[test]
+fn each_of_seven_days_in_a_chain_comes_back_as_it_was() {
+    let site = Site::new();
+    let mut rng = Rng::new(7);
+    office::zoo(&site.source(), &mut rng);
+    office::documents(&site.source(), &mut rng, 400, 8 << 20);
+    let mut days = Vec::new();
+    for day in 0..7 {
+        let generation = site.backup(Class::Rolling);
+        // Owners and times are compared too, so what a day was is kept as it was read, not as a copy.
+        days.push((generation, Tree::read(&site.source()).without_special(), format!("day-{day}")));
+        office::one_day(&site.source(), &mut rng);
+    }
+    let chains: Vec<_> = site.list().into_iter().map(|stored| stored.chain).collect();
+    assert!(chains.iter().all(|chain| *chain == days[0].0), "not one chain: {chains:?}");
+    for (generation, original, name) in &days {
+        let to = site.world.path(name);
+        let report = site.restore(generation, &to).unwrap();
+        assert_eq!((report.lost, report.bad_packs.len()), (vec![], 0), "{name}");
+        original.assert_equals(&Tree::read(&to.join("docs")));
+    }
+}
+
+#[test]
+fn a_changed_page_costs_a_patch_and_not_a_chunk() {
+    let site = Site::new();
+    let path = site.source().join("database");
+    let mut rng = Rng::new(3);
+    let mut content = rng.bytes(16 << 20);
+    std::fs::write(&path, &content).unwrap();
+    site.backup(Class::Rolling);
+    let before = stored_bytes(&site);
+    for at in (0..content.len()).step_by(1 << 20) {
+        content[at + 500_000..at + 500_100].copy_from_slice(&rng.bytes(100));
+    }
+    std::fs::write(&path, &content).unwrap();
+    let generation = site.backup(Class::Rolling);
+    let sent = stored_bytes(&site) - before;
+    assert!(sent < 64 << 10, "16 changes of 100 bytes cost {sent} bytes");
+    let to = site.world.path("restored");
+    assert_eq!(site.restore(&generation, &to).unwrap().lost, vec![]);
+    assert!(std::fs::read(to.join("docs/database")).unwrap() == content);
+}
+
+fn stored_bytes(site: &Site) -> u64 {
+    let files: Vec<PathBuf> = office::paths(&site.store_folder());
+    files.iter().map(|path| path.metadata().unwrap()).filter(std::fs::Metadata::is_file).map(|m| m.len()).sum()
+}
