@@ -1,3 +1,5 @@
+//! Captures of several sources in one cut.
+
 use super::*;
 
 #[test]

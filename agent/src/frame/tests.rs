@@ -1,1 +1,1 @@
-
+//! Frames: cut, compressed and read back.

@@ -1,1 +1,1 @@
-
+//! Patches against a reference.

@@ -1,3 +1,5 @@
+//! Commands as sources: good ones, and every way in which one fails.
+
 use std::collections::BTreeMap;
 use std::fs;
 

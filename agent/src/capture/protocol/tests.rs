@@ -1,3 +1,5 @@
+//! What the holder and its parent say to each other.
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 

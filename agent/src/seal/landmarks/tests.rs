@@ -1,1 +1,1 @@
-
+//! Landmarks that find shifted content again.
