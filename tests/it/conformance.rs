@@ -6,9 +6,17 @@
 use std::path::PathBuf;
 
 use providers::conformance::{Known, PROMISES, Subject};
-use providers::{Access, DirectorySettings, LockMode, Policy, S3Credentials, S3Settings, StoreSettings, open};
-use tests::servers::{Keys, rclone_s3, seaweedfs};
+use providers::{
+    Access, DirectorySettings, LockMode, Policy, S3Credentials, S3Settings, StoreSettings, WebdavLogin, WebdavSettings,
+    open,
+};
+use tests::servers::{
+    self, Keys, PASSWORD, USER, WebDav, apache, nginx, rclone_s3, rclone_webdav, sabre, seaweedfs, wsgidav,
+};
 use tests::{World, tls};
+
+/// A WebDAV server with its conditions honoured, as far as the WebDAV provider can build on them.
+const DAV: Known = Known { create_is_atomic: true, versions: false, locks: false, listed: 60 };
 
 #[test]
 fn a_directory() {
@@ -49,6 +57,60 @@ fn rclone_as_s3() {
         "leftovers are swept",
     ];
     check(&s3(&server.url, &bucket, None), known, &parts);
+}
+
+#[test]
+fn apache_with_basic_login() {
+    webdav(apache(), |urls| urls.http, basic(), DAV);
+}
+
+#[test]
+fn apache_with_digest_login_over_tls() {
+    webdav(apache(), |urls| urls.https_digest, digest(), DAV);
+}
+
+#[test]
+fn sabre_with_basic_login() {
+    webdav(sabre(), |urls| urls.http, basic(), DAV);
+}
+
+#[test]
+fn sabre_with_digest_login() {
+    webdav(sabre(), |urls| urls.http_digest, digest(), DAV);
+}
+
+#[test]
+fn nginx_over_tls() {
+    webdav(nginx(), |urls| urls.https, basic(), DAV);
+}
+
+#[test]
+fn wsgidav_with_basic_login() {
+    webdav(wsgidav(), |urls| urls.http, basic(), DAV);
+}
+
+#[test]
+fn wsgidav_with_digest_login() {
+    webdav(wsgidav(), |urls| urls.http_digest, digest(), DAV);
+}
+
+#[test]
+fn rclone_as_webdav() {
+    webdav(rclone_webdav(), |urls| urls.http, basic(), DAV);
+}
+
+fn webdav(server: &WebDav, choose: impl Fn(servers::Urls) -> Option<String>, login: WebdavLogin, known: Known) {
+    let url: providers::Url = choose(server.collection("conformance").urls).unwrap().parse().unwrap();
+    let ca_file = (url.scheme() == "https").then(|| tls::authority().ca.clone());
+    check(&StoreSettings::Webdav(WebdavSettings { url, login, ca_file }), known, &[]);
+}
+
+fn basic() -> WebdavLogin {
+    WebdavLogin::Basic { user: USER.to_owned(), password: PASSWORD.into() }
+}
+
+fn digest() -> WebdavLogin {
+    WebdavLogin::Digest { user: USER.to_owned(), password: PASSWORD.into() }
 }
 
 fn s3(url: &str, bucket: &str, ca_file: Option<PathBuf>) -> StoreSettings {

@@ -21,7 +21,7 @@ fn start() -> WebDav {
         "host": "127.0.0.1",
         "port": http,
         "provider_mapping": { "/": data },
-        "http_authenticator": { "accept_basic": true, "accept_digest": true, "default_to_digest": false },
+        "http_authenticator": { "accept_basic": true, "accept_digest": true, "default_to_digest": true },
         "simple_dc": { "user_mapping": { "*": { USER: { "password": PASSWORD } } } },
         "property_manager": true,
         "lock_storage": true,
