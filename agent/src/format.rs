@@ -15,7 +15,7 @@ pub const VERSION: u32 = 1;
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 /// Most content bytes of one zstd frame of a pack; a reader need not hold more.
-pub const FRAME_BYTES_MAX: usize = 2 << 20;
+pub const FRAME_BYTES_MAX: usize = 4 << 20;
 
 /// Most bytes that one patch gives, and most bytes of the full that it may refer to.
 pub const PATCH_BYTES_MAX: u64 = 2 << 20;

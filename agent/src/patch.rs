@@ -14,6 +14,9 @@ use crate::frame::{FrameError, append, exactly};
 /// The longest reference: a chunk's own length and room on both sides for content that shifted.
 pub const REFERENCE_MAX: usize = 2 << 20;
 
+/// What a dictionary file begins with. Stock `zstd` takes a reference that begins so for a dictionary, and fails.
+const DICTIONARY_MAGIC: [u8; 4] = [0x37, 0xa4, 0x30, 0xec];
+
 /// 4 MiB: a reference and a chunk, so that stock `zstd -d` needs no option about windows or memory.
 const WINDOW_LOG: u32 = 22;
 
@@ -24,11 +27,15 @@ const HASH_LOG: u32 = 18;
 ///
 /// The fast match finder suffices where nearly everything is found in the reference. A chunk of which it finds less is
 /// tried again with the one that plain frames use, and then has to stay below three quarters of a plain frame.
-/// Which bytes of the full are the reference is for [`landmarks`](landmarks) to say.
+/// Which bytes of the full are the reference is for `seal::landmarks` to say; of one longer than
+/// [`REFERENCE_MAX`] only the end would be searched.
 ///
 /// # Errors
-/// [`FrameError::Compress`], also for a reference longer than [`REFERENCE_MAX`].
+/// [`FrameError::Compress`].
 pub fn make_patch(reference: &[u8], content: &[u8]) -> Result<Option<Vec<u8>>, FrameError> {
+    if reference.starts_with(&DICTIONARY_MAGIC) {
+        return Ok(None);
+    }
     let failed = |level| move |code| FrameError::Compress { len: content.len(), level, code };
     let quick = frame(1, reference, content).map_err(failed(1))?;
     if quick.len() <= content.len() / 8 {
@@ -69,6 +76,7 @@ fn frame(level: i32, reference: &[u8], content: &[u8]) -> Result<Vec<u8>, ErrorC
     ctx.ref_prefix(reference)?;
     let mut out = Vec::new();
     append(&mut ctx, content, &mut out)?;
+    out.shrink_to_fit(); // room was made for the worst case, and patches wait together
     Ok(out)
 }
 

@@ -203,12 +203,11 @@ impl Read for Sealed {
     }
 }
 
+/// Takes pieces of a pack's content, with the offset of each.
+type Take<'t> = &'t mut dyn FnMut(u64, &[u8]) -> Result<(), PackError>;
+
 /// Hands exactly `bytes` bytes on, and makes sure that there are no more.
-fn copy(
-    from: &mut dyn Read,
-    bytes: u64,
-    take: &mut dyn FnMut(u64, &[u8]) -> Result<(), PackError>,
-) -> Result<(), PackError> {
+fn copy(from: &mut dyn Read, bytes: u64, take: Take<'_>) -> Result<(), PackError> {
     let mut buffer = vec![0; 1 << 20];
     let mut offset = 0;
     loop {

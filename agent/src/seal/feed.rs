@@ -13,7 +13,7 @@ use crate::durable;
 use crate::entry::{Entry, EntryKind, EntryPath, Mtime};
 use crate::format::entries::{ENTRIES, EntryLine, GENERATION, SUMS, sum_line};
 use crate::format::manifest::Extent;
-use crate::format::{CHUNK_BYTES_MAX, Sha256, tar};
+use crate::format::{CHUNK_BYTES_MAX, FRAME_BYTES_MAX, Sha256, tar};
 use crate::progress::Progress;
 use crate::state::{ChainRecord, ChunkHash, Location, State};
 
@@ -224,7 +224,7 @@ impl Feeder<'_> {
     /// Adds new content to the frame that is being filled.
     fn plain(&mut self, hash: ChunkHash, mut content: Vec<u8>) -> Result<(), SealError> {
         let bytes = content.len();
-        if self.frame.content.len() + bytes > CHUNK_BYTES_MAX {
+        if self.frame.content.len() + bytes > FRAME_BYTES_MAX {
             self.flush_frame()?;
         }
         let from = self.frame.content.len() as u64;

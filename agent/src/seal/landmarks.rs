@@ -33,7 +33,7 @@ const NUMBER_BITS: u32 = 24;
 pub(super) struct Landmarks {
     /// Sorted; no fingerprint occurs twice.
     marks: Vec<u64>,
-    /// One bit for a few of the fingerprint's bits: most positions of new content are ruled out by a single look.
+    /// A Bloom filter of the fingerprints: a single look rules out most positions of new content.
     filter: Vec<u64>,
     len: u64,
 }
@@ -72,12 +72,11 @@ impl Landmarks {
             .chunk_by(|a, b| same(*a, *b))
             .filter_map(|alike| if let [one] = alike { Some(*one) } else { None })
             .collect();
-        let bits = (marks.len() * 16).next_power_of_two().max(64);
-        let mut filter = vec![0; bits / 64];
+        let mut filter = vec![0; (marks.len() / 4).next_power_of_two()];
         for mark in &marks {
-            let (word, bit) = place(*mark, filter.len());
+            let (word, bits) = place(*mark, filter.len());
             if let Some(word) = filter.get_mut(word) {
-                *word |= bit;
+                *word |= bits;
             }
         }
         Self { marks, filter, len }
@@ -113,38 +112,37 @@ impl Landmarks {
     /// How far from its place in the content each landmark that was found lies in the old file.
     fn sightings(&self, content: &[u8]) -> Vec<i64> {
         let spacing = (content.len() / PROBES).max(STRIDE);
-        let stretches = content.chunks(spacing).enumerate();
-        stretches
-            .filter_map(|(i, stretch)| {
-                let (at, number) = self.first_in(stretch.get(..STRIDE + WIDTH).unwrap_or(stretch))?;
-                Some((number * STRIDE + PLACE) as i64 - (i * spacing + at) as i64)
-            })
-            .collect()
+        let mut shifts = Vec::new();
+        for (i, part) in content.chunks(spacing).enumerate() {
+            let stretch = part.get(..STRIDE + WIDTH).unwrap_or(part);
+            self.search(stretch, |at, number| {
+                shifts.push((number * STRIDE + PLACE) as i64 - (i * spacing + at) as i64);
+            });
+        }
+        shifts
     }
 
-    /// The first landmark in a stretch: where, and which.
-    fn first_in(&self, stretch: &[u8]) -> Option<(usize, usize)> {
-        let window = stretch.first_chunk::<WIDTH>()?;
+    /// Tells of every landmark in a stretch: where it is, and which.
+    fn search(&self, stretch: &[u8], mut seen: impl FnMut(usize, usize)) {
+        let Some(window) = stretch.first_chunk::<WIDTH>() else { return };
         let mut rolling = hash(window);
-        let mut at = 0;
-        loop {
+        let entering = stretch.iter().skip(WIDTH).chain([&0]);
+        for (at, (leaving, entering)) in stretch.iter().zip(entering).enumerate() {
             if let Some(number) = self.number(rolling) {
-                return Some((at, number));
+                seen(at, number);
             }
-            let (leaving, entering) = (stretch.get(at)?, stretch.get(at + WIDTH)?);
             rolling = rolling
                 .wrapping_mul(BASE)
                 .wrapping_add(u64::from(*entering))
                 .wrapping_sub(u64::from(*leaving).wrapping_mul(LEAVING));
-            at += 1;
         }
     }
 
     /// Which landmark hashes like this.
     fn number(&self, rolling: u64) -> Option<usize> {
         let wanted = fingerprint(rolling);
-        let (word, bit) = place(wanted, self.filter.len());
-        if self.filter.get(word)? & bit == 0 {
+        let (word, bits) = place(wanted, self.filter.len());
+        if self.filter.get(word)? & bits != bits {
             return None;
         }
         let mark = self.marks.get(self.marks.partition_point(|mark| *mark < wanted))?;
@@ -158,7 +156,9 @@ impl Landmarks {
 #[must_use]
 pub(super) fn same_place(old: &[u8], new: &[u8]) -> bool {
     const SAMPLES: usize = 16;
-    let Some(room) = old.len().min(new.len()).checked_sub(WIDTH) else { return !new.is_empty() };
+    let Some(room) = old.len().min(new.len()).checked_sub(WIDTH) else {
+        return !old.is_empty() && !new.is_empty(); // too short to tell
+    };
     let samples = (0..SAMPLES)
         .map(|i| i * room / (SAMPLES - 1))
         .filter_map(|at| Some((old.get(at..at + WIDTH)?, new.get(at..at + WIDTH)?)));
@@ -214,10 +214,10 @@ fn same(a: u64, b: u64) -> bool {
     a >> NUMBER_BITS == b >> NUMBER_BITS
 }
 
-/// The word of the filter and the bit in it that stand for a mark; the filter's length is a power of two.
+/// The word of the filter and the two bits in it that stand for a mark; the filter's length is a power of two.
 fn place(mark: u64, words: usize) -> (usize, u64) {
-    let bits = (mark >> NUMBER_BITS) as usize;
-    ((bits >> 6) & (words - 1), 1 << (bits & 63))
+    let bits = mark >> NUMBER_BITS;
+    ((bits >> 12) as usize & (words - 1), 1 << (bits & 63) | 1 << (bits >> 6 & 63))
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub fn seal_document(
 ) -> Result<SealedDocument, SealError> {
     let mut compressor = Compressor::new(settings.level);
     let mut writer = SealedWriter::begin(spool, settings.recipients)?;
-    for piece in content.chunks(crate::format::CHUNK_BYTES_MAX) {
+    for piece in content.chunks(crate::format::FRAME_BYTES_MAX) {
         let mut frame = Vec::new();
         compressor.frame(piece, &mut frame)?;
         writer.write(&frame)?;

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::SealError;
 use super::reference::Reference;
-use crate::format::CHUNK_BYTES_MAX;
+use crate::format::FRAME_BYTES_MAX;
 use crate::format::manifest::Extent;
 use crate::frame::Compressor;
 use crate::patch;
@@ -154,7 +154,7 @@ fn pack(compressor: &mut Compressor, work: Work, spare: &SyncSender<Vec<u8>>) ->
         give_back(reference.bytes, spare);
     }
     if packed.reference.is_none() {
-        for piece in content.chunks(CHUNK_BYTES_MAX) {
+        for piece in content.chunks(FRAME_BYTES_MAX) {
             compressor.frame(piece, &mut packed.bytes)?;
         }
     }

@@ -14,6 +14,7 @@ use super::landmarks::{Landmarks, same_place};
 use crate::entry::{EntryKind, EntryPath};
 use crate::format::entries::{ENTRIES, GENERATION, SUMS};
 use crate::format::{CHUNK_BYTES_MAX, tar};
+use crate::patch::REFERENCE_MAX;
 use crate::staging::{Entries, LocalGeneration};
 use crate::state::{ChainRecord, Location, State};
 
@@ -115,6 +116,9 @@ impl OldFile {
         state: &State,
         chain: &ChainRecord,
     ) -> Result<Option<Reference>, SealError> {
+        if self.bytes <= REFERENCE_MAX as u64 {
+            return self.prove(0..self.bytes, state, chain);
+        }
         if at < self.bytes && self.landmarks.is_none() {
             let place = at..(at + content.len() as u64).min(self.bytes);
             let Ok(old) = self.read(&place) else { return Ok(None) };
@@ -134,6 +138,9 @@ impl OldFile {
 
     /// The bytes of `run`, if the index says that they were sealed where they should have been.
     fn prove(&mut self, run: Range<u64>, state: &State, chain: &ChainRecord) -> Result<Option<Reference>, SealError> {
+        if run.is_empty() {
+            return Ok(None);
+        }
         let whole = run.start / CHUNK * CHUNK..run.end.next_multiple_of(CHUNK).min(self.bytes);
         let Ok(mut bytes) = self.read(&whole) else { return Ok(None) };
         for (index, chunk) in (whole.start / CHUNK..).zip(bytes.chunks(CHUNK_BYTES_MAX)) {
