@@ -33,7 +33,7 @@ use crate::store::{
     Body, ByteRange, ByteStream, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore, PutMode, PutOptions,
     Versions,
 };
-use crate::transport::Transport;
+use crate::transport::{self, Transport};
 
 use classify::classify;
 use client::KnownDigest;
@@ -189,7 +189,10 @@ impl ObjectStore for S3Store {
         let named = |error: Error| error.key(&object.key).store(self);
         let wanted = promised_bytes(&reply, range).map_err(named)?;
         let place = self.error(ErrorKind::Unavailable, OPERATION).key(&object.key).retry(LATER);
-        let pieces = stream::unfold(reply.body, |mut body| async move { Some((body.next().await?, body)) });
+        let pieces = stream::unfold(reply.body, |mut body| async move {
+            let piece = body.next().await?;
+            Some((piece.map_err(|cause| transport::describe(&cause)), body))
+        });
         Ok(exact(pieces.boxed(), wanted, place))
     }
 

@@ -7,7 +7,7 @@ use aws_runtime::auth::PayloadSigningOverride;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::{HttpRequest, HttpResponse};
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
-use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::retry::{ReconnectMode, RetryConfig};
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     ConfigBag, Credentials, Intercept, RequestChecksumCalculation, ResponseChecksumValidation, RuntimeComponents,
@@ -32,8 +32,8 @@ pub(super) async fn client(settings: &S3Settings, transport: &Transport) -> Clie
         .region(region.clone())
         .force_path_style(settings.path_style)
         .http_client(http.clone())
-        // `retry.rs` alone tries again, and the transport alone measures time.
-        .retry_config(RetryConfig::disabled())
+        // `retry.rs` alone tries again, and the transport alone measures time and judges connections.
+        .retry_config(RetryConfig::disabled().with_reconnect_mode(ReconnectMode::ReuseAllConnections))
         .timeout_config(TimeoutConfig::disabled())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         // The defaults add checksums in a framing that some servers refuse and one stores as content.
