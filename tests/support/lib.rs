@@ -11,6 +11,7 @@
     reason = "support of tests: a panic is a failed test that says where"
 )]
 
+pub mod clerks;
 pub mod engine;
 pub mod guard;
 pub mod http;

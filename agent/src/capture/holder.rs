@@ -20,6 +20,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::entry::Mtime;
+use crate::platform::process;
 
 pub use serve::serve;
 
@@ -183,6 +184,7 @@ pub(super) struct Holder {
     child: Child,
     input: ChildStdin,
     answers: Receiver<Answer>,
+    killed: bool,
 }
 
 impl Holder {
@@ -208,7 +210,7 @@ impl Holder {
                 }
             }
         });
-        Ok(Self { child, input, answers })
+        Ok(Self { child, input, answers, killed: false })
     }
 
     /// Asks, and waits for the answer. A holder that has not answered after `limit` is killed: its locks are gone when
@@ -243,9 +245,11 @@ impl Holder {
     }
 
     fn kill(&mut self) {
-        // Neither can fail for a child that has not been waited for; one that has is gone already.
-        let _killed = self.child.kill();
-        let _ended = self.child.wait();
+        if !std::mem::replace(&mut self.killed, true) {
+            process::kill_group(&self.child);
+            // It cannot fail for a child of ours.
+            let _ended = self.child.wait();
+        }
     }
 }
 

@@ -62,7 +62,10 @@ impl Database {
         let failed = |e: rusqlite::Error| format!("{} cannot be opened as an SQLite database: {e}", path.display());
         let (reader, mode) = match open_usual(&path) {
             Ok((reader, mode)) => (reader, mode),
-            Err(error) if !had_log => (open_plain(&path).map_err(|_| failed(error))?, Mode::Plain),
+            // With a log, or a journal to be rolled back, the file by itself is not the database.
+            Err(error) if is_denied(&error) && !had_log && path_stat(&beside(&path, "-journal")).is_err() => {
+                (open_plain(&path).map_err(|_| failed(error))?, Mode::Plain)
+            }
             Err(error) => return Err(failed(error)),
         };
         let read_only = mode == Mode::Plain || reader.is_readonly(MAIN_DB).map_err(failed)?;
@@ -147,6 +150,11 @@ impl Database {
             let _ended = self.reader.prepare_cached("ROLLBACK").and_then(|mut s| s.execute([]));
         }
         self.release();
+    }
+
+    /// Its file system and number there.
+    pub(super) fn file(&self) -> (u64, u64) {
+        self.file
     }
 
     pub(super) fn is_pinned(&self) -> bool {
@@ -286,6 +294,11 @@ fn open_usual(path: &Path) -> Result<(Connection, Mode), rusqlite::Error> {
     Ok((connection, if mode.eq_ignore_ascii_case("wal") { Mode::Wal } else { Mode::Rollback }))
 }
 
+/// Whether this account lacks the rights for the files that SQLite makes beside a database with a log.
+fn is_denied(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+}
+
 /// As a file that nobody changes.
 fn open_plain(path: &Path) -> Result<Connection, rusqlite::Error> {
     let mut uri = String::from("file:");
@@ -307,8 +320,12 @@ fn data_version(connection: &Connection) -> Result<i64, rusqlite::Error> {
 }
 
 fn log_path(database: &Path) -> PathBuf {
+    beside(database, "-wal")
+}
+
+fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut path = OsString::from(database);
-    path.push("-wal");
+    path.push(suffix);
     path.into()
 }
 

@@ -106,6 +106,11 @@ impl Serving {
         let mut opened = Vec::new();
         for path in paths {
             match Database::open(&path_of(path)) {
+                // One connection of ours would wait for the other for ever.
+                Ok((database, _)) if self.open_databases().any(|other| other.file() == database.file()) => {
+                    self.databases.push(None);
+                    opened.push(Err("another source is the same database already; remove one of the two".to_owned()));
+                }
                 Ok((database, state)) => {
                     self.databases.push(Some(database));
                     opened.push(Ok(state));

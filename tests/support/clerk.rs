@@ -1,0 +1,79 @@
+//! A clerk: a process that does business in several databases until its standard input ends, and then says how it went.
+//!
+//! `clerk SEED PAUSE_MS NAME=FILE…`. Every piece of business writes its cause in one database and, when that is committed,
+//! its effect in another.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a program of the tests: a panic is a failed test that says where"
+)]
+
+use std::io::Read as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, TransactionBehavior, params};
+use tests::Rng;
+use tests::clerks::{ACCOUNTS, Journal};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let seed: u64 = arguments[0].parse().unwrap();
+    let pause = Duration::from_millis(arguments[1].parse().unwrap());
+    let mut books: Vec<Book> = arguments[2..].iter().map(|argument| Book::open(argument)).collect();
+    static DONE: AtomicBool = AtomicBool::new(false);
+    std::thread::spawn(|| {
+        std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+        DONE.store(true, Ordering::Relaxed);
+    });
+    let mut rng = Rng::new(seed);
+    let mut journal = Journal::default();
+    for number in 0.. {
+        if DONE.load(Ordering::Relaxed) {
+            break;
+        }
+        let first = rng.below(books.len() as u64) as usize;
+        let second = (first + 1 + rng.below(books.len() as u64 - 1) as usize) % books.len();
+        let id = format!("{seed}-{number}");
+        let cause = books[first].name.clone();
+        for (book, cause) in [(first, None), (second, Some(cause.as_str()))] {
+            let begin = Instant::now();
+            match books[book].enter(&id, cause, &mut rng) {
+                Ok(()) => {}
+                Err(error) => journal.errors.push(error.to_string()),
+            }
+            journal.steps_us.push(begin.elapsed().as_micros().try_into().unwrap());
+        }
+        std::thread::sleep(pause);
+    }
+    println!("{}", serde_json::to_string(&journal).unwrap());
+}
+
+struct Book {
+    name: String,
+    connection: Connection,
+}
+
+impl Book {
+    fn open(argument: &str) -> Self {
+        let (name, path) = argument.split_once('=').unwrap();
+        let connection = Connection::open(path).unwrap();
+        connection.busy_timeout(Duration::from_secs(5)).unwrap();
+        Self { name: name.to_owned(), connection }
+    }
+
+    fn enter(&mut self, id: &str, cause: Option<&str>, rng: &mut Rng) -> rusqlite::Result<()> {
+        let work = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        work.execute("INSERT INTO event (id, cause) VALUES (?1, ?2)", params![id, cause])?;
+        work.execute("UPDATE tally SET n = n + 1", [])?;
+        let amount = rng.between(1, 100).cast_signed();
+        for (account, amount) in [(rng.below(ACCOUNTS), amount), (rng.below(ACCOUNTS), -amount)] {
+            let account = account.cast_signed();
+            work.execute("UPDATE account SET balance = balance + ?2 WHERE id = ?1", params![account, amount])?;
+        }
+        work.commit()
+    }
+}
