@@ -15,6 +15,7 @@ mod key;
 mod memory;
 mod open;
 mod pace;
+mod probe;
 mod proof;
 mod retry;
 mod s3;
@@ -28,6 +29,7 @@ pub use key::{KEY_BYTES_MAX, KeyError, KeyPrefix, ObjectKey, SEGMENT_BYTES_MAX};
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryStore;
 pub use open::{guard, open};
+pub use probe::{Finding, Verdict, probe};
 pub use proof::holds;
 pub use settings::{
     Access, DirectorySettings, LockMode, Policy, Rate, S3Credentials, S3Settings, Secret, StoreSettings, WebdavLogin,
