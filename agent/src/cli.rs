@@ -6,7 +6,8 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::{DEFAULT_PATH, SecretRef};
-use crate::ids::{NameError, SiteName, StoreName};
+use crate::ids::{GenerationId, NameError, SiteName, SourceName, StoreName};
+use crate::restore::PathPattern;
 
 /// Gets an office's data out of the building, whole and in step, and proves that it can come back.
 #[derive(Debug, Parser)]
@@ -41,6 +42,8 @@ or refuses; 5 verification failed; 6 another run is under way; 130 interrupted."
 /// What the program does.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Show all of it on a small sample office, in a minute, without touching anything else
+    Demo(DemoArgs),
     /// Write a configuration and the keys, and say what to do next
     Init(InitArgs),
     /// Keys: make, show, print the recovery sheet, prove who can open what
@@ -52,6 +55,12 @@ pub enum Verb {
     Backup(BackupArgs),
     /// Show the generations there are, on this machine and in every store
     List(ListArgs),
+    /// Get a generation back, or parts of it
+    Restore(RestoreArgs),
+    /// Read what is stored again and prove that it is what was stored; needs no key
+    Verify(VerifyArgs),
+    /// Show the last run of each store, what is unfinished, and how much room there is
+    Status,
     /// Print the completions of a shell
     Completions {
         /// The shell
@@ -87,6 +96,73 @@ pub struct ListArgs {
     pub from: Option<From>,
 }
 
+/// `offsite restore`.
+#[derive(Args, Debug)]
+pub struct RestoreArgs {
+    /// The generation: its name as `offsite list` shows it, or `latest`
+    pub generation: Which,
+
+    /// The folder to restore to; nothing outside it is touched
+    #[arg(long, value_name = "FOLDER")]
+    pub to: PathBuf,
+
+    /// Only this source
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<SourceName>,
+
+    /// Only what matches, from the name of the source on: `documents/letters/**`
+    #[arg(long, value_name = "PATTERN")]
+    pub path: Option<PathPattern>,
+
+    /// A secret key that opens the backups; not needed for what is still on this machine; repeat for more
+    #[arg(long = "identity", value_name = "FILE")]
+    pub identities: Vec<PathBuf>,
+
+    /// Where to find its passphrase: env:NAME or file:PATH; asked for if not given
+    #[arg(long, value_name = "WHERE")]
+    pub passphrase: Option<PassphraseSource>,
+
+    /// Take it from here: the name of a store, or `local`
+    #[arg(long, value_name = "STORE")]
+    pub from: Option<From>,
+
+    /// Replace files that are there already
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// `offsite verify`.
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// Only this generation: its name as `offsite list` shows it, or `latest`
+    pub generation: Option<Which>,
+
+    /// Read so much of it, another part each day; all packs have to be there in any case
+    #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub sample: u8,
+
+    /// Only in this store
+    #[arg(long, value_name = "STORE")]
+    pub from: Option<StoreName>,
+}
+
+/// A generation as a person names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The newest.
+    Latest,
+    /// This one.
+    Id(GenerationId),
+}
+
+impl std::str::FromStr for Which {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        if text == "latest" { Ok(Self::Latest) } else { text.parse().map(Self::Id) }
+    }
+}
+
 /// Where generations are looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum From {
@@ -96,12 +172,29 @@ pub enum From {
     Store(StoreName),
 }
 
+impl From {
+    /// The store, if it is one.
+    pub fn store(&self) -> Option<&StoreName> {
+        match self {
+            Self::Local => None,
+            Self::Store(name) => Some(name),
+        }
+    }
+}
+
 impl std::str::FromStr for From {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         if text == "local" { Ok(Self::Local) } else { text.parse().map(Self::Store) }
     }
+}
+
+/// `offsite demo`.
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    /// A new folder for the sample office; one below the folder for temporary files if not given. It is kept
+    pub folder: Option<PathBuf>,
 }
 
 /// `offsite demo-writer`.

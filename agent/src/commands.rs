@@ -3,6 +3,8 @@
 mod backup;
 mod bars;
 mod check;
+mod demo;
+mod find;
 mod holder;
 mod init;
 mod interrupt;
@@ -11,11 +13,14 @@ mod list;
 mod output;
 mod preflight;
 mod prompt;
+mod restore;
 mod sheet;
 mod shell;
 mod show;
 mod spec;
+mod status;
 mod stores;
+mod verify;
 
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
@@ -57,9 +62,13 @@ fn run(cli: &Cli, output: Output) -> Ended {
         Verb::Check => check::run(config, output).map(done),
         Verb::Backup(arguments) => backup::run(arguments, config, cli.quiet, output),
         Verb::List(arguments) => list::run(arguments, config, output),
+        Verb::Restore(arguments) => restore::run(arguments, config, cli.quiet, output),
+        Verb::Verify(arguments) => verify::run(arguments, config, cli.quiet, output),
+        Verb::Status => status::run(config, output),
         Verb::Completions { shell } => shell::completions(*shell).map(done),
         Verb::Man => shell::man().map(done),
         Verb::Holder => holder::run().map(done),
+        Verb::Demo(arguments) => demo::run(arguments, output).map(done),
         Verb::DemoWriter(arguments) => write_until_told(&arguments.database, arguments.mirror.as_deref())
             .map(done)
             .map_err(|error| Failure::new(Kind::Failed, error)),
@@ -77,8 +86,12 @@ fn verb(verb: &Verb) -> &'static str {
         Verb::Check => "check",
         Verb::Backup(_) => "backup",
         Verb::List(_) => "list",
+        Verb::Restore(_) => "restore",
+        Verb::Verify(_) => "verify",
+        Verb::Status => "status",
         Verb::Completions { .. } => "completions",
         Verb::Man => "man",
+        Verb::Demo(_) => "demo",
         Verb::DemoWriter(_) => "demo-writer",
         Verb::Holder => "holder",
     }

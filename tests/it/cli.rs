@@ -182,3 +182,30 @@ fn a_wrong_command_line_exits_with_2() {
     world.offsite(["no-such-verb"]).expect(2);
     world.offsite::<&str>([]).expect(2);
 }
+
+#[test]
+fn the_demo_shows_the_whole_main_job() {
+    let world = World::new();
+    let outcome = world.offsite(["--json", "demo", "demo"]).expect(0);
+    let shown = outcome.json();
+    assert_eq!(shown["generations"].as_array().unwrap().len(), 2);
+    assert_eq!(shown["generations"][0]["stores"][0]["full"], true);
+    assert_eq!(shown["generations"][1]["stores"][0]["full"], false);
+    assert_eq!(shown["restored"]["documents"], 241);
+    assert!(outcome.stderr.contains("Nobody who wrote to a database saw an error"), "{outcome}");
+    // What it says a person can do afterwards.
+    let config = world.path("demo/offsite.toml");
+    let config = config.to_str().unwrap();
+    let listed = world.offsite(["--config", config, "--json", "list"]).expect(0).json();
+    assert_eq!(listed["generations"].as_array().unwrap().len(), 2);
+    world.offsite(["--config", config, "check"]).expect(0);
+    world.offsite(["--config", config, "status"]).expect(0);
+    let identity = world.path("demo/secret-key.txt");
+    let path = ["--path", "documents/letters/letter-000.txt"];
+    let again = ["--config", config, "restore", "latest", "--to", "again", "--identity", identity.to_str().unwrap()];
+    world.offsite(again.iter().chain(&path)).expect(0);
+    let letter = std::fs::read(world.path("again/documents/letters/letter-000.txt")).unwrap();
+    assert_eq!(letter, std::fs::read(world.path("demo/office/documents/letters/letter-000.txt")).unwrap());
+    // A folder that is there is left alone.
+    world.offsite(["demo", "demo"]).expect(2);
+}

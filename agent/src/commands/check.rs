@@ -61,7 +61,9 @@ fn check_stores(config: &Config) -> Result<Vec<Problem>, Failure> {
     let stores = stores::open(&config.place, None, Access::Agent, &policy)?;
     let site = KeyPrefix::default().below(config.place.site.as_str());
     let site = site.map_err(|error| Failure::new(Kind::Usage, error))?;
-    let checks = stores.iter().map(|store| check_store(store, &site));
+    // A folder that is not there has been reported.
+    let there = stores.iter().filter(|store| store.config.directory().is_none_or(|folder| folder.is_dir()));
+    let checks = there.map(|store| check_store(store, &site));
     let found = stores::runtime()?.block_on(futures_util::future::join_all(checks));
     Ok(found.into_iter().flatten().collect())
 }

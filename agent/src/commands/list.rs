@@ -4,19 +4,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use jiff::Timestamp;
-use providers::{Access, Policy};
 use serde::Serialize;
 
+use super::find::{self, Stores};
 use super::output::{Output, say};
-use super::stores::{self, OpenStore};
-use super::{Ended, key, load_place, show};
-use crate::catalog::{self, CatalogError, Stored, Trust};
+use super::stores::OpenStore;
+use super::{Ended, load_place, show};
+use crate::catalog::{CatalogError, Stored, Trust};
 use crate::cli::{From, ListArgs};
 use crate::config::{Place, Size};
 use crate::failure::{self, Failure, Kind};
 use crate::generation::{Class, Grade};
 use crate::ids::GenerationId;
-use crate::sign::SitePublicKey;
 use crate::staging;
 
 #[derive(Serialize)]
@@ -64,8 +63,7 @@ const LOCAL: &str = "local";
 
 pub(super) fn run(arguments: &ListArgs, path: &Path, output: Output) -> Ended {
     let place = load_place(path)?;
-    let key = key::public_key(&place).map_err(|error| Failure::new(Kind::Failed, error))?;
-    let listing = list(&place, key.as_ref(), arguments.from.as_ref())?;
+    let listing = list(&place, arguments.from.as_ref())?;
     let refused =
         listing.generations.iter().flat_map(|generation| &generation.places).any(|copy| copy.refused.is_some());
     let code = match listing.failed.first() {
@@ -84,48 +82,30 @@ pub(super) fn run(arguments: &ListArgs, path: &Path, output: Output) -> Ended {
     Ok(code)
 }
 
-fn list(place: &Place, key: Option<&SitePublicKey>, from: Option<&From>) -> Result<Listing, Failure> {
+fn list(place: &Place, from: Option<&From>) -> Result<Listing, Failure> {
     let mut found: BTreeMap<GenerationId, Generation> = BTreeMap::new();
     let mut failed = Vec::new();
+    let mut signatures_checked = true;
     if matches!(from, None | Some(From::Local)) {
         add_local(place, &mut found)?;
     }
     if from != Some(&From::Local) {
-        let only = match from {
-            Some(From::Store(name)) => Some(name),
-            _ => None,
-        };
-        let stores = stores::open(place, only, Access::Agent, &Policy::default())?;
-        for (store, result) in read_all(place, &stores, key)? {
-            match result {
+        let stores = Stores::read(place, from.and_then(From::store))?;
+        signatures_checked = stores.key.is_some();
+        for (store, read) in &stores.read {
+            match read {
                 Ok(generations) => generations.iter().for_each(|stored| add_stored(store, stored, &mut found)),
-                Err(error) => failed.push(failed_store(store, &error)),
+                Err(error) => failed.push(failed_store(store, error)),
             }
         }
     }
     let mut generations: Vec<Generation> = found.into_values().collect();
     generations.sort_by(|a, b| (a.cut, &a.id).cmp(&(b.cut, &b.id)));
-    Ok(Listing { site: place.site.to_string(), signatures_checked: key.is_some(), generations, failed })
-}
-
-type Read<'a> = (&'a OpenStore<'a>, Result<Vec<Stored>, CatalogError>);
-
-/// All stores at once.
-fn read_all<'a>(
-    place: &Place,
-    stores: &'a [OpenStore<'a>],
-    key: Option<&SitePublicKey>,
-) -> Result<Vec<Read<'a>>, Failure> {
-    let reads =
-        stores.iter().map(|store| async move { (store, catalog::list(store.store.as_ref(), &place.site, key).await) });
-    Ok(stores::runtime()?.block_on(futures_util::future::join_all(reads)))
+    Ok(Listing { site: place.site.to_string(), signatures_checked, generations, failed })
 }
 
 fn failed_store(store: &OpenStore<'_>, error: &CatalogError) -> FailedStore {
-    let kind = match error {
-        CatalogError::Store(error) => show::kind_of_store(error),
-        _ => Kind::Store,
-    };
+    let kind = find::kind_of_catalog(error);
     FailedStore { store: store.config.name.to_string(), messages: failure::chain(error), kind }
 }
 

@@ -12,6 +12,12 @@ pub(super) fn time(at: Timestamp) -> String {
     at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
 }
 
+/// `1 pack`, `2 packs`.
+pub(super) fn counted(count: u64, what: &str) -> String {
+    let end = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{end}")
+}
+
 /// A grade in words.
 pub(super) fn grade(grade: Grade) -> &'static str {
     match grade {

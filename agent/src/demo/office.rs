@@ -11,6 +11,8 @@ pub(super) const CASH: &str = "cash-receipting";
 pub(super) const BILLING: &str = "utility-billing";
 pub(super) const PAYROLL: &str = "payroll";
 const DOCUMENTS: &str = "documents";
+/// Rows that each database has from the beginning.
+const HISTORY: u64 = 40_000;
 
 /// A sample office in a folder of its own.
 #[derive(Clone, Debug)]
@@ -83,12 +85,39 @@ impl Office {
             path: documents,
             source,
         })?;
-        for (name, journal, tables) in [
-            (CASH, "wal", "CREATE TABLE payment (id INTEGER PRIMARY KEY, account INTEGER, cents INTEGER, paid TEXT);"),
-            (BILLING, "wal", "CREATE TABLE receipt (payment INTEGER PRIMARY KEY, account INTEGER, cents INTEGER);"),
-            (PAYROLL, "delete", "CREATE TABLE payslip (id INTEGER PRIMARY KEY, person INTEGER, note TEXT);"),
+        let payments = "SELECT n, n * 7919 % 500, n * 104729 % 100000";
+        for (name, journal, sql) in [
+            (
+                CASH,
+                "wal",
+                format!(
+                    "CREATE TABLE payment (id INTEGER PRIMARY KEY, account INTEGER, cents INTEGER, paid TEXT);
+                     INSERT INTO payment {}, datetime(1700000000 + n * 60, 'unixepoch') {}",
+                    payments,
+                    history()
+                ),
+            ),
+            (
+                BILLING,
+                "wal",
+                format!(
+                    "CREATE TABLE receipt (payment INTEGER PRIMARY KEY, account INTEGER, cents INTEGER);
+                     INSERT INTO receipt {} {}",
+                    payments,
+                    history()
+                ),
+            ),
+            (
+                PAYROLL,
+                "delete",
+                format!(
+                    "CREATE TABLE payslip (id INTEGER PRIMARY KEY, person INTEGER, note TEXT);
+                     INSERT INTO payslip SELECT n, n % 40, 'overtime ' || n * 7919 % 6000 {}",
+                    history()
+                ),
+            ),
         ] {
-            create_database(&office.database(name), journal, tables)?;
+            create_database(&office.database(name), journal, &sql)?;
         }
         office.write_documents()?;
         Ok(office)
@@ -192,11 +221,18 @@ impl Office {
     }
 }
 
-fn create_database(path: &Path, journal: &str, tables: &str) -> Result<(), DemoError> {
+/// Years of work: the numbers `n`, in a statement's FROM.
+fn history() -> String {
+    format!(
+        "FROM (WITH RECURSIVE past(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM past WHERE n < {HISTORY}) SELECT n FROM past)"
+    )
+}
+
+fn create_database(path: &Path, journal: &str, sql: &str) -> Result<(), DemoError> {
     let failed = |source| DemoError::Database { what: "make", path: path.to_owned(), source };
     let database = Connection::open(path).map_err(failed)?;
     database.pragma_update(None, "journal_mode", journal).map_err(failed)?;
-    database.execute_batch(tables).map_err(failed)
+    database.execute_batch(sql).map_err(failed)
 }
 
 fn check_integrity(path: &Path) -> Result<(), DemoError> {
@@ -263,7 +299,7 @@ mod tests {
         let restored = folder.path().join("restored");
         copy(&office, &restored);
         let findings = office.judge(&restored).unwrap();
-        assert_eq!((findings.payments, findings.billed, findings.documents), (1, 0, 241));
+        assert_eq!((findings.payments, findings.billed, findings.documents), (HISTORY + 1, HISTORY, 241));
 
         let document = restored.join("documents/letters/letter-000.txt");
         fs::write(&document, "changed").unwrap();
@@ -271,7 +307,7 @@ mod tests {
         fs::remove_file(&document).unwrap();
         assert!(matches!(office.judge(&restored), Err(DemoError::File { .. })));
         let billing = Connection::open(restored.join("utility-billing/utility-billing.db")).unwrap();
-        billing.execute_batch("INSERT INTO receipt VALUES (1, 1, 1), (2, 1, 1)").unwrap();
+        billing.execute_batch("INSERT INTO receipt (account) VALUES (1), (2)").unwrap();
         fs::copy(office.documents().join("letters/letter-000.txt"), &document).unwrap();
         assert!(matches!(office.judge(&restored), Err(DemoError::Wrong(what)) if what.contains("instant")));
     }

@@ -154,7 +154,7 @@ impl Stored {
             return;
         };
         let kind = if full { "full" } else { "incremental" };
-        let packs = if packs == 1 { "1 pack".to_owned() } else { format!("{packs} packs") };
+        let packs = show::counted(packs, "pack");
         let (sent, content) = (Size(sent), Size(content));
         let _ = writeln!(text, "  {:24} {kind}, {sent} sent in {packs} for {content} of content", self.store);
     }

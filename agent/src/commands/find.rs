@@ -1,0 +1,105 @@
+//! Finding generations: what each store has, what this machine has, and which one is meant.
+
+use jiff::Timestamp;
+use providers::{Access, Policy};
+use tokio::runtime::Runtime;
+
+use super::output::say;
+use super::stores::{self, OpenStore};
+use super::{key, show};
+use crate::catalog::{self, CatalogError, Stored, Trust};
+use crate::cli::Which;
+use crate::config::Place;
+use crate::failure::{self, Failure, Kind};
+use crate::ids::StoreName;
+use crate::sign::SitePublicKey;
+use crate::staging::{self, LocalGeneration};
+
+/// The stores that are looked at, and what was found in each.
+pub(super) struct Stores<'a> {
+    pub(super) runtime: Runtime,
+    pub(super) key: Option<SitePublicKey>,
+    pub(super) read: Vec<(OpenStore<'a>, Result<Vec<Stored>, CatalogError>)>,
+}
+
+impl<'a> Stores<'a> {
+    /// Opens the stores and reads their catalogs, all at once.
+    pub(super) fn read(place: &'a Place, only: Option<&StoreName>) -> Result<Self, Failure> {
+        let key = key::public_key(place).map_err(|error| Failure::new(Kind::Failed, error))?;
+        let stores = stores::open(place, only, Access::Agent, &Policy::default())?;
+        let runtime = stores::runtime()?;
+        let lists = stores.iter().map(|store| catalog::list(store.store.as_ref(), &place.site, key.as_ref()));
+        let lists = runtime.block_on(futures_util::future::join_all(lists));
+        Ok(Self { runtime, key, read: stores.into_iter().zip(lists).collect() })
+    }
+
+    /// Says which stores could not be read; an error if none could.
+    pub(super) fn complain(&self) -> Result<(), Failure> {
+        let failed = self.read.iter().filter_map(|(store, read)| Some((store, read.as_ref().err()?)));
+        let failed: Vec<_> = failed.collect();
+        for (store, error) in &failed {
+            say(&format!("error: {} cannot be read: {}", store.config.name, failure::one_line(*error)));
+        }
+        match failed.first() {
+            Some((_, error)) if failed.len() == self.read.len() => {
+                Err(Failure::new(kind_of_catalog(error), "no store can be read"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The generation that is meant, in the first store that has it and where it is genuine; else where it is refused.
+    pub(super) fn find(&self, which: &Which) -> Option<(&OpenStore<'a>, &Stored)> {
+        let all = self.read.iter().flat_map(|(store, read)| read.iter().flatten().map(move |stored| (store, stored)));
+        let refused = |stored: &Stored| matches!(stored.trust, Trust::Refused(_));
+        match which {
+            Which::Id(id) => {
+                all.filter(|(_, stored)| stored.generation == *id).min_by_key(|(_, stored)| refused(stored))
+            }
+            // Of equals, the first store's: the last of equals is taken, so they are looked at from the end.
+            Which::Latest => {
+                let genuine: Vec<_> =
+                    all.filter_map(|(store, stored)| Some((cut_of(stored)?, store, stored))).collect();
+                let newest = genuine.into_iter().rev().max_by_key(|(cut, ..)| *cut);
+                newest.map(|(_, store, stored)| (store, stored))
+            }
+        }
+    }
+}
+
+/// The generation that is meant, if this machine has it.
+pub(super) fn local(place: &Place, which: &Which) -> Result<Option<LocalGeneration>, Failure> {
+    if !place.staging.exists() {
+        return Ok(None);
+    }
+    let mut generations =
+        staging::generations(&place.staging).map_err(|error| Failure::new(Kind::Failed, error))?.into_iter();
+    Ok(match which {
+        Which::Latest => generations.next_back(),
+        Which::Id(id) => generations.find(|generation| generation.id() == id),
+    })
+}
+
+/// Nothing that is meant was found.
+pub(super) fn nothing(which: &Which, place: &str) -> Failure {
+    let what = match which {
+        Which::Latest => format!("there is no generation in {place}"),
+        Which::Id(id) => format!("there is no generation {id} in {place}"),
+    };
+    Failure::new(Kind::Failed, what).hint("`offsite list` shows which generations there are, and where")
+}
+
+/// Whether the store failed, or this machine.
+pub(super) fn kind_of_catalog(error: &CatalogError) -> Kind {
+    match error {
+        CatalogError::Store(error) => show::kind_of_store(error),
+        _ => Kind::Store,
+    }
+}
+
+fn cut_of(stored: &Stored) -> Option<Timestamp> {
+    match stored.trust {
+        Trust::Refused(_) => None,
+        Trust::Signed | Trust::Unchecked => stored.commit.as_ref().map(|commit| commit.cut),
+    }
+}

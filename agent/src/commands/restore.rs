@@ -1,0 +1,239 @@
+//! `offsite restore`: a generation back, or parts of it, into a folder of its own.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::bars::Bars;
+use super::find::{self, Stores};
+use super::output::{Output, say};
+use super::{Ended, key, load_place, show};
+use crate::catalog::{Stored, Trust};
+use crate::cli::{From, RestoreArgs, Which};
+use crate::config::{Place, Size};
+use crate::failure::{self, Failure, Kind};
+use crate::generation::Grade;
+use crate::progress::Progress;
+use crate::restore::{self, RestoreError, RestoreReport, RestoreRequest, StoredOrigin};
+
+/// What a restore did.
+#[derive(Serialize)]
+pub(super) struct Restored {
+    generation: String,
+    from: String,
+    grade: Option<Grade>,
+    to: String,
+    files: u64,
+    bytes: u64,
+    signature_checked: bool,
+    owners_kept: bool,
+    pub(super) lost: Vec<Lost>,
+    bad_objects: Vec<Bad>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Lost {
+    path: String,
+    why: String,
+}
+
+#[derive(Serialize)]
+struct Bad {
+    object: String,
+    why: String,
+}
+
+/// A report, where it came from, the grade, and whether the signature was checked.
+type Done = (RestoreReport, String, Option<Grade>, bool);
+
+pub(super) fn run(arguments: &RestoreArgs, path: &Path, quiet: bool, output: Output) -> Ended {
+    let restored = execute(arguments, path, quiet)?;
+    let code = if restored.lost.is_empty() { 0 } else { Kind::Verification.code() };
+    output.result_with(code, &restored, || restored.text())?;
+    restored.complain();
+    Ok(code)
+}
+
+/// Restores; what could not be had is in the result.
+pub(super) fn execute(arguments: &RestoreArgs, path: &Path, quiet: bool) -> Result<Restored, Failure> {
+    let place = load_place(path)?;
+    let request = RestoreRequest {
+        to: &arguments.to,
+        source: arguments.source.as_ref(),
+        paths: arguments.path.as_ref(),
+        overwrite: arguments.overwrite,
+    };
+    let progress = Arc::new(Progress::default());
+    let bars = Bars::show(&progress, quiet);
+    // Whoever holds a key wants to know that it works; without one, only this machine can help.
+    let from_here = match &arguments.from {
+        Some(from) => *from == From::Local,
+        None => arguments.identities.is_empty(),
+    };
+    let done = if from_here {
+        from_local(&place, &arguments.generation, &request, &progress)?
+    } else {
+        from_store(&place, arguments, &request, &progress)?
+    };
+    drop(bars);
+    Ok(Restored::of(done, &arguments.to))
+}
+
+fn from_local(
+    place: &Place,
+    which: &Which,
+    request: &RestoreRequest<'_>,
+    progress: &Progress,
+) -> Result<Done, Failure> {
+    let generation = find::local(place, which)?.ok_or_else(|| {
+        find::nothing(which, "the staging folder of this machine")
+            .hint("to get it from a store, name a secret key: `--identity FILE`")
+    })?;
+    let grade = generation.document().ok().map(|document| document.grade);
+    let report = restore::from_local(&generation, request, progress).map_err(failure)?;
+    Ok((report, "this machine".to_owned(), grade, true))
+}
+
+fn from_store(
+    place: &Place,
+    arguments: &RestoreArgs,
+    request: &RestoreRequest<'_>,
+    progress: &Progress,
+) -> Result<Done, Failure> {
+    if arguments.identities.is_empty() {
+        return Err(Failure::new(Kind::Usage, "what is in a store is sealed, and opens only with a secret key")
+            .hint("name the file of the key: `--identity FILE`"));
+    }
+    let identities = key::load_identities(&arguments.identities, arguments.passphrase.as_ref())?;
+    let stores = Stores::read(place, arguments.from.as_ref().and_then(From::store))?;
+    stores.complain()?;
+    let places = stores.read.iter().map(|(store, _)| store.config.name.as_str()).collect::<Vec<_>>().join(", ");
+    let (store, stored) =
+        stores.find(&arguments.generation).ok_or_else(|| find::nothing(&arguments.generation, &places))?;
+    tracing::info!(store = %store.config.name, generation = %stored.generation, "restoring");
+    let origin = StoredOrigin {
+        store: &store.store,
+        site: &place.site,
+        stored,
+        identities: &identities,
+        runtime: stores.runtime.handle(),
+    };
+    let report = restore::from_store(&origin, request, progress).map_err(|error| {
+        let failure = failure(error);
+        match others(&stores, stored, store.config.name.as_str()) {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })?;
+    let grade = stored.commit.as_ref().map(|commit| commit.grade);
+    if !report.lost.is_empty()
+        && let Some(hint) = others(&stores, stored, store.config.name.as_str())
+    {
+        say(&hint);
+    }
+    Ok((report, store.config.name.to_string(), grade, stored.trust == Trust::Signed))
+}
+
+/// Where else the generation is.
+fn others(stores: &Stores<'_>, wanted: &Stored, not: &str) -> Option<String> {
+    let has = |read: &[Stored]| {
+        read.iter().any(|stored| stored.generation == wanted.generation && !matches!(stored.trust, Trust::Refused(_)))
+    };
+    let names: Vec<String> = stores
+        .read
+        .iter()
+        .filter(|(store, read)| store.config.name.as_str() != not && read.as_ref().is_ok_and(|read| has(read)))
+        .map(|(store, _)| format!("`--from {}`", store.config.name))
+        .collect();
+    if names.is_empty() { None } else { Some(format!("another store has it too: try {}", names.join(" or "))) }
+}
+
+impl Restored {
+    fn of((report, from, grade, signature_checked): Done, to: &Path) -> Self {
+        Self {
+            generation: report.generation.to_string(),
+            from,
+            grade,
+            to: to.display().to_string(),
+            files: report.files,
+            bytes: report.bytes,
+            signature_checked,
+            owners_kept: !report.other_owners,
+            lost: report.lost.into_iter().map(|lost| Lost { path: lost.path, why: lost.why }).collect(),
+            bad_objects: report
+                .bad_packs
+                .iter()
+                .map(|bad| Bad { object: bad.key.clone(), why: failure::one_line(&bad.error) })
+                .collect(),
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let size = Size(self.bytes);
+        let mut text = format!(
+            "Restored {} from {} to {}: {}, {size}, each equal to what was backed up by its SHA-256.\n",
+            self.generation,
+            self.from,
+            self.to,
+            show::counted(self.files, "file")
+        );
+        if let Some(grade) = self.grade.filter(|grade| *grade != Grade::Exact) {
+            text.push_str(&format!("When it was made, this generation was {}.\n", show::grade(grade)));
+        }
+        if !self.owners_kept {
+            text.push_str("Some files belong to you instead of their owners: only root can restore owners.\n");
+        }
+        if !self.signature_checked {
+            text.push_str("Its signature was not checked: this machine has no site key (see `offsite list`).\n");
+        }
+        text
+    }
+
+    fn complain(&self) {
+        for bad in &self.bad_objects {
+            say(&format!("error: `{}`: {}", bad.object, bad.why));
+        }
+        for lost in &self.lost {
+            say(&format!("LOST: {}: {}", lost.path, lost.why));
+        }
+        if !self.lost.is_empty() {
+            say(&format!(
+                "error: {} could not be restored; everything else is in its place",
+                show::counted(self.lost.len() as u64, "file")
+            ));
+        }
+    }
+}
+
+fn failure(error: RestoreError) -> Failure {
+    let kind = match &error {
+        RestoreError::Target { .. }
+        | RestoreError::Exists { .. }
+        | RestoreError::Nothing
+        | RestoreError::Decrypt { .. }
+        | RestoreError::Staging(_)
+        | RestoreError::Key(_) => Kind::Failed,
+        RestoreError::Catalog(error) => find::kind_of_catalog(error),
+        RestoreError::Refused { .. }
+        | RestoreError::ManifestDigest(_)
+        | RestoreError::Unpack { .. }
+        | RestoreError::Manifest(_)
+        | RestoreError::Entries(_)
+        | RestoreError::EntryLine(_)
+        | RestoreError::Sense(_) => Kind::Verification,
+    };
+    let hint = match &error {
+        RestoreError::Exists { .. } => Some("restore to a new folder, or say `--overwrite`"),
+        RestoreError::Nothing => Some("paths begin with the name of their source; try `--path 'SOURCE/**'`"),
+        RestoreError::Decrypt { .. } => {
+            Some("`offsite key check --identity FILE` tells which key of the configuration an identity is")
+        }
+        _ => None,
+    };
+    let failure = Failure::new(kind, error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
