@@ -137,11 +137,13 @@ pub async fn send(
     }
 }
 
-/// Whether the object that is in the store is the one in the spool: by size, and by digest where the store reports one.
+/// Makes sure that the object of this name in the store is the one in the spool, proved by its content.
 async fn same_object(store: &dyn ObjectStore, object: &Spooled) -> Result<(), UploadError> {
-    let found = store.head(&object.key.clone().into()).await?;
-    let same = found.bytes == object.bytes && found.sha256.is_none_or(|sha256| sha256 == object.sha256.0);
-    if same { Ok(()) } else { Err(UploadError::Foreign { key: object.key.clone() }) }
+    if is_there(store, object).await? { Ok(()) } else { Err(UploadError::Foreign { key: object.key.clone() }) }
+}
+
+async fn is_there(store: &dyn ObjectStore, object: &Spooled) -> Result<bool, UploadError> {
+    Ok(providers::holds(store, &object.key, object.bytes, &object.sha256.0).await?.is_some())
 }
 
 async fn send_parts(
@@ -163,7 +165,7 @@ async fn send_parts(
         let bytes = read_part(&object.path, offset, size.min(object.bytes - offset))?;
         let body = Body::from_bytes(bytes);
         let part = match held.iter().find(|part| part.number == number && part.is_of(&body)) {
-            Some(part) => part.clone(),
+            Some(part) => Part { sha256: Some(*body.sha256()), ..part.clone() },
             None => multipart.put_part(&upload, number, &body).await?,
         };
         progress.add_sent(part.bytes);
@@ -172,14 +174,12 @@ async fn send_parts(
     let completed = multipart.complete(&upload, &parts).await;
     match completed {
         Ok(_) => {}
+        Err(error) if error.kind == ErrorKind::AlreadyExists => same_object(target.store.as_ref(), object).await?,
         // The reply to an earlier `complete` may have been lost: whether the object is there decides.
-        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::AlreadyExists) => {
-            match same_object(target.store.as_ref(), object).await {
-                Err(UploadError::Store(gone)) if gone.kind == ErrorKind::NotFound => {
-                    state.set_upload(&target.name, object.key.as_str(), None)?;
-                    return Err(error.into());
-                }
-                other => other?,
+        Err(error) if error.kind == ErrorKind::NotFound => {
+            if !is_there(target.store.as_ref(), object).await? {
+                state.set_upload(&target.name, object.key.as_str(), None)?;
+                return Err(error.into());
             }
         }
         Err(error) => return Err(error.into()),
@@ -200,16 +200,13 @@ async fn begin_or_resume(
         match multipart.parts(&upload).await {
             Ok(parts) => return Ok(Some((upload, parts))),
             // Forgotten by the store, or completed with a lost reply.
-            Err(error) if error.kind == ErrorKind::NotFound => match same_object(target.store.as_ref(), object).await {
-                Ok(()) => {
+            Err(error) if error.kind == ErrorKind::NotFound => {
+                if is_there(target.store.as_ref(), object).await? {
                     state.set_upload(&target.name, object.key.as_str(), None)?;
                     return Ok(None);
                 }
-                Err(UploadError::Store(gone)) if gone.kind == ErrorKind::NotFound => {
-                    tracing::info!(key = object.key.as_str(), "the store has forgotten an upload; it is begun anew");
-                }
-                Err(error) => return Err(error),
-            },
+                tracing::info!(key = object.key.as_str(), "the store has forgotten an upload; it is begun anew");
+            }
             Err(error) => return Err(error.into()),
         }
     }
