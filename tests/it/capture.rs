@@ -93,9 +93,11 @@ fn databases_in_use_are_copied_at_one_instant() {
     let mut office = Office::new();
     let books = [office.book("cash", "wal"), office.book("billing", "delete"), office.book("stock", "wal")];
     let clerks = Clerks::start(Path::new(CLERK), 4, 15, &books);
+    let mut held_us = Vec::new();
     for _ in 0..5 {
         clerks.work(20);
         let (generation, document) = office.capture();
+        held_us.push(document.cut.held_us_max);
         assert_eq!(document.grade, Grade::Exact, "{document:#?}");
         assert_eq!(document.cut.method, CutMethod::Barrier);
         assert!(document.sources.iter().all(|source| source.role == Role::Held && source.held_us > 0));
@@ -109,7 +111,7 @@ fn databases_in_use_are_copied_at_one_instant() {
     let journal = clerks.stop();
     assert_eq!(journal.errors, Vec::<String>::new());
     let worst = journal.steps_us.last().unwrap();
-    eprintln!("{} steps, the longest took {worst} µs", journal.steps_us.len());
+    eprintln!("{} steps, the longest took {worst} µs; held for {held_us:?} µs", journal.steps_us.len());
     for book in &books {
         // Whatever the copy made beside the database is gone when its users are.
         assert!(!book.path.with_extension("db-wal").exists() && !book.path.with_extension("db-journal").exists());
