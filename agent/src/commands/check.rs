@@ -38,10 +38,10 @@ const CLOCK_DIFFERENCE_MAX: SignedDuration = SignedDuration::from_mins(5);
 
 pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
     let config = load_config(path)?;
-    let mut local = preflight::problems(&config);
-    local.extend(preflight::absent_folders(&config));
-    let remote = check_stores(&config)?;
-    // Only what the stores themselves said: the settings may well be right.
+    let local = preflight::problems(&config);
+    let mut remote = preflight::absent_folders(&config);
+    remote.extend(check_stores(&config)?);
+    // If only stores are not as they should be, the settings may well be right.
     let kind = if local.is_empty() { Kind::Store } else { Kind::Usage };
     let problems: Vec<Problem> = local.into_iter().chain(remote).collect();
     if !problems.is_empty() {

@@ -1,0 +1,224 @@
+//! The main job through the program: what it says and with which exit code it ends when not everything is well.
+
+use std::path::{Path, PathBuf};
+
+use tests::{Outcome, World};
+
+/// An office with a folder, a database, a directory store and two keys, configured by `offsite init`.
+struct Office {
+    world: World,
+    key: String,
+}
+
+impl Office {
+    fn new() -> Self {
+        let world = World::new();
+        for number in 0..40 {
+            world.write(format!("documents/letter-{number}.txt"), format!("Dear customer {number}\n").repeat(500));
+        }
+        let database = rusqlite::Connection::open(world.path("ledger.db")).unwrap();
+        database.execute_batch("CREATE TABLE entry (id INTEGER PRIMARY KEY); INSERT INTO entry VALUES (1)").unwrap();
+        world.make_folder("usb");
+        let path = |name: &str| world.path(name).display().to_string();
+        let (documents, ledger, usb) = (path("documents"), path("ledger.db"), path("usb"));
+        let (key, second) = (path("keys/office.txt"), path("keys/second.txt"));
+        let (staging, state) = (path("staging"), path("state"));
+        world
+            .offsite([
+                "init",
+                "--site",
+                "office",
+                "--source",
+                &documents,
+                "--source",
+                &ledger,
+                "--store",
+                &usb,
+                "--new-identity",
+                &key,
+                "--new-identity",
+                &second,
+                "--staging",
+                &staging,
+                "--state",
+                &state,
+            ])
+            .expect(0);
+        Self { world, key }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Outcome {
+        self.world.offsite(arguments).run()
+    }
+
+    #[track_caller]
+    fn expect(&self, code: i32, arguments: &[&str]) -> Outcome {
+        self.world.offsite(arguments).expect(code)
+    }
+
+    /// The objects in the store whose paths contain `part`.
+    fn stored(&self, part: &str) -> Vec<PathBuf> {
+        let mut found: Vec<_> = files(&self.world.path("usb"));
+        found.retain(|path| path.to_str().unwrap().contains(part));
+        assert!(!found.is_empty(), "nothing is stored like {part}");
+        found
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn one_night_and_the_day_after() {
+    let office = Office::new();
+    let report = office.expect(0, &["--json", "backup", "--label", "first night"]).json();
+    assert_eq!(report["generation"]["grade"], "exact");
+    assert_eq!(report["generation"]["label"], "first night");
+    assert_eq!(report["stores"][0]["stored"], true);
+    let id = report["generation"]["id"].as_str().unwrap();
+    let listed = office.expect(0, &["list"]).stdout;
+    assert!(listed.contains(id) && listed.contains("full"), "{listed}");
+    let status = office.expect(0, &["status"]).stdout;
+    assert!(status.contains(id), "{status}");
+    office.expect(0, &["verify"]);
+    for (to, from) in [("from-store", &["--identity", &office.key][..]), ("from-here", &["--from", "local"][..])] {
+        office.expect(0, &[&["restore", id, "--to", to][..], from].concat());
+        let restored = office.world.path(to);
+        assert_eq!(
+            std::fs::read(restored.join("documents/letter-7.txt")).unwrap(),
+            std::fs::read(office.world.path("documents/letter-7.txt")).unwrap()
+        );
+        assert!(restored.join("ledger/ledger.db").exists());
+    }
+}
+
+#[test]
+fn a_restore_never_overwrites_and_says_so() {
+    let office = Office::new();
+    office.expect(0, &["backup"]);
+    let own = office.world.write("to/documents/letter-1.txt", "mine");
+    let refused = office.expect(1, &["restore", "latest", "--to", "to"]);
+    assert!(refused.stderr.contains("letter-1.txt") && refused.stderr.contains("--overwrite"), "{refused}");
+    assert_eq!(std::fs::read(&own).unwrap(), b"mine");
+    assert_eq!(files(&office.world.path("to")), std::slice::from_ref(&own), "something was restored");
+    office.expect(0, &["restore", "latest", "--to", "to", "--overwrite"]);
+    assert_ne!(std::fs::read(&own).unwrap(), b"mine");
+}
+
+#[test]
+fn what_is_stored_opens_with_a_key_only() {
+    let office = Office::new();
+    office.expect(0, &["backup"]);
+    let without = office.expect(2, &["restore", "latest", "--to", "to", "--from", "usb"]);
+    assert!(without.stderr.contains("--identity"), "{without}");
+    office.expect(0, &["key", "new", "stranger.txt"]);
+    let stranger = office.expect(1, &["restore", "latest", "--to", "to", "--identity", "stranger.txt"]);
+    assert!(stranger.stderr.contains("identity"), "{stranger}");
+    office.expect(2, &["restore", "latest", "--to", "to", "--identity", "no-such-file"]);
+    assert!(!office.world.path("to/documents").exists());
+}
+
+#[test]
+fn a_flipped_bit_is_found_without_a_key() {
+    let office = Office::new();
+    office.expect(0, &["backup"]);
+    let pack = office.stored("/packs/")[0].clone();
+    let mut bytes = std::fs::read(&pack).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&pack, bytes).unwrap();
+    let found = office.expect(5, &["verify"]);
+    assert!(found.stderr.contains(pack.file_name().unwrap().to_str().unwrap()), "{found}");
+    office.expect(5, &["restore", "latest", "--to", "to", "--identity", &office.key]);
+    std::fs::remove_file(&pack).unwrap();
+    let missing = office.expect(5, &["verify", "--sample", "1"]);
+    assert!(missing.stderr.contains("missing"), "{missing}");
+}
+
+#[test]
+fn a_forged_generation_is_listed_as_refused_and_never_restored() {
+    let office = Office::new();
+    office.expect(0, &["backup"]);
+    let documents = office.stored("Z-");
+    let document = documents.iter().find(|path| path.extension().is_some_and(|end| end == "json")).unwrap();
+    let text = std::fs::read_to_string(document).unwrap();
+    std::fs::write(document, text.replace("\"sequence\": 1", "\"sequence\": 9")).unwrap();
+    let listed = office.expect(5, &["list"]);
+    assert!(listed.stdout.contains("REFUSED"), "{listed}");
+    office.expect(5, &["verify"]);
+    office.expect(1, &["restore", "latest", "--to", "to", "--identity", &office.key]);
+    let id = document.file_stem().unwrap().to_str().unwrap();
+    let refused = office.expect(5, &["restore", id, "--to", "to", "--identity", &office.key]);
+    assert!(refused.stderr.contains("refused"), "{refused}");
+}
+
+#[test]
+fn an_absent_drive_fails_its_store_and_no_other() {
+    let office = Office::new();
+    let config = std::fs::read_to_string(office.world.path("offsite.toml")).unwrap();
+    let other = office.world.make_folder("nas");
+    let store = format!("[[store]]\nname = \"nas\"\ntype = \"directory\"\npath = \"{}\"\n", other.display());
+    office.world.configure(&(config + &store));
+    std::fs::rename(office.world.path("usb"), office.world.path("unplugged")).unwrap();
+    let outcome = office.expect(4, &["--json", "backup"]);
+    let report = outcome.json();
+    assert_eq!((&report["stores"][0]["stored"], &report["stores"][1]["stored"]), (&false.into(), &true.into()));
+    assert!(outcome.stderr.contains("is the drive connected"), "{outcome}");
+    office.expect(4, &["check"]);
+    office.expect(0, &["restore", "latest", "--to", "to", "--from", "nas", "--identity", &office.key]);
+}
+
+#[test]
+fn what_is_missing_from_a_generation_is_an_exit_code() {
+    let office = Office::new();
+    let config = std::fs::read_to_string(office.world.path("offsite.toml")).unwrap();
+    let source = "[[source]]\nname = \"dump\"\ntype = \"command\"\ncommand = [\"/bin/false\", \"{staging}\"]\n";
+    office.world.configure(&(config + source));
+    let outcome = office.expect(3, &["backup"]);
+    assert!(outcome.stdout.contains("INCOMPLETE") && outcome.stdout.contains("dump"), "{outcome}");
+    let restored = office.expect(0, &["restore", "latest", "--to", "to", "--identity", &office.key]);
+    assert!(restored.stdout.contains("INCOMPLETE"), "{restored}");
+}
+
+#[test]
+fn a_generation_that_is_not_there_is_named() {
+    let office = Office::new();
+    let early = office.expect(1, &["restore", "latest", "--to", "to"]);
+    assert!(early.stderr.contains("offsite list"), "{early}");
+    office.expect(1, &["verify"]);
+    office.expect(0, &["backup"]);
+    let unknown = "20200101T000000Z-0000";
+    let outcome = office.expect(1, &["restore", unknown, "--to", "to", "--identity", &office.key]);
+    assert!(outcome.stderr.contains(unknown), "{outcome}");
+    office.expect(2, &["restore", "yesterday", "--to", "to"]);
+    office.expect(2, &["restore", "latest", "--to", "to", "--from", "nowhere", "--identity", &office.key]);
+}
+
+#[test]
+fn a_new_machine_needs_the_sheet_and_a_key() {
+    let office = Office::new();
+    office.expect(0, &["backup"]);
+    let shown = office.expect(0, &["--json", "key", "show"]).json();
+    let site_key = shown["site_key"].as_str().unwrap();
+    let usb = office.world.path("usb");
+    let config = format!(
+        "site = \"office\"\nstaging = \"{0}/s\"\nstate = \"{0}/t\"\n[signing]\npublic_key = \"{site_key}\"\n\
+         [[store]]\nname = \"usb\"\ntype = \"directory\"\npath = \"{1}\"\n",
+        office.world.path("new").display(),
+        usb.display()
+    );
+    office.world.configure(&config);
+    let restored = office.expect(0, &["--json", "restore", "latest", "--to", "to", "--identity", &office.key]).json();
+    assert_eq!(restored["signature_checked"], true);
+    office.world.configure(&config.replace(&format!("public_key = \"{site_key}\"\n"), ""));
+    let unchecked = office.expect(0, &["list"]);
+    assert!(unchecked.stdout.contains("signatures were not checked"), "{unchecked}");
+    assert_ne!(office.run(&["backup"]).code, Some(0));
+}
