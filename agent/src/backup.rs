@@ -5,7 +5,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -176,8 +175,7 @@ impl<'a> Run<'a> {
         label: Option<&str>,
         previous: Option<&LocalGeneration>,
     ) -> Result<LocalGeneration, BackupError> {
-        let now = clock::now();
-        let id = GenerationId::new(now, chance(now));
+        let id = GenerationId::new(clock::now());
         let draft = self.staging.begin(&id, previous)?;
         self.progress.begin(Stage::Capturing, 0);
         let own_folders: [PathBuf; 1] = [self.request.settings.state_folder.to_owned()];
@@ -222,11 +220,4 @@ impl<'a> Run<'a> {
     fn check_interrupt(&self) -> Result<(), BackupError> {
         if *self.interrupt.borrow() { Err(BackupError::Interrupted) } else { Ok(()) }
     }
-}
-
-/// What keeps two generations of one second apart.
-fn chance(now: Timestamp) -> u16 {
-    let seed = format!("{} {}", now.as_nanosecond(), std::process::id());
-    let [first, second, ..] = *blake3::hash(seed.as_bytes()).as_bytes();
-    u16::from_be_bytes([first, second])
 }

@@ -87,7 +87,7 @@ fn is_slug(text: &str) -> bool {
         && text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
 }
 
-/// One generation: the second of its capture (UTC) and four hexadecimal digits of chance.
+/// One generation, named by the time of its capture: the second (UTC) and its fraction in 65536ths.
 ///
 /// The text form, `20261122T233004Z-7f3a`, sorts by time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -98,10 +98,11 @@ pub struct GenerationId(String);
 pub type ChainId = GenerationId;
 
 impl GenerationId {
-    /// The id of a generation captured at `now`; `chance` keeps two of one second apart.
-    pub fn new(now: Timestamp, chance: u16) -> Self {
-        let time = now.to_zoned(TimeZone::UTC).strftime("%Y%m%dT%H%M%SZ").to_string();
-        Self(format!("{time}-{chance:04x}"))
+    /// The id of a generation captured at `now`.
+    pub fn new(now: Timestamp) -> Self {
+        let time = now.to_zoned(TimeZone::UTC);
+        let fraction = i64::from(time.subsec_nanosecond()) * 65_536 / 1_000_000_000;
+        Self(format!("{}-{fraction:04x}", time.strftime("%Y%m%dT%H%M%SZ")))
     }
 
     /// The id as text.
@@ -155,9 +156,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_generation_is_named_by_its_second() {
-        let id = GenerationId::new("2026-11-22T23:30:04.9Z".parse().unwrap(), 0x7f3a);
-        assert_eq!(id.as_str(), "20261122T233004Z-7f3a");
+    fn a_generation_is_named_by_its_time() {
+        let id = GenerationId::new("2026-11-22T23:30:04.497Z".parse().unwrap());
+        assert_eq!(id.as_str(), "20261122T233004Z-7f3b");
         assert_eq!(id.as_str().parse::<GenerationId>().unwrap(), id);
         for bad in
             ["", "20261122T233004Z-7f3A", "20261122T233004Z-7f3", "../20261122T233004Z-", "20261122 233004Z-7f3a"]

@@ -131,7 +131,7 @@ pub fn seal(
         for worker in workers {
             scope.spawn(|| worker.run(settings.level));
         }
-        let feeder = scope.spawn(|| feed::feed(request, lookup, dealer, progress));
+        let feeder = scope.spawn(|| feed::feed(request, settings.pack_bytes, lookup, dealer, progress));
         let written = writer::write(settings, request.delivery, spool, state, collector, sealed);
         let fed = feeder.join().unwrap_or(Err(SealError::Internal("a thread panicked")));
         // What the writer reports is the cause when both failed: a feeder that nobody listens to has only stopped.

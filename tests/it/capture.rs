@@ -24,7 +24,6 @@ struct Office {
     cut: CutSettings,
     holder: HolderProgram,
     site: SiteName,
-    count: u16,
 }
 
 impl Office {
@@ -33,7 +32,7 @@ impl Office {
         world.make_folder("office");
         let holder = HolderProgram { program: offsite_program().to_owned(), arguments: vec!["holder".to_owned()] };
         let site = "office".parse().unwrap();
-        Self { world, sources: Vec::new(), cut: CutSettings::default(), holder, site, count: 0 }
+        Self { world, sources: Vec::new(), cut: CutSettings::default(), holder, site }
     }
 
     fn book(&mut self, name: &'static str, journal_mode: &str) -> Book {
@@ -51,10 +50,9 @@ impl Office {
     }
 
     fn try_capture(&mut self) -> Result<LocalGeneration, CaptureError> {
-        self.count += 1;
         let staging = self.staging();
         let previous = staging.generations().unwrap().pop();
-        let draft = staging.begin(&GenerationId::new(agent::clock::now(), self.count), previous.as_ref()).unwrap();
+        let draft = staging.begin(&GenerationId::new(agent::clock::now()), previous.as_ref()).unwrap();
         let request = CaptureRequest {
             site: &self.site,
             class: Class::Rolling,

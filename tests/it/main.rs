@@ -13,6 +13,7 @@ mod chain;
 mod cli;
 mod config;
 mod conformance;
+mod format;
 mod program;
 mod proxy;
 mod support;

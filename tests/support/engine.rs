@@ -12,7 +12,7 @@ use agent::ids::{GenerationId, SiteName};
 use agent::keys::{Identities, Recipients, generate_identity};
 use agent::progress::Progress;
 use agent::restore::{self, RestoreError, RestoreReport, RestoreRequest, StoredOrigin};
-use agent::sign::SiteKey;
+use agent::sign::{SiteKey, SitePublicKey};
 use agent::upload::StoreTarget;
 use providers::{Access, DirectorySettings, ObjectStore, Policy, StoreSettings};
 use tokio::runtime::Runtime;
@@ -61,6 +61,11 @@ impl Site {
             runtime: Runtime::new().unwrap(),
             world,
         }
+    }
+
+    /// The public half of its signing key.
+    pub fn public(&self) -> &SitePublicKey {
+        self.key.public()
     }
 
     /// The folder that is backed up.

@@ -40,6 +40,8 @@ struct Feeder<'a> {
     position: u64,
     /// Bytes between contents of files: headers and padding.
     glue: Vec<u8>,
+    /// Most content of a frame that more than one chunk shares.
+    frame_bytes: usize,
     /// New plain content that is not yet worth a frame of its own.
     frame: Work,
     items: Vec<Item>,
@@ -50,6 +52,7 @@ struct Feeder<'a> {
 /// Walks the whole generation.
 pub(super) fn feed(
     request: &SealRequest<'_>,
+    pack_bytes: u64,
     lookup: State,
     dealer: Dealer,
     progress: &Progress,
@@ -67,6 +70,7 @@ pub(super) fn feed(
         progress,
         position: 0,
         glue: Vec::new(),
+        frame_bytes: usize::try_from(pack_bytes).unwrap_or(FRAME_BYTES_MAX).min(FRAME_BYTES_MAX),
         frame,
         items: Vec::new(),
         next_slot: 1,
@@ -224,7 +228,7 @@ impl Feeder<'_> {
     /// Adds new content to the frame that is being filled.
     fn plain(&mut self, hash: ChunkHash, mut content: Vec<u8>) -> Result<(), SealError> {
         let bytes = content.len();
-        if self.frame.content.len() + bytes > FRAME_BYTES_MAX {
+        if self.frame.content.len() + bytes > self.frame_bytes {
             self.flush_frame()?;
         }
         let from = self.frame.content.len() as u64;

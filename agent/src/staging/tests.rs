@@ -18,7 +18,7 @@ fn root() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn id(chance: u16) -> GenerationId {
-    GenerationId::new(now(), chance)
+    format!("20261122T233004Z-{chance:04x}").parse().unwrap()
 }
 
 fn document(id: &GenerationId) -> Document {

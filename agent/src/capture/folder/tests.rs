@@ -44,7 +44,7 @@ impl Office {
 
     fn capture_watched(&mut self, patterns: Patterns, watch: Watch<'_>) -> Captured {
         self.count += 1;
-        let id = GenerationId::new(jiff::Timestamp::UNIX_EPOCH, self.count);
+        let id = format!("19700101T000000Z-{:04x}", self.count).parse::<GenerationId>().unwrap();
         let previous = generations(self.staging.root()).unwrap().pop();
         let draft = self.staging.begin(&id, previous.as_ref()).unwrap();
         let name: SourceName = "docs".parse().unwrap();
@@ -269,7 +269,7 @@ fn our_own_folders_are_left_out() {
 #[test]
 fn a_folder_that_is_not_there_is_an_error_of_the_source() {
     let office = Office::new();
-    let draft = office.staging.begin(&GenerationId::new(jiff::Timestamp::UNIX_EPOCH, 9), None).unwrap();
+    let draft = office.staging.begin(&"19700101T000000Z-0009".parse::<GenerationId>().unwrap(), None).unwrap();
     let name: SourceName = "docs".parse().unwrap();
     let mut writer = draft.source(&name).unwrap();
     let around = Surroundings { previous: None, own: &[], watch: &|_| () };

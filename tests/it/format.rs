@@ -1,0 +1,132 @@
+//! The format is frozen: what every version of it stored must open for ever.
+//!
+//! `tests/fixtures/v1` was written once and is never written again: a store with a full, an incremental with patches and
+//! an archival generation; the identity and the site's public key; and a list of what each generation restores to.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use agent::byhand::RESTORE_SCRIPT;
+use agent::catalog::{self, Stored, Trust};
+use agent::format::manifest::Extent;
+use agent::format::names::ChainFolder;
+use agent::keys::Identities;
+use agent::progress::Progress;
+use agent::restore::{self, RestoreRequest, StoredOrigin};
+use agent::sign::SitePublicKey;
+use agent::verify;
+use providers::{Access, DirectorySettings, ObjectStore, Policy, StoreSettings};
+use tests::World;
+use tests::tree::{Kind, Tree};
+use tokio::runtime::Runtime;
+
+struct Fixture {
+    world: World,
+    store: Arc<dyn ObjectStore>,
+    identities: Identities,
+    public: SitePublicKey,
+    runtime: Runtime,
+}
+
+fn fixture() -> Fixture {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1");
+    let settings = StoreSettings::Directory(DirectorySettings { path: folder.join("store") });
+    let world = World::new();
+    let identity = world.write("identity.txt", std::fs::read(folder.join("identity.txt")).unwrap());
+    Fixture {
+        store: providers::open(&settings, Access::Agent, &Policy::default()).unwrap(),
+        identities: Identities::load([identity], &|_| None).unwrap(),
+        public: std::fs::read_to_string(folder.join("site.pub")).unwrap().parse().unwrap(),
+        runtime: Runtime::new().unwrap(),
+        world,
+    }
+}
+
+impl Fixture {
+    fn list(&self) -> Vec<Stored> {
+        let site = "townhall".parse().unwrap();
+        self.runtime.block_on(catalog::list(self.store.as_ref(), &site, Some(&self.public))).unwrap()
+    }
+
+    fn origin<'a>(&'a self, stored: &'a Stored, site: &'a agent::ids::SiteName) -> StoredOrigin<'a> {
+        StoredOrigin { store: &self.store, site, stored, identities: &self.identities, runtime: self.runtime.handle() }
+    }
+}
+
+/// What a restored tree holds, a line each: kind, mode, time, size and digest or target, path. Owners depend on who restores.
+fn listing(root: &Path) -> String {
+    let mut text = String::new();
+    for (path, node) in Tree::read(root).0 {
+        let what = match &node.kind {
+            Kind::Folder => "folder".to_owned(),
+            Kind::Link { to } => format!("link {to:?}"),
+            Kind::Special => "special".to_owned(),
+            Kind::File { bytes, sha256, same_as, .. } => {
+                let sha256: String = sha256.iter().map(|b| format!("{b:02x}")).collect();
+                format!("file {bytes} {sha256} {same_as:?}")
+            }
+        };
+        // The folder restored to is new, and so its own time is.
+        let (mode, time) = if path == Path::new("") { (0, (0, 0)) } else { (node.mode, node.modified) };
+        writeln!(text, "{path:?} {mode:o} {time:?} {what}").unwrap();
+    }
+    text
+}
+
+fn expected(stored: &Stored) -> PathBuf {
+    let name = format!("fixtures/v1/{}-{:?}.txt", stored.generation, stored.class);
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name.to_lowercase())
+}
+
+#[test]
+fn everything_that_version_1_stored_opens() {
+    let fixture = fixture();
+    let site = "townhall".parse().unwrap();
+    let generations = fixture.list();
+    assert_eq!(generations.len(), 3);
+    let (mut packs, mut patches) = (0, 0);
+    for stored in &generations {
+        assert_eq!(stored.trust, Trust::Signed);
+        let origin = fixture.origin(stored, &site);
+        let folder = ChainFolder::new(&site, stored.class, &stored.chain).unwrap();
+        let manifest = restore::read_manifest(&origin, &folder).unwrap();
+        packs += manifest.packs.len();
+        patches += manifest.extents.iter().filter(|extent| matches!(extent, Extent::Patch(_))).count();
+
+        let to = fixture.world.path(stored.generation.as_str());
+        let request = RestoreRequest { to: &to, source: None, paths: None, overwrite: false };
+        let report = restore::from_store(&origin, &request, &Progress::default()).unwrap();
+        assert!(report.lost.is_empty() && report.bad_packs.is_empty(), "{report:?}");
+        assert_eq!(listing(&to), std::fs::read_to_string(expected(stored)).unwrap(), "{}", stored.generation);
+    }
+    assert!(packs > 12 && patches > 0, "the fixture has lost its variety: {packs} packs, {patches} patches");
+    let progress = Progress::default();
+    let verified = verify::verify(fixture.store.as_ref(), &site, &generations, 100, 0, &progress);
+    assert_eq!(fixture.runtime.block_on(verified).unwrap().findings, vec![]);
+    let beat = fixture.runtime.block_on(catalog::heartbeat(fixture.store.as_ref(), &site, &fixture.public)).unwrap();
+    assert_eq!(beat.unwrap().sequence, 3);
+}
+
+#[test]
+fn todays_script_restores_what_version_1_stored() {
+    let fixture = fixture();
+    let script = fixture.world.write("restore.sh", RESTORE_SCRIPT);
+    for stored in &fixture.list() {
+        let class = if stored.class == agent::generation::Class::Rolling { "rolling" } else { "archive" };
+        let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1/store/townhall");
+        let out = fixture.world.path(format!("by-hand-{}", stored.generation));
+        let run = std::process::Command::new("sh")
+            .arg(&script)
+            .arg(fixture.world.path("identity.txt"))
+            .arg(store.join(class).join(stored.chain.as_str()))
+            .arg(stored.generation.as_str())
+            .arg(&out)
+            .output()
+            .unwrap();
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        let check =
+            std::process::Command::new("sha256sum").args(["-c", "--quiet", "SHA256SUMS"]).current_dir(&out).status();
+        assert!(check.unwrap().success());
+    }
+}
