@@ -27,6 +27,15 @@ fn seaweedfs_keeps_objects() {
 }
 
 #[test]
+fn seaweedfs_has_room_for_many_buckets() {
+    for number in 0..40u8 {
+        let bucket = seaweedfs().bucket("many");
+        bucket.write("number", &[number]);
+        assert_eq!(bucket.read("number"), [number]);
+    }
+}
+
+#[test]
 fn every_webdav_server_asks_for_a_login() {
     for server in every_webdav() {
         let collection = server.collection("support");

@@ -68,10 +68,12 @@ impl SeaweedFs {
         let recipe = Recipe::new("SeaweedFS", &folder, "weed")
             .privileged()
             .env("GOMEMLIMIT", "400MiB")
+            // A bucket would begin with seven volumes, of as many as the disk has room for.
+            .env("WEED_MASTER_VOLUME_GROWTH_COPY_1", "1")
             // It would report statistics to its maker, choose a public interface, and wait long for an election.
             .args(["-logtostderr=true", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false"])
             .args(["-master.electionTimeout=1s", "-master.heartbeatInterval=100ms", "-volume.preStopSeconds=0"])
-            .args(["-master.volumeSizeLimitMB=1024", "-volume.max=0", "-filer", "-s3", "-s3.iam.readOnly=false"])
+            .args(["-master.volumeSizeLimitMB=1024", "-volume.max=1000", "-filer", "-s3", "-s3.iam.readOnly=false"])
             .args(["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.domainName=s3.localhost"])
             .arg(format!("-dir={}", in_folder("data")))
             .arg(format!("-master.port={master}"))
