@@ -24,7 +24,7 @@ use crate::platform::process;
 
 pub use serve::serve;
 
-/// How to start a holder: this program, with what makes it call [`serve`].
+/// How to start a holder: this program, with what makes it call [`serve()`].
 #[derive(Clone, Debug)]
 pub struct HolderProgram {
     /// The program.
