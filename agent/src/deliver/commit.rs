@@ -41,6 +41,8 @@ pub(super) fn prepare(
 
     let file = |ending: &str| format!("{}.{ending}", delivery.generation);
     let manifest_text = manifest.encode()?;
+    // What a reader would refuse is not committed.
+    Manifest::decode(&manifest_text).map_err(|_| DeliverError::Internal("the manifest breaks its own rules"))?;
     let stored = seal::seal_document(&place.seal_settings(), &place.spool, &file(names::MANIFEST), &manifest_text)?;
     let committed = clock::now();
     let commit = Commit {

@@ -212,7 +212,11 @@ impl Feeder<'_> {
         let number = self.request.delivery.number;
         // A full is its packs in order, nothing left out: what was sealed before a crash is taken by position, not by hash.
         let known = if number == 0 {
-            (self.position < self.chain.content_bytes).then_some((Extent::Plain { from: self.position, bytes }, None))
+            let sealed = self.chain.content_bytes.saturating_sub(self.position);
+            if sealed > 0 && sealed < bytes {
+                return Err(SealError::Internal("what was sealed before does not end where a chunk does"));
+            }
+            (sealed > 0).then_some((Extent::Plain { from: self.position, bytes }, None))
         } else {
             self.lookup.find_chunk(self.chain, hash)?.map(|location| match location {
                 Location::Plain(from) => (Extent::Plain { from, bytes }, None),
