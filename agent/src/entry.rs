@@ -3,6 +3,9 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+/// Longest path of an entry, in bytes: deeper trees than any system lets people make, and short enough for every reader.
+pub const PATH_BYTES_MAX: usize = 32 << 10;
+
 /// The path of an entry inside its generation: `<source>/<path in the source>`, as bytes.
 ///
 /// Relative, `/`-separated, without empty, `.` or `..` segments and without NUL. Ordered segment by segment, so that a
@@ -76,6 +79,8 @@ impl EntryPath {
         let bytes = bytes.into();
         let reason = if bytes.is_empty() {
             "it is empty"
+        } else if bytes.len() > PATH_BYTES_MAX {
+            "it is longer than 32 KiB"
         } else if bytes.contains(&0) {
             "it contains a zero byte"
         } else if bytes.split(|b| *b == b'/').any(|s| s.is_empty() || s == b"." || s == b"..") {
@@ -83,7 +88,8 @@ impl EntryPath {
         } else {
             return Ok(Self(bytes));
         };
-        Err(PathError { path: escape(&bytes), reason })
+        let shown = bytes.get(..200).unwrap_or(&bytes);
+        Err(PathError { path: escape(shown), reason })
     }
 
     /// The path as bytes.

@@ -134,9 +134,10 @@ pub fn seal(
         let feeder = scope.spawn(|| feed::feed(request, settings.pack_bytes, lookup, dealer, progress));
         let written = writer::write(settings, request.delivery, spool, state, collector, sealed);
         let fed = feeder.join().unwrap_or(Err(SealError::Internal("a thread panicked")));
-        // What the writer reports is the cause when both failed: a feeder that nobody listens to has only stopped.
+        // When one side fails the other only stops: the cause is what is reported.
         let (extents, fed) = match (written, fed) {
             (Ok(extents), Ok(fed)) => (extents, fed),
+            (Err(SealError::Stopped), Err(cause)) => return Err(cause),
             (Err(error), _) | (Ok(_), Err(error)) => return Err(error),
         };
         let whole: u64 = extents.iter().map(RawExtent::bytes).sum();

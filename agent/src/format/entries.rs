@@ -15,8 +15,8 @@ pub const SUMS: &str = "SHA256SUMS";
 /// See [`GENERATION`].
 pub const ENTRIES: &str = "ENTRIES.jsonl";
 
-/// Longest line of `ENTRIES.jsonl` that a reader accepts, in bytes.
-pub const LINE_BYTES_MAX: usize = 64 << 10;
+/// Longest tar header of an entry: two of the longest paths, and room for the rest.
+pub const HEAD_BYTES_MAX: u64 = 72 << 10;
 
 /// One line of `ENTRIES.jsonl`: an entry, the length of its header in the stream, and the digest of its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +125,7 @@ impl EntryLine {
         if line.mode > 0o7777 || line.mtime.1 >= 1_000_000_000 {
             return Err(refuse("its mode or time is out of range"));
         }
-        if line.head == 0 || !line.head.is_multiple_of(crate::format::tar::BLOCK) || line.head > LINE_BYTES_MAX as u64 {
+        if line.head == 0 || !line.head.is_multiple_of(crate::format::tar::BLOCK) || line.head > HEAD_BYTES_MAX {
             return Err(refuse("the length of its header is no tar header's"));
         }
         let mtime = Mtime { seconds: line.mtime.0, nanoseconds: line.mtime.1 };

@@ -57,10 +57,7 @@ pub(super) fn feed(
     dealer: Dealer,
     progress: &Progress,
 ) -> Result<Fed, SealError> {
-    let full = match request.full {
-        Some(full) if request.delivery.number > 0 => Some(Full::open(full)?),
-        _ => None,
-    };
+    let full = request.full.filter(|_| request.delivery.number > 0).and_then(Full::open);
     let frame = Work { slot: 0, content: Vec::new(), chunks: Vec::new(), reference: None };
     let mut feeder = Feeder {
         request,
@@ -140,10 +137,7 @@ impl Feeder<'_> {
         let entry = own_entry(name, bytes, time)?;
         let head = self.header(&entry)?;
         let file = File::open(path).map_err(|e| cache_error(path, e))?;
-        let reference = match &mut self.full {
-            Some(full) => full.list(name)?,
-            None => None,
-        };
+        let reference = self.full.as_mut().and_then(|full| full.list(name));
         let hashes = self.content(&entry.path, file, bytes, None, reference)?;
         if name != ENTRIES {
             self.pad(bytes)?;
@@ -159,10 +153,7 @@ impl Feeder<'_> {
         bytes: u64,
         known: Option<(FileHashes, bool)>,
     ) -> Result<FileHashes, SealError> {
-        let reference = match &mut self.full {
-            Some(full) => full.find(path)?,
-            None => None,
-        };
+        let reference = self.full.as_mut().and_then(|full| full.find(path));
         let hashes = match known {
             Some((known, true)) => self.known_content(path, bytes, known, reference)?,
             known => {
@@ -215,6 +206,10 @@ impl Feeder<'_> {
             let sealed = self.chain.content_bytes.saturating_sub(self.position);
             if sealed > 0 && sealed < bytes {
                 return Err(SealError::Internal("what was sealed before does not end where a chunk does"));
+            }
+            // By position, but only if it is what was sealed there: every chunk of a sealed pack is in the index.
+            if sealed > 0 && self.lookup.find_chunk(self.chain, hash)?.is_none() {
+                return Err(SealError::Changed(format!("at byte {} of the generation", self.position)));
             }
             (sealed > 0).then_some((Extent::Plain { from: self.position, bytes }, None))
         } else {
@@ -292,6 +287,7 @@ struct Lists {
 
 struct ListFile {
     path: std::path::PathBuf,
+    draft: std::path::PathBuf,
     output: BufWriter<File>,
 }
 
@@ -326,15 +322,16 @@ impl Lists {
 
 impl ListFile {
     fn create(path: &Path) -> Result<Self, SealError> {
+        let draft = path.with_extension("new");
         let create = || {
-            match std::fs::remove_file(path) {
+            match std::fs::remove_file(&draft) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            durable::create_new(path)
+            durable::create_new(&draft)
         };
         let file = create().map_err(|e| cache_error(path, e))?;
-        Ok(Self { path: path.to_owned(), output: BufWriter::with_capacity(256 << 10, file) })
+        Ok(Self { path: path.to_owned(), draft, output: BufWriter::with_capacity(256 << 10, file) })
     }
 
     fn write(&mut self, line: &[u8]) -> Result<(), SealError> {
@@ -346,8 +343,11 @@ impl ListFile {
         self.write(&text)
     }
 
+    /// Only a whole list gets its name: others read it.
     fn close(mut self) -> Result<std::path::PathBuf, SealError> {
-        self.output.flush().map_err(|e| cache_error(&self.path, e))?;
+        let finished = self.output.flush().and_then(|()| self.output.get_ref().sync_all());
+        let renamed = finished.and_then(|()| durable::rename(&self.draft, &self.path));
+        renamed.map_err(|e| cache_error(&self.path, e))?;
         Ok(self.path)
     }
 

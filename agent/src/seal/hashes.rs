@@ -121,6 +121,7 @@ impl HashWriter {
     /// Makes the cache whole.
     pub(super) fn finish(mut self) -> io::Result<()> {
         self.output.flush()?;
+        self.output.get_ref().sync_all()?;
         durable::rename(&self.draft, &self.path)
     }
 }

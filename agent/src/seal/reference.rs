@@ -12,7 +12,7 @@ use super::SealError;
 use super::feed::own_entry;
 use super::landmarks::{Landmarks, same_place};
 use crate::entry::{EntryKind, EntryPath};
-use crate::format::entries::{ENTRIES, GENERATION, SUMS};
+use crate::format::entries::{GENERATION, SUMS};
 use crate::format::{CHUNK_BYTES_MAX, tar};
 use crate::patch::REFERENCE_MAX;
 use crate::staging::{Entries, LocalGeneration};
@@ -47,20 +47,21 @@ pub(super) struct Reference {
 }
 
 impl Full {
-    /// Opens the local generation that was sealed as the full.
-    pub(super) fn open(generation: &LocalGeneration) -> Result<Self, SealError> {
-        let document = generation.document_bytes()?.len() as u64;
-        let mut full = Self { generation: generation.clone(), entries: generation.entries()?.peekable(), position: 0 };
+    /// Opens the local generation that was sealed as the full. One that cannot be read is none: then nothing is patched.
+    pub(super) fn open(generation: &LocalGeneration) -> Option<Self> {
+        let document = generation.document_bytes().ok()?.len() as u64;
+        let entries = generation.entries().ok()?.peekable();
+        let mut full = Self { generation: generation.clone(), entries, position: 0 };
         full.pass_own(GENERATION, document)?;
-        Ok(full)
+        Some(full)
     }
 
     /// The full's file at `path`. Paths are asked for in stream order.
-    pub(super) fn find(&mut self, path: &EntryPath) -> Result<Option<OldFile>, SealError> {
+    pub(super) fn find(&mut self, path: &EntryPath) -> Option<OldFile> {
         while let Some(indexed) =
             self.entries.next_if(|next| next.as_ref().map_or(true, |next| next.entry.path <= *path))
         {
-            let entry = indexed?.entry;
+            let entry = indexed.ok()?.entry;
             let head = tar::header(&entry).len() as u64;
             let EntryKind::File { bytes, .. } = entry.kind else {
                 self.position += head;
@@ -69,36 +70,39 @@ impl Full {
             let position = self.position + head;
             self.position = position + bytes + tar::padding(bytes) as u64;
             if entry.path == *path {
-                return Ok(self.generation.open_file(path).ok().map(|file| OldFile::new(file, position, bytes)));
+                return self.generation.open_file(path).ok().map(|file| OldFile::new(file, position, bytes));
             }
         }
-        Ok(None)
+        None
     }
 
     /// The full's own list of this name, if it was kept.
-    pub(super) fn list(&mut self, name: &str) -> Result<Option<OldFile>, SealError> {
+    pub(super) fn list(&mut self, name: &str) -> Option<OldFile> {
         for indexed in self.entries.by_ref() {
-            let entry = indexed?.entry;
+            let entry = indexed.ok()?.entry;
             self.position += tar::header(&entry).len() as u64;
             if let EntryKind::File { bytes, .. } = entry.kind {
                 self.position += bytes + tar::padding(bytes) as u64;
             }
         }
         let open = |name: &str| File::open(self.generation.cache_path(name)).and_then(|f| Ok((f.metadata()?.len(), f)));
-        let Ok((bytes, file)) = open(name) else { return Ok(None) };
-        let position = self.position + tar::header(&own_entry(name, bytes, 0)?).len() as u64;
+        let (bytes, file) = open(name).ok()?;
+        let position = self.position + own_head(name, bytes)?;
         if name == SUMS {
             self.pass_own(name, bytes)?;
         }
-        debug_assert!(name == SUMS || name == ENTRIES);
-        Ok(Some(OldFile::new(file, position, bytes)))
+        Some(OldFile::new(file, position, bytes))
     }
 
-    fn pass_own(&mut self, name: &str, bytes: u64) -> Result<(), SealError> {
-        let head = tar::header(&own_entry(name, bytes, 0)?).len() as u64;
-        self.position += head + bytes + tar::padding(bytes) as u64;
-        Ok(())
+    fn pass_own(&mut self, name: &str, bytes: u64) -> Option<()> {
+        self.position += own_head(name, bytes)? + bytes + tar::padding(bytes) as u64;
+        Some(())
     }
+}
+
+/// Length of the header of one of the generation's own documents.
+fn own_head(name: &str, bytes: u64) -> Option<u64> {
+    own_entry(name, bytes, 0).ok().map(|entry| tar::header(&entry).len() as u64)
 }
 
 impl OldFile {

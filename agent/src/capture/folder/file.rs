@@ -121,9 +121,10 @@ fn copy_once(from: &File, to: &File, share: &mut bool, progress: &dyn Fn(u64)) -
     }
     let after = file_stat(from)?;
     let staged = file_stat(to)?;
-    let file =
-        Staged { stat: after, bytes: staged.bytes, sparse: has_hole(to, &staged)?, linked: false, seen: seen(&after) };
     let stable = !fresh && before.bytes == after.bytes && before.mtime == after.mtime && staged.bytes == after.bytes;
+    // A torn copy must never be taken for the file that has come to rest since.
+    let seen = if stable { seen(&after) } else { None };
+    let file = Staged { stat: after, bytes: staged.bytes, sparse: has_hole(to, &staged)?, linked: false, seen };
     Ok((file, stable))
 }
 
