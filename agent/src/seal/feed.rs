@@ -162,7 +162,6 @@ impl Feeder<'_> {
             }
         };
         self.pad(bytes)?;
-        self.progress.add_done(bytes);
         Ok(hashes)
     }
 

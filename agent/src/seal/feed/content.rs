@@ -43,6 +43,7 @@ impl Feeder<'_> {
             hashes.chunks.push(hash);
             let read = content.len() as u64;
             self.chunk(hash, content, at, &mut old)?;
+            self.progress.add_done(read);
             at += read;
         }
         if file.read(&mut [0]).map_err(|e| unreadable(path, e))? != 0 {
@@ -67,6 +68,7 @@ impl Feeder<'_> {
         let mut at = 0;
         for hash in &known.chunks {
             let size = (bytes - at).min(CHUNK_BYTES_MAX as u64);
+            self.progress.add_done(size);
             if self.find(hash, size)? {
                 at += size;
                 continue;
