@@ -12,15 +12,23 @@ use crate::durable;
 use crate::ids::SiteName;
 
 mod chunks;
+mod error;
 mod journal;
+mod mortal;
 mod records;
 
 pub use chunks::{ChunkHash, Location, NewChunk, NewPatch};
+pub use error::StateError;
 pub use journal::{CommitObject, Delivery, NewDelivery, Phase};
 pub use records::{ChainRecord, CommittedRecord, PackRecord, SealedPack};
 
 /// Version of the database's schema.
 const SCHEMA_VERSION: i64 = 1;
+/// The database's name in the state folder.
+const FILE: &str = "state.db";
+const OPENING: &str = "it was opened";
+/// How long one connection waits for another one's change, which takes as long as the disk does.
+const BUSY_LIMIT: Duration = Duration::from_secs(60);
 
 const SCHEMA: &str = "
 CREATE TABLE chain (
@@ -61,102 +69,73 @@ pub struct State {
     path: PathBuf,
 }
 
-/// Why the state could not be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    /// The folder could not be made.
-    #[error("the state folder {path} cannot be used")]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// SQLite refused.
-    #[error("the state database {path} failed while {doing}")]
-    Database {
-        /// The database.
-        path: PathBuf,
-        /// What was being done.
-        doing: &'static str,
-        /// Why.
-        #[source]
-        source: rusqlite::Error,
-    },
-    /// It is another site's.
-    #[error(
-        "the state database {path} belongs to the site `{found}`, not to `{wanted}`: give each site a state folder of its own"
-    )]
-    OtherSite {
-        /// The database.
-        path: PathBuf,
-        /// Whose it is.
-        found: String,
-        /// Whose it should be.
-        wanted: SiteName,
-    },
-    /// It is of another version.
-    #[error(
-        "the state database {path} has version {found}, and this program reads {SCHEMA_VERSION}: \
-             use the program that wrote it, or move the database away (this costs one full upload)"
-    )]
-    Version {
-        /// The database.
-        path: PathBuf,
-        /// Its version.
-        found: i64,
-    },
-    /// It contradicts itself.
-    #[error("the state database {path} makes no sense ({what}): move it away (this costs one full upload)")]
-    Sense {
-        /// The database.
-        path: PathBuf,
-        /// What is wrong.
-        what: &'static str,
-    },
-}
-
 impl State {
-    /// Opens the state of `site` in `folder`, and makes it if there is none.
+    /// Opens the state of `site` in `folder`, and makes it if there is none. One of another site, of another version, or
+    /// damaged is refused, and left as it is.
     pub fn open(folder: &Path, site: &SiteName) -> Result<Self, StateError> {
-        let path = folder.join("state.db");
-        let in_folder = |source| StateError::Folder { path: folder.to_owned(), source };
+        let path = folder.join(FILE);
+        let in_folder = |source| StateError::folder(folder, source);
         durable::create_folder(folder).map_err(in_folder)?;
         if !path.exists() {
             durable::create_new(&path).map_err(in_folder)?;
         }
-        let fail = |source| StateError::Database { path: path.clone(), doing: "being opened", source };
-        let connection = Connection::open(&path).map_err(fail)?;
-        prepare(&connection).map_err(fail)?;
-        let state = Self { connection, path };
+        let connection = Connection::open(&path).map_err(|source| StateError::database(&path, OPENING, source))?;
+        let mut state = Self { connection, path };
+        state.during(OPENING, |c| c.busy_timeout(BUSY_LIMIT))?;
+        let mut version = state.during(OPENING, version)?;
+        if version.is_none() {
+            state.make(site)?;
+            version = Some(SCHEMA_VERSION);
+        }
+        match version {
+            Some(SCHEMA_VERSION) => {}
+            found => return Err(StateError::Version { path: state.path, found: found.unwrap_or_default() }),
+        }
+        state.during(OPENING, pragmas)?;
         state.check_owner(site)?;
         Ok(state)
     }
 
     /// Another connection to the same database, for another thread of the same run.
     pub fn reopen(&self) -> Result<Self, StateError> {
-        let fail = |source| StateError::Database { path: self.path.clone(), doing: "being opened", source };
+        let fail = |source| StateError::database(&self.path, OPENING, source);
         let connection = Connection::open(&self.path).map_err(fail)?;
-        pragmas(&connection).map_err(fail)?;
+        connection.busy_timeout(BUSY_LIMIT).and_then(|()| pragmas(&connection)).map_err(fail)?;
         Ok(Self { connection, path: self.path.clone() })
     }
 
+    /// Reads the whole database and refuses one that is damaged: once for each run, before anything is decided by it.
+    pub fn check(&self) -> Result<(), StateError> {
+        let sound: String =
+            self.during("it was checked", |c| c.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)))?;
+        if sound == "ok" { Ok(()) } else { Err(StateError::Damaged { path: self.path.clone(), what: sound }) }
+    }
+
+    /// The database's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes the tables, unless another process was faster.
+    fn make(&mut self, site: &SiteName) -> Result<(), StateError> {
+        self.during(OPENING, pragmas)?;
+        self.change("the state was made", |t| {
+            if version(t)?.is_none() {
+                t.execute_batch(SCHEMA)?;
+                t.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+                t.execute("INSERT INTO about (name, value) VALUES ('site', ?1)", [site.as_str()])?;
+            }
+            Ok(())
+        })
+    }
+
     fn check_owner(&self, site: &SiteName) -> Result<(), StateError> {
-        let doing = "its owner was being read";
-        let version: i64 = self.during(doing, |c| c.query_row("PRAGMA user_version", [], |row| row.get(0)))?;
-        if version != SCHEMA_VERSION {
-            return Err(StateError::Version { path: self.path.clone(), found: version });
-        }
         let read = "SELECT value FROM about WHERE name = 'site'";
-        let found: Option<String> = self.during(doing, |c| c.query_row(read, [], |row| row.get(0)).optional())?;
+        let found: Option<String> = self.during(OPENING, |c| c.query_row(read, [], |row| row.get(0)).optional())?;
         match found {
             Some(found) if found == site.as_str() => Ok(()),
             Some(found) => Err(StateError::OtherSite { path: self.path.clone(), found, wanted: site.clone() }),
-            None => {
-                let write = "INSERT INTO about (name, value) VALUES ('site', ?1)";
-                self.during(doing, |c| c.execute(write, [site.as_str()])).map(|_| ())
-            }
+            None => Err(StateError::Damaged { path: self.path.clone(), what: "it names no site".to_owned() }),
         }
     }
 
@@ -166,41 +145,39 @@ impl State {
         doing: &'static str,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StateError> {
-        work(&self.connection).map_err(|source| StateError::Database { path: self.path.clone(), doing, source })
+        work(&self.connection).map_err(|source| StateError::database(&self.path, doing, source))
     }
 
-    /// Runs `work` as one durable change.
+    /// Runs `work` as one durable change: a fact. Every change of the state goes through here.
     fn change<T>(
         &mut self,
-        doing: &'static str,
+        fact: &'static str,
         work: impl FnOnce(&rusqlite::Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, StateError> {
         let path = &self.path;
         let run = || {
             let transaction = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
             let result = work(&transaction)?;
+            mortal::moment("before", fact);
             transaction.commit()?;
+            mortal::moment("after", fact);
             Ok(result)
         };
-        run().map_err(|source| StateError::Database { path: path.clone(), doing, source })
+        run().map_err(|source| StateError::database(path, fact, source))
     }
+}
+
+/// The version of the schema; `None` if the database is empty.
+fn version(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok((version != 0 || tables != 0).then_some(version))
 }
 
 fn pragmas(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(Duration::from_secs(60))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")
-}
-
-fn prepare(connection: &Connection) -> rusqlite::Result<()> {
-    pragmas(connection)?;
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if version == 0 && tables == 0 {
-        connection.execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -202,8 +202,10 @@ impl State {
 
     /// The store has the signature: the generation exists.
     pub fn committed(&mut self, delivery: &Delivery) -> Result<(), StateError> {
-        let sql = "UPDATE delivery SET phase = 'committed' WHERE id = ?1";
-        self.change("the commit was recorded", |t| t.execute(sql, [delivery.id])).map(|_| ())
+        self.change("the commit was recorded", |t| {
+            t.execute("UPDATE delivery SET phase = 'committed' WHERE id = ?1", [delivery.id])?;
+            forget_uploads(t, delivery)
+        })
     }
 
     /// Gives a delivery up. Nothing of it is referred to any more; its numbers and positions are not used again.
@@ -224,7 +226,7 @@ impl State {
             if delivery.number == 0 {
                 t.execute("UPDATE chain SET closed = 1 WHERE id = ?1", [delivery.chain.id])?;
             }
-            Ok(())
+            forget_uploads(t, delivery)
         })
     }
 
@@ -281,6 +283,12 @@ impl State {
         })
         .map(|_| ())
     }
+}
+
+/// Between deliveries no upload of a store is of use: its sweep gives up what is left of them.
+fn forget_uploads(transaction: &rusqlite::Transaction<'_>, delivery: &Delivery) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM upload WHERE store = (SELECT store FROM chain WHERE id = ?1)";
+    transaction.execute(sql, [delivery.chain.id]).map(|_| ())
 }
 
 fn chain_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<ChainRecord> {

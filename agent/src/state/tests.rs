@@ -28,6 +28,29 @@ fn another_sites_state_is_not_used() {
 }
 
 #[test]
+fn a_damaged_state_is_not_used_and_not_touched() {
+    let (folder, mut state) = opened();
+    for number in 0..200 {
+        state.set_upload(&"nas".parse().unwrap(), &format!("key-{number}"), Some(&"x".repeat(300))).unwrap();
+    }
+    state.check().unwrap();
+    let path = state.path().to_owned();
+    drop(state);
+    // In its middle: only reading all of it shows that.
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 4096].fill(0xaa);
+    std::fs::write(&path, &bytes).unwrap();
+    let site = "townhall".parse().unwrap();
+    let found = State::open(folder.path(), &site).and_then(|state| state.check()).unwrap_err();
+    assert!(matches!(found, StateError::Damaged { .. }), "{found}");
+    std::fs::write(&path, "this was a database").unwrap();
+    let found = State::open(folder.path(), &site).unwrap_err();
+    assert!(matches!(found, StateError::Damaged { .. }), "{found}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"this was a database");
+}
+
+#[test]
 fn chunks_of_sealed_packs_are_found_until_the_delivery_is_abandoned() {
     let (_folder, mut state) = opened();
     let store = "nas".parse().unwrap();
