@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 
 use crate::capture::{self, CaptureError, CaptureRequest, CutSettings, Event, HolderProgram, SourceConfig};
 use crate::clock;
@@ -14,9 +13,9 @@ use crate::deliver::{self, DeliverError, DeliverSettings, Delivered};
 use crate::generation::{Class, Document};
 use crate::ids::{GenerationId, StoreName};
 use crate::progress::{Progress, Stage};
-use crate::staging::{LocalGeneration, Staging, StagingError};
-use crate::state::{State, StateError};
-use crate::upload::StoreTarget;
+use crate::staging::{FolderLock, LocalGeneration, Staging, StagingError};
+use crate::state::{Phase, State, StateError};
+use crate::upload::{Interrupt, StoreTarget};
 
 /// What to do.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +56,17 @@ pub struct Outcome {
     pub result: Result<Delivered, OutcomeError>,
 }
 
+impl Outcome {
+    /// What the store has of it: all of it, or nothing.
+    pub fn delivered(&self) -> Option<&Delivered> {
+        match &self.result {
+            Ok(delivered) => Some(delivered),
+            Err(OutcomeError::Deliver(DeliverError::Heartbeat { delivered, .. })) => Some(delivered),
+            Err(_) => None,
+        }
+    }
+}
+
 /// Why a generation is not in a store.
 #[derive(Debug, thiserror::Error)]
 pub enum OutcomeError {
@@ -68,6 +78,11 @@ pub enum OutcomeError {
         "it was half stored by an earlier run, and its staged copy is gone: it was given up, and what was sent of it is left over"
     )]
     Abandoned,
+    /// It was begun by an earlier run, and cannot be finished.
+    #[error(
+        "it was half stored by an earlier run and can never be finished: it was given up, and what was sent of it is left over"
+    )]
+    GivenUp(#[source] DeliverError),
     /// An earlier generation of this store could not be finished, so this one was not begun.
     #[error("an earlier generation could not be finished in this store, so this one was not sent")]
     Behind,
@@ -95,9 +110,11 @@ pub struct Run<'a> {
     request: BackupRequest<'a>,
     staging: Staging,
     state: State,
+    /// Two configurations with one state folder would clean each other's spool away.
+    _state_lock: FolderLock,
     runtime: Handle,
     progress: Arc<Progress>,
-    interrupt: watch::Receiver<bool>,
+    interrupt: Interrupt,
 }
 
 impl<'a> Run<'a> {
@@ -106,15 +123,18 @@ impl<'a> Run<'a> {
         request: BackupRequest<'a>,
         runtime: Handle,
         progress: Arc<Progress>,
-        interrupt: watch::Receiver<bool>,
+        interrupt: Interrupt,
     ) -> Result<Self, BackupError> {
-        let staging = Staging::open(request.staging, clock::now())?;
+        let now = clock::now();
+        let staging = Staging::open(request.staging, now)?;
         let state = State::open(request.settings.state_folder, request.settings.site)?;
+        let state_lock = FolderLock::take(request.settings.state_folder, now)?;
+        state.check()?;
         // The lock is ours, so whoever wrote these is dead; an unfinished capture is of no use to anyone.
         for draft in staging.abandoned()? {
             draft.remove()?;
         }
-        Ok(Self { request, staging, state, runtime, progress, interrupt })
+        Ok(Self { request, staging, state, _state_lock: state_lock, runtime, progress, interrupt })
     }
 
     /// Finishes what an earlier run left, then captures one generation and brings it into every store.
@@ -130,12 +150,13 @@ impl<'a> Run<'a> {
         for target in self.request.targets {
             self.check_interrupt()?;
             let behind = resumed.iter().any(|outcome| {
-                outcome.store == target.name && matches!(&outcome.result, Err(OutcomeError::Deliver(_)))
+                let failed = matches!(&outcome.result, Err(OutcomeError::Deliver(_)));
+                outcome.store == target.name && failed && outcome.delivered().is_none()
             });
             let result = if behind {
                 Err(OutcomeError::Behind)
             } else {
-                self.deliver(target, class, &generation, &local).map_err(OutcomeError::from)
+                self.deliver(target, class, Some(&generation), &local).map_err(OutcomeError::from)
             };
             stores.push(Outcome { store: target.name.clone(), generation: id.clone(), result });
         }
@@ -154,19 +175,27 @@ impl<'a> Run<'a> {
         for target in self.request.targets {
             self.check_interrupt()?;
             let Some(delivery) = self.state.unfinished(&target.name)? else { continue };
-            let result = match local.iter().find(|local| *local.id() == delivery.generation) {
-                Some(generation) => {
-                    tracing::info!(store = %target.name, generation = %delivery.generation, "going on with an earlier run");
-                    self.deliver(target, delivery.chain.class, generation, &local).map_err(OutcomeError::from)
+            let generation = local.iter().find(|local| *local.id() == delivery.generation);
+            // Once everything is sealed, the staged copy is not needed any more.
+            let result = if generation.is_some() || delivery.phase == Phase::Committing {
+                tracing::info!(store = %target.name, generation = %delivery.generation, "going on with an earlier run");
+                match self.deliver(target, delivery.chain.class, generation, &local) {
+                    Err(error) if error.is_hopeless() => Err(self.give_up(target, OutcomeError::GivenUp(error))),
+                    other => other.map_err(OutcomeError::from),
                 }
-                None => match deliver::abandon(&self.request.settings, target, &mut self.state) {
-                    Ok(()) => Err(OutcomeError::Abandoned),
-                    Err(error) => Err(error.into()),
-                },
+            } else {
+                Err(self.give_up(target, OutcomeError::Abandoned))
             };
             outcomes.push(Outcome { store: target.name.clone(), generation: delivery.generation, result });
         }
         Ok(outcomes)
+    }
+
+    fn give_up(&mut self, target: &StoreTarget, why: OutcomeError) -> OutcomeError {
+        match deliver::abandon(&self.request.settings, target, &mut self.state) {
+            Ok(()) => why,
+            Err(error) => error.into(),
+        }
     }
 
     fn capture(
@@ -194,14 +223,20 @@ impl<'a> Run<'a> {
                 progress.add_done(bytes);
             }
         };
-        Ok(capture::capture(&request, draft, previous, &watch)?)
+        capture::capture(&request, draft, previous, &watch).map_err(|error| {
+            // It may have filled the disk, which others need. What cannot be removed now, the next run removes.
+            for draft in self.staging.abandoned().unwrap_or_default() {
+                draft.remove().ok();
+            }
+            error.into()
+        })
     }
 
     fn deliver(
         &mut self,
         target: &StoreTarget,
         class: Class,
-        generation: &LocalGeneration,
+        generation: Option<&LocalGeneration>,
         local: &[LocalGeneration],
     ) -> Result<Delivered, DeliverError> {
         deliver::deliver(

@@ -5,18 +5,19 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use providers::{Body, ErrorKind, KeyError, PutOptions};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::byhand::{RESTORE_SCRIPT, RESTORE_TEXT};
 use crate::catalog::{self, CatalogError};
 use crate::clock;
-use crate::format::commit::Heartbeat;
+use crate::format::Sha256;
 use crate::format::names::{self, ChainFolder};
 use crate::generation::Class;
 use crate::ids::{GenerationId, SiteName};
@@ -27,9 +28,12 @@ use crate::sign::{SignError, SiteKey};
 use crate::spool::{Spool, SpoolError};
 use crate::staging::{LocalGeneration, StagingError};
 use crate::state::{ChainRecord, CommittedRecord, Delivery, NewDelivery, Phase, State, StateError};
-use crate::upload::{self, Spooled, StoreTarget, UploadError};
+use crate::upload::{self, Interrupt, Spooled, StoreTarget, UploadError};
 
 mod commit;
+
+/// What an interrupted write left in a store is given up after this time: far longer than any upload of a run that lives.
+const LEFTOVER_AGE: Duration = Duration::from_secs(3 * 24 * 3600);
 
 /// How generations are brought into stores.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +94,27 @@ pub enum DeliverError {
     /// The store refused.
     #[error("the store refused")]
     Store(#[from] providers::Error),
+    /// The generation is there; nobody has been told.
+    #[error(
+        "the generation is stored, but the store did not take the heartbeat that tells others of it; the next run writes \
+         another one"
+    )]
+    Heartbeat {
+        /// What is stored.
+        delivered: Box<Delivered>,
+        /// Why.
+        #[source]
+        source: providers::Error,
+    },
+    /// What had been sealed is neither in the spool nor in the store.
+    #[error(
+        "`{object}` was sealed by an earlier run, and is now missing or damaged in the spool, and not in the store; sealed \
+         again it would be another object"
+    )]
+    SpoolLost {
+        /// The object's name in the spool.
+        object: String,
+    },
     /// What the store holds already cannot be read.
     #[error("what the store holds already cannot be made out")]
     Catalog(#[from] CatalogError),
@@ -99,14 +124,17 @@ pub enum DeliverError {
     /// Another machine has committed under the same name.
     #[error(
         "the store has generation number {found} of this site, and this machine knows of {known} only: another machine \
-         stores under the same site name, or this machine was restored from an old copy. Nothing was sent. Give the other \
-         machine a site name of its own; if this is the only one, move its state folder away (this costs one full upload)"
+         stores under the same site name, or this one was brought back from an old copy of itself. The generation is not \
+         committed. Give the other machine a site name of its own; if there is no other, move {} away (this costs one full \
+         upload)", state.display()
     )]
     OtherMachine {
         /// The sequence number in the store.
         found: u64,
         /// The sequence number in the state.
         known: u64,
+        /// The state database.
+        state: PathBuf,
     },
     /// A key could not be formed.
     #[error("an object has no name")]
@@ -126,40 +154,59 @@ pub(crate) struct Place<'a> {
     pub(crate) runtime: &'a Handle,
     pub(crate) spool: Spool,
     pub(crate) progress: &'a Arc<Progress>,
-    pub(crate) interrupt: watch::Receiver<bool>,
+    pub(crate) interrupt: Interrupt,
+}
+
+impl DeliverError {
+    /// Whether the next try must fail as well: what is left of the generation on this machine, or what is in its way in
+    /// the store, cannot become right by itself.
+    pub fn is_hopeless(&self) -> bool {
+        match self {
+            Self::SpoolLost { .. }
+            | Self::Upload(UploadError::Foreign { .. })
+            | Self::Seal(SealError::Changed(_) | SealError::Staging(StagingError::Damaged { .. }))
+            | Self::Staging(StagingError::Damaged { .. }) => true,
+            Self::Seal(SealError::Read { source, .. } | SealError::Staging(StagingError::Io { source, .. }))
+            | Self::Staging(StagingError::Io { source, .. }) => source.kind() == std::io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
 }
 
 /// Brings `generation` into the store of `target`. `local` are all local generations, from which hashes and references
-/// are taken.
+/// are taken. Without a generation, the one that is unfinished is committed; it must have been sealed to its end.
 #[expect(clippy::too_many_arguments, reason = "the parts of a run, each owned by the caller")]
 pub fn deliver(
     settings: &DeliverSettings<'_>,
     target: &StoreTarget,
     class: Class,
-    generation: &LocalGeneration,
+    generation: Option<&LocalGeneration>,
     local: &[LocalGeneration],
     state: &mut State,
     runtime: &Handle,
     progress: &Arc<Progress>,
-    interrupt: watch::Receiver<bool>,
+    interrupt: Interrupt,
 ) -> Result<Delivered, DeliverError> {
     let spool = Spool::open(settings.state_folder, &target.name)?;
     let place = Place { settings, target, runtime, spool, progress, interrupt };
     let previous = place.previous_commit(state)?;
-    let delivery = match state.unfinished(&target.name)? {
-        Some(delivery) if delivery.generation == *generation.id() => delivery,
-        Some(_) => return Err(DeliverError::Internal("another generation is unfinished")),
-        None => place.begin(state, class, generation)?,
+    let delivery = match (state.unfinished(&target.name)?, generation) {
+        (Some(delivery), None) => delivery,
+        (Some(delivery), Some(generation)) if delivery.generation == *generation.id() => delivery,
+        (Some(_), Some(_)) => return Err(DeliverError::Internal("another generation is unfinished")),
+        (None, Some(generation)) => place.begin(state, class, generation)?,
+        (None, None) => return Err(DeliverError::Internal("no generation is unfinished")),
     };
     place.clean_spool(state, &delivery)?;
     if delivery.phase == Phase::Sealing {
+        let generation = generation.ok_or(DeliverError::Internal("the staged copy is gone"))?;
         let sealed = place.seal_and_send(state, &delivery, generation, local)?;
         commit::prepare(&place, state, &delivery, generation, sealed, previous)?;
     }
     commit::send(&place, state, &delivery)
 }
 
-/// Gives up what was begun for a generation whose staged copy is gone.
+/// Gives up what was begun for a generation that cannot be finished: its staged copy is gone, or worse.
 pub fn abandon(settings: &DeliverSettings<'_>, target: &StoreTarget, state: &mut State) -> Result<(), DeliverError> {
     if let Some(delivery) = state.unfinished(&target.name)? {
         state.abandon(&delivery)?;
@@ -167,27 +214,34 @@ pub fn abandon(settings: &DeliverSettings<'_>, target: &StoreTarget, state: &mut
     Ok(Spool::open(settings.state_folder, &target.name)?.keep_only(&|_| false)?)
 }
 
-/// Whether the heartbeat speaks of a generation that this machine does not know.
-fn ahead(beat: &Heartbeat, known: &CommittedRecord) -> bool {
-    beat.sequence > known.sequence || (beat.sequence == known.sequence && beat.sha256 != known.commit_sha256)
+/// Whether the store's newest generation, by sequence and digest, is one that this machine does not know.
+fn is_ahead((sequence, sha256): (u64, Sha256), known: &CommittedRecord) -> bool {
+    sequence > known.sequence || (sequence == known.sequence && sha256 != known.commit_sha256)
 }
 
 impl Place<'_> {
     /// The newest generation in the store, by this machine's memory and the store's heartbeat, which have to agree.
     fn previous_commit(&self, state: &State) -> Result<Option<CommittedRecord>, DeliverError> {
         let known = state.last_committed(&self.target.name)?;
-        let public = self.settings.key.public();
-        let read = catalog::heartbeat(self.target.store.as_ref(), self.settings.site, public);
-        let beat = self.runtime.block_on(read)?;
-        match (known, beat) {
-            (Some(known), Some(beat)) if ahead(&beat, &known) => {
-                Err(DeliverError::OtherMachine { found: beat.sequence, known: known.sequence })
+        let (store, public) = (self.target.store.as_ref(), self.settings.key.public());
+        let beat = self.runtime.block_on(catalog::heartbeat(store, self.settings.site, public))?;
+        let found = match beat {
+            Some(beat) if known.is_some() => Some((beat.sequence, beat.sha256)),
+            // Without a heartbeat that can be believed, the generations themselves say which is the newest.
+            _ => {
+                let newest = self.runtime.block_on(catalog::newest(store, self.settings.site, public))?;
+                if known.is_none() {
+                    return Ok(newest);
+                }
+                newest.map(|newest| (newest.sequence, newest.commit_sha256))
             }
-            (Some(known), _) => Ok(Some(known)),
-            (None, _) => {
-                let listed = catalog::newest(self.target.store.as_ref(), self.settings.site, public);
-                Ok(self.runtime.block_on(listed)?)
+        };
+        match (known, found) {
+            (Some(known), Some(found)) if is_ahead(found, &known) => {
+                let state = state.path().to_owned();
+                Err(DeliverError::OtherMachine { found: found.0, known: known.sequence, state })
             }
+            (known, _) => Ok(known),
         }
     }
 
@@ -202,10 +256,30 @@ impl Place<'_> {
             }
             _ => None,
         };
+        if chain.is_none() {
+            self.sweep();
+        }
         self.help_texts()?;
         let new =
             NewDelivery { store: &self.target.name, class, generation: generation.id(), chain: chain.as_ref(), now };
         Ok(state.begin(&new)?)
+    }
+
+    /// Gives up what interrupted writes of long ago left in the store. No delivery is under way, so nothing of it is of use.
+    /// It takes room and does no harm, so a store that does not let the agent remove it is no reason not to go on.
+    fn sweep(&self) {
+        let sweep = async {
+            let now = self.target.store.now().await?;
+            let prefix = names::site_prefix(self.settings.site)?;
+            Ok::<_, DeliverError>(self.target.store.sweep(&prefix, now - LEFTOVER_AGE).await?)
+        };
+        match self.runtime.block_on(sweep) {
+            Ok(0) => {}
+            Ok(removed) => {
+                tracing::info!(removed, store = %self.target.name, "leftovers of interrupted writes were removed")
+            }
+            Err(error) => tracing::info!(%error, store = %self.target.name, "leftovers could not be removed"),
+        }
     }
 
     fn takes_more(&self, state: &State, chain: &ChainRecord, now: Timestamp) -> Result<bool, StateError> {
@@ -267,7 +341,9 @@ impl Place<'_> {
                     delivery,
                 };
                 let settings = self.seal_settings();
-                seal::seal(&settings, &request, &self.spool, state, self.progress, |pack| {
+                // Nobody takes packs any more when sending has failed or somebody asks to stop.
+                let stop = || sender.is_closed();
+                seal::seal(&settings, &request, &self.spool, state, self.progress, &stop, |pack| {
                     let Ok(key) = folder.pack(&pack.name) else { return false };
                     let path = self.spool.path(&pack.name.to_string());
                     let object = Spooled { id: pack.id, key, path, bytes: pack.sealed, sha256: pack.name.sha256 };
@@ -298,20 +374,39 @@ impl Place<'_> {
         })
     }
 
-    /// Packs that an earlier run sealed and did not get to store.
+    /// Packs that an earlier run sealed and did not get to store, proved to be what it sealed.
     fn waiting_packs(
         &self,
-        state: &State,
+        state: &mut State,
         delivery: &Delivery,
         folder: &ChainFolder,
     ) -> Result<Vec<Spooled>, DeliverError> {
-        let packs = state.packs(&delivery.chain, delivery.id)?;
-        let waiting = packs.into_iter().filter(|pack| !pack.stored).map(|pack| {
+        let mut waiting = Vec::new();
+        for pack in state.packs(&delivery.chain, delivery.id)?.into_iter().filter(|pack| !pack.stored) {
             let path = self.spool.path(&pack.name.to_string());
             let key = folder.pack(&pack.name)?;
-            Ok(Spooled { id: pack.id, key, path, bytes: pack.sealed, sha256: pack.name.sha256 })
-        });
-        waiting.collect()
+            let object = Spooled { id: pack.id, key, path, bytes: pack.sealed, sha256: pack.name.sha256 };
+            if self.is_in_spool(&object)? {
+                waiting.push(object);
+            } else {
+                state.pack_stored(pack.id)?;
+            }
+        }
+        Ok(waiting)
+    }
+
+    /// Whether a sealed object waits in the spool as it was sealed; if not, the store has it, or it is lost.
+    pub(crate) fn is_in_spool(&self, object: &Spooled) -> Result<bool, DeliverError> {
+        let name = object.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if self.spool.holds(name, object.bytes, &object.sha256)? {
+            return Ok(true);
+        }
+        let is_there = upload::is_there(self.target.store.as_ref(), object);
+        if self.runtime.block_on(is_there)? {
+            Ok(false)
+        } else {
+            Err(DeliverError::SpoolLost { object: name.to_owned() })
+        }
     }
 
     pub(crate) fn seal_settings(&self) -> SealSettings<'_> {

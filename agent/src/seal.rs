@@ -11,7 +11,7 @@ use crate::format::Sha256;
 use crate::frame::FrameError;
 use crate::keys::{RecipientError, Recipients};
 use crate::progress::Progress;
-use crate::spool::{Spool, SpoolError};
+use crate::spool::{Spool, SpoolError, full_hint};
 use crate::staging::{LocalGeneration, StagingError};
 use crate::state::{Delivery, SealedPack, State, StateError};
 
@@ -87,7 +87,7 @@ pub enum SealError {
         source: std::io::Error,
     },
     /// A file beside the staged copy cannot be written or read.
-    #[error("{path} cannot be used while sealing")]
+    #[error("{} cannot be used while sealing{}", path.display(), full_hint(.source))]
     Cache {
         /// The file.
         path: std::path::PathBuf,
@@ -116,13 +116,15 @@ pub enum SealError {
 }
 
 /// Seals a generation. Each finished pack is durable in the spool and recorded in `state` before `sealed` gets it;
-/// `sealed` may wait, and says `false` to stop. After a crash the same call goes on: packs that were recorded are kept.
+/// `sealed` may wait, and says `false` to stop, as `stop` does between chunks. After a crash the same call goes on: packs
+/// that were recorded are kept.
 pub fn seal(
     settings: &SealSettings<'_>,
     request: &SealRequest<'_>,
     spool: &Spool,
     state: &mut State,
     progress: &Progress,
+    stop: &(dyn Fn() -> bool + Sync),
     sealed: impl FnMut(&SealedPack) -> bool,
 ) -> Result<Sealed, SealError> {
     let lookup = state.reopen()?;
@@ -131,7 +133,7 @@ pub fn seal(
         for worker in workers {
             scope.spawn(|| worker.run(settings.level));
         }
-        let feeder = scope.spawn(|| feed::feed(request, settings.pack_bytes, lookup, dealer, progress));
+        let feeder = scope.spawn(|| feed::feed(request, settings.pack_bytes, lookup, dealer, progress, stop));
         let written = writer::write(settings, request.delivery, spool, state, collector, sealed);
         let fed = feeder.join().unwrap_or(Err(SealError::Internal("a thread panicked")));
         // When one side fails the other only stops: the cause is what is reported.

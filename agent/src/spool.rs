@@ -4,10 +4,13 @@
 //! however often sending is tried.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use sha2::Digest as _;
+
 use crate::durable;
+use crate::format::Sha256;
 use crate::ids::StoreName;
 
 /// The spool of one store: a folder of files named as the objects they become.
@@ -18,7 +21,7 @@ pub struct Spool {
 
 /// Why the spool could not be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{doing} {path} in the spool failed{}", hint(.source))]
+#[error("{doing} {path} in the spool failed{}", full_hint(.source))]
 pub struct SpoolError {
     doing: &'static str,
     path: PathBuf,
@@ -66,6 +69,29 @@ impl Spool {
         Ok(())
     }
 
+    /// Whether the object of this name lies here with `bytes` bytes and this digest. All of it is read.
+    pub fn holds(&self, name: &str, bytes: u64, sha256: &Sha256) -> Result<bool, SpoolError> {
+        let path = self.path(name);
+        let read = || {
+            let mut file = match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+                file => file?,
+            };
+            if file.metadata()?.len() != bytes {
+                return Ok(false);
+            }
+            let mut digest = sha2::Sha256::new();
+            let mut buffer = vec![0; 256 << 10];
+            loop {
+                match file.read(&mut buffer)? {
+                    0 => return Ok(Sha256(digest.finalize().into()) == *sha256),
+                    read => digest.update(buffer.get(..read).unwrap_or_default()),
+                }
+            }
+        };
+        read().map_err(|source| SpoolError { doing: "reading", path: path.clone(), source })
+    }
+
     /// Removes an object that the store has.
     pub fn remove(&self, name: &str) -> Result<(), SpoolError> {
         let path = self.path(name);
@@ -108,9 +134,12 @@ impl Draft {
     }
 }
 
-fn hint(error: &io::Error) -> &'static str {
+/// What to do about a full disk; nothing about other errors.
+pub(crate) fn full_hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::StorageFull => ": the disk is full; make room, and the next run goes on where this one stopped",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ": the disk is full; make room, and the next run goes on where this one stopped"
+        }
         _ => "",
     }
 }

@@ -39,8 +39,13 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub struct Staging {
     root: PathBuf,
-    /// Holds the lock until it is dropped, also when the process is killed.
-    _lock: File,
+    _lock: FolderLock,
+}
+
+/// A folder in which nobody else works. The lock goes with this value, also when the process is killed.
+#[derive(Debug)]
+pub struct FolderLock {
+    _file: File,
 }
 
 /// What a run that did not end left behind.
@@ -69,7 +74,7 @@ impl Staging {
         if !platform::is_private(root).map_err(|e| StagingError::io("look at", root, e))? {
             return Err(StagingError::NotPrivate { root: root.to_owned() });
         }
-        let lock = take_lock(root, now)?;
+        let lock = FolderLock::take(root, now)?;
         Ok(Self { root: root.to_owned(), _lock: lock })
     }
 
@@ -110,6 +115,31 @@ pub fn generations(root: &Path) -> Result<Vec<LocalGeneration>, StagingError> {
     Ok(found)
 }
 
+impl FolderLock {
+    /// Locks the folder `root`. [`StagingError::Locked`] names who holds it.
+    pub fn take(root: &Path, now: Timestamp) -> Result<Self, StagingError> {
+        let path = root.join(LOCK);
+        let failed = |e| StagingError::io("lock", &path, e);
+        let mut options = OpenOptions::new();
+        platform::private_file(options.read(true).write(true).create(true).truncate(false));
+        let mut file = options.open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text).map_err(failed)?;
+                let holder = serde_json::from_str(&text).ok();
+                return Err(StagingError::Locked { root: root.to_owned(), holder });
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let holder = Holder { pid: std::process::id(), host: platform::host_name(), since: now };
+        let text = serde_json::to_vec(&holder).map_err(|e| failed(e.into()))?;
+        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&text)).map_err(failed)?;
+        Ok(Self { _file: file })
+    }
+}
+
 impl Abandoned {
     /// The folder.
     pub fn path(&self) -> &Path {
@@ -135,28 +165,6 @@ fn names(root: &Path) -> Result<Vec<String>, StagingError> {
         names.extend(entry.map_err(failed)?.file_name().into_string());
     }
     Ok(names)
-}
-
-fn take_lock(root: &Path, now: Timestamp) -> Result<File, StagingError> {
-    let path = root.join(LOCK);
-    let failed = |e| StagingError::io("lock", &path, e);
-    let mut options = OpenOptions::new();
-    platform::private_file(options.read(true).write(true).create(true).truncate(false));
-    let mut file = options.open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            file.read_to_string(&mut text).map_err(failed)?;
-            let holder = serde_json::from_str(&text).ok();
-            return Err(StagingError::Locked { root: root.to_owned(), holder });
-        }
-        Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
-    }
-    let holder = Holder { pid: std::process::id(), host: platform::host_name(), since: now };
-    let text = serde_json::to_vec(&holder).map_err(|e| failed(e.into()))?;
-    file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&text)).map_err(failed)?;
-    Ok(file)
 }
 
 #[cfg(test)]

@@ -6,16 +6,24 @@
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use providers::{Body, ErrorKind, Multipart, ObjectKey, ObjectStore, Part, PutOptions, Upload};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
 use crate::format::Sha256;
 use crate::ids::StoreName;
 use crate::progress::Progress;
 use crate::state::{State, StateError};
+
+/// How long what is under way may take to finish when somebody asks to stop.
+const FINISH_LIMIT: Duration = Duration::from_secs(20);
+
+/// Turns true when somebody asks to stop.
+pub type Interrupt = watch::Receiver<bool>;
 
 /// A store that generations are sent to.
 #[derive(Clone, Debug)]
@@ -82,35 +90,48 @@ pub enum UploadError {
 
 /// Sends what comes over `objects`, at most `parallel` at once, until the channel closes. `stored` is told of each object
 /// that the store has. The first failure ends it; what is under way is given up and resumed another time.
+///
+/// When somebody asks to stop, no other object and no other part is begun, and those under way get a while to finish.
 pub async fn send_all(
     target: &StoreTarget,
     state: &mut State,
     mut objects: mpsc::Receiver<Spooled>,
-    mut interrupt: watch::Receiver<bool>,
+    interrupt: Interrupt,
     progress: &Arc<Progress>,
     mut stored: impl FnMut(&mut State, &Spooled) -> Result<(), UploadError>,
 ) -> Result<(), UploadError> {
     let parallel = target.store.limits().requests_max.clamp(1, 8);
     let mut sending: JoinSet<Result<Spooled, UploadError>> = JoinSet::new();
     let mut open = true;
+    let mut asked = interrupt.clone();
+    let mut stop_at: Option<Instant> = None;
     while open || !sending.is_empty() {
         tokio::select! {
             object = objects.recv(), if open && sending.len() < parallel => match object {
                 Some(object) => {
                     progress.add_to_send(object.bytes);
                     let (target, state, progress) = (target.clone(), state.reopen()?, Arc::clone(progress));
-                    sending.spawn(async move { send(&target, state, &object, &progress).await.map(|()| object) });
+                    let interrupt = interrupt.clone();
+                    sending.spawn(async move {
+                        send(&target, state, &object, &progress, &interrupt).await.map(|()| object)
+                    });
                 }
                 None => open = false,
             },
-            Some(sent) = sending.join_next() => {
-                let object = sent.map_err(|_| UploadError::Internal("a task panicked"))??;
-                stored(state, &object)?;
+            Some(sent) = sending.join_next() => match sent.map_err(|_| UploadError::Internal("a task panicked"))? {
+                Ok(object) => stored(state, &object)?,
+                Err(UploadError::Interrupted) => {}
+                Err(error) => return Err(error),
+            },
+            _ = asked.wait_for(|stop| *stop), if stop_at.is_none() => {
+                objects.close();
+                open = false;
+                stop_at = Some(Instant::now() + FINISH_LIMIT);
             }
-            _ = interrupt.wait_for(|stop| *stop) => return Err(UploadError::Interrupted),
+            () = sleep_until(stop_at.unwrap_or_else(Instant::now)), if stop_at.is_some() => break,
         }
     }
-    Ok(())
+    if stop_at.is_some() { Err(UploadError::Interrupted) } else { Ok(()) }
 }
 
 /// Sends one object, in parts if it is large and the store takes parts. An equal object that is there already is a success.
@@ -119,11 +140,12 @@ pub async fn send(
     mut state: State,
     object: &Spooled,
     progress: &Progress,
+    interrupt: &Interrupt,
 ) -> Result<(), UploadError> {
     let store = target.store.as_ref();
     match store.multipart() {
         Some(multipart) if object.bytes > target.part_bytes => {
-            send_parts(target, multipart, &mut state, object, progress).await
+            send_parts(target, multipart, &mut state, object, progress, interrupt).await
         }
         _ => {
             let body = Body::from_file(object.path.clone(), object.bytes, object.sha256.0);
@@ -137,54 +159,81 @@ pub async fn send(
     }
 }
 
+/// Whether the store has the object, proved by its content.
+pub async fn is_there(store: &dyn ObjectStore, object: &Spooled) -> Result<bool, UploadError> {
+    Ok(providers::holds(store, &object.key, object.bytes, &object.sha256.0).await?.is_some())
+}
+
 /// Makes sure that the object of this name in the store is the one in the spool, proved by its content.
 async fn same_object(store: &dyn ObjectStore, object: &Spooled) -> Result<(), UploadError> {
     if is_there(store, object).await? { Ok(()) } else { Err(UploadError::Foreign { key: object.key.clone() }) }
 }
 
-async fn is_there(store: &dyn ObjectStore, object: &Spooled) -> Result<bool, UploadError> {
-    Ok(providers::holds(store, &object.key, object.bytes, &object.sha256.0).await?.is_some())
-}
-
+/// Sends an object in parts. An upload that the store has forgotten is begun anew, once.
 async fn send_parts(
     target: &StoreTarget,
     multipart: &dyn Multipart,
     state: &mut State,
     object: &Spooled,
     progress: &Progress,
+    interrupt: &Interrupt,
+) -> Result<(), UploadError> {
+    let mut anew = false;
+    loop {
+        let Some((upload, held)) = begin_or_resume(target, multipart, state, object).await? else {
+            progress.add_sent(object.bytes);
+            return Ok(());
+        };
+        let sent = send_missing(target, multipart, object, (&upload, &held), progress, interrupt).await;
+        match sent {
+            Ok(()) => return Ok(state.set_upload(&target.name, object.key.as_str(), None)?),
+            Err(UploadError::Store(error)) if error.kind == ErrorKind::NotFound => {
+                state.set_upload(&target.name, object.key.as_str(), None)?;
+                // The reply to an earlier `complete` may have been lost: whether the object is there decides.
+                if is_there(target.store.as_ref(), object).await? {
+                    return Ok(());
+                }
+                if anew {
+                    return Err(error.into());
+                }
+                tracing::info!(key = object.key.as_str(), "the store has forgotten an upload; it is begun anew");
+                anew = true;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Sends the parts of an upload that the store does not hold, and makes the object of all of them.
+async fn send_missing(
+    target: &StoreTarget,
+    multipart: &dyn Multipart,
+    object: &Spooled,
+    (upload, held): (&Upload, &[Part]),
+    progress: &Progress,
+    interrupt: &Interrupt,
 ) -> Result<(), UploadError> {
     let limits = multipart.part_limits();
     let size = target.part_bytes.clamp(limits.part_bytes_min, limits.part_bytes_max);
     let size = size.max(object.bytes.div_ceil(u64::from(limits.parts_max.max(1))));
-    let Some((upload, held)) = begin_or_resume(target, multipart, state, object).await? else {
-        progress.add_sent(object.bytes);
-        return Ok(());
-    };
     let mut parts = Vec::new();
     for (number, offset) in (1_u32..).zip((0..object.bytes).step_by(usize::try_from(size).unwrap_or(usize::MAX))) {
+        if *interrupt.borrow() {
+            return Err(UploadError::Interrupted);
+        }
         let bytes = read_part(&object.path, offset, size.min(object.bytes - offset))?;
         let body = Body::from_bytes(bytes);
         let part = match held.iter().find(|part| part.number == number && part.is_of(&body)) {
             Some(part) => Part { sha256: Some(*body.sha256()), ..part.clone() },
-            None => multipart.put_part(&upload, number, &body).await?,
+            None => multipart.put_part(upload, number, &body).await?,
         };
         progress.add_sent(part.bytes);
         parts.push(part);
     }
-    let completed = multipart.complete(&upload, &parts).await;
-    match completed {
-        Ok(_) => {}
-        Err(error) if error.kind == ErrorKind::AlreadyExists => same_object(target.store.as_ref(), object).await?,
-        // The reply to an earlier `complete` may have been lost: whether the object is there decides.
-        Err(error) if error.kind == ErrorKind::NotFound => {
-            if !is_there(target.store.as_ref(), object).await? {
-                state.set_upload(&target.name, object.key.as_str(), None)?;
-                return Err(error.into());
-            }
-        }
-        Err(error) => return Err(error.into()),
+    match multipart.complete(upload, &parts).await {
+        Err(error) if error.kind == ErrorKind::AlreadyExists => same_object(target.store.as_ref(), object).await,
+        other => other.map(|_| ()).map_err(UploadError::from),
     }
-    Ok(state.set_upload(&target.name, object.key.as_str(), None)?)
 }
 
 /// The upload that an earlier run began, with the parts the store holds of it; or a new one, recorded before the first

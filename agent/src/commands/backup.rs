@@ -73,8 +73,8 @@ pub(super) fn execute(
         targets: &targets,
     };
     let runtime = stores::runtime()?;
-    let interrupt = interrupt::watch(&runtime)?;
     let progress = Arc::new(Progress::default());
+    let interrupt = interrupt::watch(&progress)?;
     let _bars = Bars::show(&progress, quiet);
     let run = Run::begin(request, runtime.handle().clone(), progress, interrupt).map_err(failure)?;
     run.backup(class, label).map_err(failure)

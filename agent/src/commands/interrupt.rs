@@ -1,27 +1,47 @@
 //! SIGINT and SIGTERM: the first asks the run to stop where it can be resumed, the second ends it.
 
-use tokio::runtime::Runtime;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::output::say;
 use crate::failure::{Failure, Kind};
+use crate::progress::{Progress, Stage};
+use crate::upload::Interrupt;
+
+/// The longest that a run may take to stop. Ending it at any moment is safe; this is for what would only be sent again.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// Becomes true when somebody asks to stop.
-pub(super) fn watch(runtime: &Runtime) -> Result<watch::Receiver<bool>, Failure> {
+///
+/// Signals are answered by a thread of their own, which nothing that the run does can hold up.
+pub(super) fn watch(progress: &Arc<Progress>) -> Result<Interrupt, Failure> {
     let failed = |error| Failure::new(Kind::Failed, error);
-    let _inside = runtime.enter();
-    let interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::interrupt()).map_err(failed)?, signal(SignalKind::terminate()).map_err(failed)?)
+    };
     let (sender, receiver) = watch::channel(false);
-    runtime.spawn(async move {
-        let mut signals = (interrupt, terminate);
-        next(&mut signals).await;
-        say("Stopping where the next run can go on. Once more stops at once.");
-        sender.send_replace(true);
-        next(&mut signals).await;
-        std::process::exit(Kind::Interrupted.code().into());
-    });
+    let progress = Arc::clone(progress);
+    let answer = move || {
+        runtime.block_on(async move {
+            next(&mut signals).await;
+            // Half a copy is of no use, and the next run removes it.
+            if progress.snapshot().stage == Stage::Capturing {
+                say("Stopped. What was copied so far is given up; the next run makes a new copy.");
+            } else {
+                say("Stopping where the next run can go on. Once more stops at once.");
+                sender.send_replace(true);
+                tokio::time::timeout(STOP_LIMIT, next(&mut signals)).await.ok();
+            }
+            std::process::exit(Kind::Interrupted.code().into());
+        });
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(answer).map_err(failed)?;
     Ok(receiver)
 }
 

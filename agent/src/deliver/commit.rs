@@ -16,7 +16,7 @@ use crate::progress::Stage;
 use crate::seal::{self, Sealed};
 use crate::staging::LocalGeneration;
 use crate::state::{CommitObject, CommittedRecord, Delivery, PackRecord, State};
-use crate::upload::{self, Spooled};
+use crate::upload::{self, Spooled, UploadError};
 
 /// The documents in the order in which they are sent.
 const ENDINGS: [&str; 4] = [names::MANIFEST, names::PACKS, names::COMMIT, names::SIGNATURE];
@@ -98,8 +98,14 @@ pub(super) fn send(place: &Place<'_>, state: &mut State, delivery: &Delivery) ->
         let key = object.key.parse()?;
         let path = place.spool.path(&object.file);
         let spooled = Spooled { id: i64::from(object.rank), key, path, bytes: object.bytes, sha256: object.sha256 };
-        place.progress.add_to_send(object.bytes);
-        place.runtime.block_on(upload::send(place.target, state.reopen()?, &spooled, place.progress))?;
+        if *place.interrupt.borrow() {
+            return Err(UploadError::Interrupted.into());
+        }
+        if place.is_in_spool(&spooled)? {
+            place.progress.add_to_send(object.bytes);
+            let sent = upload::send(place.target, state.reopen()?, &spooled, place.progress, &place.interrupt);
+            place.runtime.block_on(sent)?;
+        }
         state.object_stored(delivery, object.rank)?;
     }
     state.committed(delivery)?;
@@ -108,19 +114,23 @@ pub(super) fn send(place: &Place<'_>, state: &mut State, delivery: &Delivery) ->
         .filter(|record| record.generation == delivery.generation)
         .ok_or(DeliverError::Internal("a committed generation is not recorded"))?;
     place.spool.keep_only(&|_| false)?;
-    heartbeat(place, &record)?;
     let packs = state.packs(&delivery.chain, delivery.id)?;
-    Ok(Delivered {
+    let delivered = Delivered {
         chain: delivery.chain.name.clone(),
         full: delivery.number == 0,
         sequence: record.sequence,
         stream_bytes: record.stream_bytes,
         added_bytes: record.added_bytes,
         added_packs: packs.iter().filter(|pack| pack.name.number == delivery.number).count() as u64,
-    })
+    };
+    match heartbeat(place, &record) {
+        Ok(()) => Ok(delivered),
+        Err(DeliverError::Store(source)) => Err(DeliverError::Heartbeat { delivered: Box::new(delivered), source }),
+        Err(error) => Err(error),
+    }
 }
 
-/// Tells the world that the site is alive. The generation exists already, so a failure here is the store's, not the run's.
+/// Tells the world that the site is alive. The generation exists already.
 fn heartbeat(place: &Place<'_>, record: &CommittedRecord) -> Result<(), DeliverError> {
     let beat = Heartbeat {
         version: VERSION,

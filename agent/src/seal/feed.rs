@@ -36,6 +36,8 @@ struct Feeder<'a> {
     lookup: State,
     dealer: Dealer,
     progress: &'a Progress,
+    /// Whether nobody wants the stream any more.
+    stop: &'a (dyn Fn() -> bool + Sync),
     /// Where in the stream the next byte stands.
     position: u64,
     /// Bytes between contents of files: headers and padding.
@@ -56,6 +58,7 @@ pub(super) fn feed(
     lookup: State,
     dealer: Dealer,
     progress: &Progress,
+    stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<Fed, SealError> {
     let full = request.full.filter(|_| request.delivery.number > 0).and_then(Full::open);
     let frame = Work { slot: 0, content: Vec::new(), chunks: Vec::new(), reference: None };
@@ -65,6 +68,7 @@ pub(super) fn feed(
         lookup,
         dealer,
         progress,
+        stop,
         position: 0,
         glue: Vec::new(),
         frame_bytes: usize::try_from(pack_bytes).unwrap_or(FRAME_BYTES_MAX).min(FRAME_BYTES_MAX),
@@ -88,6 +92,9 @@ impl Feeder<'_> {
         let time = generation.document()?.cut.not_after.as_second();
         self.list_entry(GENERATION, &document, time, &mut lists)?;
         for indexed in generation.entries()? {
+            if (self.stop)() {
+                return Err(SealError::Stopped);
+            }
             let indexed = indexed?;
             let entry = &indexed.entry;
             let head = self.header(entry)?;

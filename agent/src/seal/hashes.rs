@@ -118,7 +118,7 @@ impl HashWriter {
         hashes.chunks.iter().try_for_each(|hash| self.output.write_all(hash))
     }
 
-    /// Makes the cache whole.
+    /// Makes the cache whole, and on disk before it has its name: what a power cut leaves of it would be believed.
     pub(super) fn finish(mut self) -> io::Result<()> {
         self.output.flush()?;
         self.output.get_ref().sync_all()?;

@@ -9,9 +9,9 @@ use super::Holder;
 #[derive(Debug, thiserror::Error)]
 pub enum StagingError {
     /// Another run works here.
-    #[error("another run holds the staging folder {}{}; wait for it to end", root.display(), named(holder.as_ref()))]
+    #[error("another run holds the folder {}{}; wait for it to end", root.display(), named(holder.as_ref()))]
     Locked {
-        /// The staging folder.
+        /// The folder: that of staging or that of the state.
         root: PathBuf,
         /// Who holds it, if it could be read.
         holder: Option<Holder>,

@@ -109,7 +109,8 @@ impl Report {
         let mut lines = Vec::new();
         for stored in self.stores.iter().chain(&self.resumed).filter(|stored| !stored.error.is_empty()) {
             let error = stored.error.join("\n  because: ");
-            lines.push(format!("error: {} is not in {}: {error}", stored.generation, stored.store));
+            let is = if stored.stored { "is" } else { "is not" };
+            lines.push(format!("error: {} {is} in {}: {error}", stored.generation, stored.store));
         }
         if let Some(generation) = self.generation.as_ref().filter(|generation| generation.grade != Grade::Exact) {
             let what = match generation.grade {
@@ -193,7 +194,7 @@ fn generation(id: &str, document: &Document) -> Generation {
 }
 
 fn stored(outcome: &Outcome) -> Stored {
-    let delivered: Option<&Delivered> = outcome.result.as_ref().ok();
+    let delivered: Option<&Delivered> = outcome.delivered();
     let error = outcome.result.as_ref().err();
     Stored {
         store: outcome.store.to_string(),
@@ -212,7 +213,7 @@ fn stored(outcome: &Outcome) -> Stored {
 fn kind(error: &OutcomeError) -> Kind {
     match error {
         OutcomeError::Deliver(error) => kind_of_delivery(error),
-        OutcomeError::Abandoned | OutcomeError::Behind => Kind::Store,
+        OutcomeError::Abandoned | OutcomeError::GivenUp(_) | OutcomeError::Behind => Kind::Store,
     }
 }
 
@@ -222,6 +223,7 @@ fn kind_of_delivery(error: &DeliverError) -> Kind {
         DeliverError::Upload(UploadError::Interrupted) => Kind::Interrupted,
         DeliverError::Upload(UploadError::Store(error))
         | DeliverError::Store(error)
+        | DeliverError::Heartbeat { source: error, .. }
         | DeliverError::Catalog(CatalogError::Store(error)) => show::kind_of_store(error),
         DeliverError::Upload(UploadError::Foreign { .. })
         | DeliverError::Catalog(_)

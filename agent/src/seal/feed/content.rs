@@ -96,6 +96,9 @@ impl Feeder<'_> {
         at: u64,
         old: &mut Option<OldFile>,
     ) -> Result<(), SealError> {
+        if (self.stop)() {
+            return Err(SealError::Stopped);
+        }
         if self.find(&hash, content.len() as u64)? {
             return Ok(());
         }
