@@ -13,9 +13,12 @@ mod chain;
 mod cli;
 mod config;
 mod conformance;
+mod crash;
 mod format;
+mod machines;
 mod program;
 mod proxy;
+mod signals;
 mod support;
 mod tidy;
 

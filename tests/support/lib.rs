@@ -15,6 +15,7 @@ pub mod clerks;
 pub mod engine;
 pub mod guard;
 pub mod http;
+pub mod machine;
 pub mod office;
 pub mod process;
 pub mod proxy;

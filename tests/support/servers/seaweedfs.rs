@@ -124,6 +124,11 @@ impl SeaweedFs {
         self.make_bucket(name, true)
     }
 
+    /// The bucket of this name, which was made before.
+    pub fn named_bucket(&self, name: &str) -> Bucket {
+        Bucket { name: name.to_owned(), client: client(&self.url()) }
+    }
+
     fn make_bucket(&self, name: &str, locking: bool) -> Bucket {
         let name = unique(name);
         let client = client(&self.url());

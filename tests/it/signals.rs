@@ -1,0 +1,124 @@
+//! Asked to stop, a run finishes the parts that are under way and is gone on with by the next one; asked twice, it ends.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tests::machine::Machine;
+use tests::proxy::{Fault, Proxy};
+use tests::servers::{SeaweedFs, seaweedfs};
+use tests::tree::Tree;
+use tests::{Outcome, Rng, wait_until};
+
+/// Two parts, and a little.
+const BYTES: u64 = 12 << 20;
+const PART: u64 = 5 << 20;
+
+struct Line {
+    server: &'static SeaweedFs,
+    bucket: String,
+    proxy: Proxy,
+    machine: Machine,
+}
+
+impl Line {
+    fn new() -> Self {
+        let server = seaweedfs();
+        let bucket = server.bucket("signals").name;
+        let proxy = Proxy::to(server.port());
+        let machine = Machine::with_bucket(&proxy.url(), &bucket);
+        std::fs::write(machine.source().join("large"), Rng::new(1).bytes(usize::try_from(BYTES).unwrap())).unwrap();
+        Self { server, bucket, proxy, machine }
+    }
+
+    /// The next run goes on and sends at most `bytes`.
+    fn goes_on(&self, bytes: u64) {
+        self.proxy.script(|_| None);
+        self.proxy.slow(u64::MAX);
+        let before = self.proxy.bytes_up();
+        let outcome = self.machine.backup(&[]).expect(0).json();
+        // With the new generation, which has nothing new.
+        let sent = self.proxy.bytes_up() - before;
+        assert!(sent < bytes + (1 << 20), "{sent} bytes were sent instead of {bytes}");
+        assert_eq!(outcome["resumed"].as_array().unwrap().len(), 1, "{outcome}");
+        for stored in self.machine.list() {
+            Tree::read(&self.machine.source()).assert_equals(&self.machine.restored(&stored.generation));
+        }
+        self.machine.assert_at_rest(false);
+        assert_eq!(self.server.named_bucket(&self.bucket).unfinished(), []);
+    }
+}
+
+#[test]
+fn a_part_under_way_is_finished_and_not_sent_again() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let line = Line::new();
+        line.proxy.slow(2 << 20);
+        let running = line.machine.backup(&[]).start();
+        wait_until(Duration::from_secs(120), "the first part to be under way", || line.proxy.bytes_up() > 1 << 20);
+        running.signal(signal);
+        let outcome = running.wait();
+        assert_eq!(outcome.code, Some(130), "{outcome}");
+        assert!(outcome.stderr.contains("Stopping where the next run can go on"), "{outcome}");
+        let sent = line.proxy.bytes_up();
+        assert!((PART..2 * PART).contains(&sent), "{sent} bytes were sent: one part is to be");
+        line.goes_on(BYTES - PART);
+    }
+}
+
+#[test]
+fn the_second_signal_ends_a_run_at_once() {
+    let line = Line::new();
+    // The line goes silent in the middle of the first part: it cannot be finished.
+    line.proxy.script(|request| request.target.contains("partNumber=1&").then_some(Fault::StallRequest(1 << 20)));
+    let running = line.machine.backup(&[]).start();
+    wait_until(Duration::from_secs(120), "the line to go silent", || line.proxy.bytes_up() >= 1 << 20);
+    running.signal(Signal::TERM);
+    running.signal(Signal::INT);
+    let asked = Instant::now();
+    let outcome = running.wait();
+    assert_eq!(outcome.code, Some(130), "{outcome}");
+    assert!(asked.elapsed() < Duration::from_secs(10), "it took {:?}", asked.elapsed());
+    line.goes_on(BYTES);
+}
+
+#[test]
+fn a_part_that_cannot_be_finished_is_not_waited_for_long() {
+    let line = Line::new();
+    line.proxy.script(|request| request.target.contains("partNumber=1&").then_some(Fault::StallRequest(1 << 20)));
+    let running = line.machine.backup(&[]).start();
+    wait_until(Duration::from_secs(120), "the line to go silent", || line.proxy.bytes_up() >= 1 << 20);
+    running.signal(Signal::TERM);
+    let asked = Instant::now();
+    let outcome = running.wait();
+    assert_eq!(outcome.code, Some(130), "{outcome}");
+    assert!(asked.elapsed() < Duration::from_secs(40), "it took {:?}", asked.elapsed());
+    line.goes_on(BYTES);
+}
+
+#[test]
+fn a_copy_under_way_is_given_up() {
+    let machine = Machine::new();
+    std::fs::write(machine.source().join("document"), "of the day").unwrap();
+    let (waits, goes_on) = blocking_source(&machine);
+    let running = machine.backup(&[]).start();
+    wait_until(Duration::from_secs(120), "the copy to be under way", || waits.exists());
+    running.signal(Signal::TERM);
+    let outcome: Outcome = running.wait();
+    assert_eq!(outcome.code, Some(130), "{outcome}");
+    assert!(outcome.stderr.contains("the next run makes a new copy"), "{outcome}");
+    std::fs::write(goes_on, "").unwrap();
+    let report = machine.backup(&[]).expect(0).json();
+    assert_eq!(report["resumed"].as_array().unwrap().len(), 0);
+    machine.assert_at_rest(false);
+}
+
+/// Adds a source whose program makes the first file when it has begun, and ends when the second one is there.
+pub(crate) fn blocking_source(machine: &Machine) -> (std::path::PathBuf, std::path::PathBuf) {
+    let (waits, goes_on) = (machine.world.path("waits"), machine.world.path("goes-on"));
+    let script = format!("touch {} && until [ -e {} ]; do sleep 0.05; done", waits.display(), goes_on.display());
+    let source = format!(
+        "[[source]]\nname = \"slow\"\ntype = \"command\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\nstdout = \"out\"\n"
+    );
+    machine.configure(100, &source);
+    (waits, goes_on)
+}

@@ -1,0 +1,234 @@
+//! A machine that runs the program: its folders, keys and configuration, one folder as its source and one store. What the
+//! program did is judged from outside: by the store's content, the spool, and the state's own tables.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use age::secrecy::ExposeSecret as _;
+use agent::catalog::{self, Stored, Trust};
+use agent::ids::{GenerationId, SiteName};
+use agent::keys::{Identities, generate_identity};
+use agent::progress::Progress;
+use agent::restore::{self, RestoreRequest, StoredOrigin};
+use agent::sign::{SiteKey, SitePublicKey};
+use agent::verify;
+use providers::{Access, DirectorySettings, LockMode, ObjectStore, Policy, S3Credentials, S3Settings, StoreSettings};
+use tokio::runtime::Runtime;
+
+use crate::servers::Keys;
+use crate::tree::Tree;
+use crate::{Offsite, World};
+
+/// A machine with one source and one store.
+pub struct Machine {
+    /// Its folders.
+    pub world: World,
+    /// The name of its site.
+    pub site: SiteName,
+    /// Its store, as whoever has all rights sees it.
+    pub store: Arc<dyn ObjectStore>,
+    public: SitePublicKey,
+    identities: Identities,
+    recipient: String,
+    runtime: Runtime,
+}
+
+impl Machine {
+    /// A machine whose store is the folder `store` of its world; its packs have 1 MiB.
+    pub fn new() -> Self {
+        let world = World::new();
+        let path = world.make_folder("store");
+        let store = format!("type = \"directory\"\npath = \"{}\"\npack = \"1 MiB\"", path.display());
+        Self::with(world, &StoreSettings::Directory(DirectorySettings { path }), &store)
+    }
+
+    /// A machine whose store is a bucket at `url`, where the agent's key may not delete. Packs of 24 MiB, parts of 5 MiB.
+    pub fn with_bucket(url: &str, bucket: &str) -> Self {
+        let world = World::new();
+        let secret = world.write("s3-secret", Keys::ADMIN.secret);
+        let store = format!(
+            "type = \"s3\"\nendpoint = \"{url}\"\nregion = \"us-east-1\"\nbucket = \"{bucket}\"\nprefix = \"site-a\"\n\
+             access_key = \"{}\"\nsecret_key = \"file:{}\"\npack = \"24 MiB\"\npart = \"5 MiB\"",
+            Keys::ADMIN.id,
+            secret.display()
+        );
+        let settings = S3Settings {
+            endpoint: Some(url.parse().unwrap()),
+            region: "us-east-1".to_owned(),
+            bucket: bucket.to_owned(),
+            prefix: "site-a/".parse().unwrap(),
+            path_style: true,
+            ca_file: None,
+            credentials: S3Credentials::Static {
+                access_key: Keys::ADMIN.id.to_owned(),
+                secret_key: Keys::ADMIN.secret.to_owned().into(),
+                session_token: None,
+            },
+            lock_mode: LockMode::Governance,
+        };
+        Self::with(world, &StoreSettings::S3(settings), &store)
+    }
+
+    fn with(world: World, settings: &StoreSettings, store: &str) -> Self {
+        world.make_folder("source");
+        let identity = generate_identity("2026-11-22T12:00:00Z".parse().unwrap());
+        let identity_file = world.write("identity.txt", identity.file.expose_secret());
+        let key = SiteKey::generate().unwrap();
+        key.save(&world.path("site.key")).unwrap();
+        let machine = Self {
+            site: "townhall".parse().unwrap(),
+            store: providers::open(settings, Access::Keeper, &Policy::default()).unwrap(),
+            public: key.public().clone(),
+            identities: Identities::load([identity_file], &|_| None).unwrap(),
+            recipient: identity.recipient,
+            runtime: Runtime::new().unwrap(),
+            world,
+        };
+        machine.world.write("store.toml", store);
+        machine.configure(100, "");
+        machine
+    }
+
+    /// Writes the configuration: so many generations to a chain, and `more` at its end.
+    pub fn configure(&self, chain_generations: u32, more: &str) {
+        let path = |name: &str| self.world.path(name).display().to_string();
+        let store = std::fs::read_to_string(self.world.path("store.toml")).unwrap();
+        self.world.configure(&format!(
+            "site = \"{}\"\nstaging = \"{}\"\nstate = \"{}\"\n[encryption]\nrecipients = [\"{}\"]\n[signing]\nkey = \"{}\"\n\
+             [chain]\ngenerations = {chain_generations}\n[[source]]\nname = \"docs\"\ntype = \"folder\"\npath = \"{}\"\n\
+             [[store]]\nname = \"far\"\n{store}\n{more}",
+            self.site,
+            path("staging"),
+            path("state"),
+            self.recipient,
+            path("site.key"),
+            path("source"),
+        ));
+    }
+
+    /// The folder that is backed up.
+    pub fn source(&self) -> PathBuf {
+        self.world.path("source")
+    }
+
+    /// `offsite --json backup` with more arguments.
+    pub fn backup(&self, arguments: &[&str]) -> Offsite {
+        self.world.offsite([&["--json", "backup"], arguments].concat())
+    }
+
+    /// Another machine with the same configuration and, as of now, the same state and staging: a clone. It shares the
+    /// store.
+    pub fn clone_machine(&self) -> Self {
+        let world = World::new();
+        let copied =
+            std::process::Command::new("cp").arg("-aT").arg(self.world.path(".")).arg(world.path(".")).status();
+        assert!(copied.unwrap().success());
+        let machine = Self {
+            site: self.site.clone(),
+            store: Arc::clone(&self.store),
+            public: self.public.clone(),
+            identities: Identities::load([world.path("identity.txt")], &|_| None).unwrap(),
+            recipient: self.recipient.clone(),
+            runtime: Runtime::new().unwrap(),
+            world,
+        };
+        machine.configure(100, "");
+        machine
+    }
+
+    /// Every local generation.
+    pub fn local(&self) -> BTreeSet<GenerationId> {
+        let local = agent::staging::generations(&self.world.path("staging")).unwrap();
+        local.into_iter().map(|local| local.id().clone()).collect()
+    }
+
+    /// What the store holds, all of it signed.
+    #[track_caller]
+    pub fn list(&self) -> Vec<Stored> {
+        let list = catalog::list(self.store.as_ref(), &self.site, Some(&self.public));
+        let stored = self.runtime.block_on(list).unwrap();
+        for one in &stored {
+            assert_eq!(one.trust, Trust::Signed, "{one:?}");
+        }
+        stored
+    }
+
+    /// Every object of the site in the store.
+    pub fn objects(&self) -> BTreeSet<String> {
+        use futures_util::TryStreamExt as _;
+        let prefix = format!("{}/", self.site).parse().unwrap();
+        let objects = self.store.list(&prefix).map_ok(|meta| meta.key.to_string());
+        self.runtime.block_on(objects.try_collect()).unwrap()
+    }
+
+    /// Re-reads everything that is stored, and panics about whatever is not as it should be.
+    #[track_caller]
+    pub fn verify(&self) {
+        let stored = self.list();
+        let progress = Progress::default();
+        let report = verify::verify(self.store.as_ref(), &self.site, &stored, 100, 0, &progress);
+        let report = self.runtime.block_on(report).unwrap();
+        assert!(report.findings.is_empty(), "{:?}", report.findings);
+    }
+
+    /// The source as it comes back from `generation` in the store.
+    #[track_caller]
+    pub fn restored(&self, generation: &GenerationId) -> Tree {
+        let stored = self.list().into_iter().find(|stored| stored.generation == *generation);
+        let stored = stored.unwrap_or_else(|| panic!("{generation} is not in the store"));
+        let origin = StoredOrigin {
+            store: &self.store,
+            site: &self.site,
+            stored: &stored,
+            identities: &self.identities,
+            runtime: self.runtime.handle(),
+        };
+        let to = tempfile::tempdir_in(self.world.path(".")).unwrap();
+        let request = RestoreRequest { to: to.path(), source: None, paths: None, overwrite: false };
+        let report = restore::from_store(&origin, &request, &Progress::default()).unwrap();
+        assert!(report.lost.is_empty() && report.bad_packs.is_empty(), "{:?} {:?}", report.lost, report.bad_packs);
+        Tree::read(&to.path().join("docs"))
+    }
+
+    /// Panics unless nothing is half done: the state agrees with itself and with the store, each generation was committed
+    /// once, nothing waits, and nothing lies about. `orphans` says whether packs of no generation may be in the store.
+    #[track_caller]
+    pub fn assert_at_rest(&self, orphans: bool) {
+        let spool = self.world.path("state/spool/far");
+        let waiting: Vec<_> = std::fs::read_dir(spool).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(waiting.is_empty(), "left in the spool: {waiting:?}");
+        let staged = std::fs::read_dir(self.world.path("staging")).unwrap();
+        let staged: Vec<_> = staged.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        assert!(!staged.iter().any(|name| name.ends_with(".partial")), "half a copy: {staged:?}");
+
+        let stored = self.list();
+        let mut sequences: Vec<u64> = stored.iter().map(|one| one.commit.as_ref().unwrap().sequence).collect();
+        sequences.sort_unstable();
+        assert_eq!(sequences, (1..=stored.len() as u64).collect::<Vec<_>>(), "each is committed once, in a row");
+        let state = rusqlite::Connection::open(self.world.path("state/state.db")).unwrap();
+        let count = |sql: &str| state.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap();
+        assert_eq!(count("SELECT count(*) FROM delivery WHERE phase = 'committed'"), stored.len() as u64);
+        assert_eq!(count("SELECT count(*) FROM delivery WHERE phase NOT IN ('committed', 'abandoned')"), 0);
+        let of_committed = "delivery IN (SELECT id FROM delivery WHERE phase = 'committed') AND stored = 0";
+        assert_eq!(count(&format!("SELECT count(*) FROM pack WHERE {of_committed}")), 0);
+        assert_eq!(count(&format!("SELECT count(*) FROM object WHERE {of_committed}")), 0);
+        assert_eq!(count("SELECT count(*) FROM upload"), 0);
+        if !orphans {
+            let sql = "SELECT pack.name FROM pack JOIN delivery ON delivery.id = delivery WHERE phase = 'committed'";
+            let mut statement = state.prepare(sql).unwrap();
+            let known: BTreeSet<String> =
+                statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+            let name = |key: &String| Path::new(key).file_name().unwrap().to_str().unwrap().to_owned();
+            let found: BTreeSet<String> =
+                self.objects().iter().filter(|key| key.contains("/packs/")).map(name).collect();
+            assert_eq!(found, known, "packs in the store and packs of generations");
+        }
+    }
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
