@@ -16,10 +16,10 @@ use rustix::process::Signal;
 /// The user that servers run as if the tests run as root, and its group.
 const UNPRIVILEGED: (&str, &str) = ("nobody", "nogroup");
 
-/// `started GROUP SIGNAL`, `stopped GROUP` and `made PATH`, a line each; the end of the input means: clean up.
+/// `started GROUP SIGNAL`, `stopped GROUP`, `made PATH` and `mounted PATH`, a line each; the end of the input means: clean up.
 const SCRIPT: &str = r#"
 trap '' INT TERM HUP QUIT
-running= made=
+running= made= mounted=
 while read -r word what signal; do
     case $word in
     started) running="$running $what:$signal" ;;
@@ -29,11 +29,13 @@ while read -r word what signal; do
         running=$left
         ;;
     made) made="$made $what" ;;
+    mounted) mounted="$what $mounted" ;;
     esac
 done
 for each in $running; do kill -"${each#*:}" "-${each%:*}"; done
 [ -z "$running" ] || sleep 1
 for each in $running; do kill -9 "-${each%:*}"; done
+for each in $mounted; do umount -l "$each" || sudo -n umount -l "$each"; done
 for each in $made; do rm -rf -- "$each"; done
 "#;
 
@@ -120,6 +122,11 @@ pub(crate) fn stopped(group: u32) {
 /// `path`, which holds no white space, is to be removed at our end.
 pub(crate) fn made(path: &Path) {
     tell(&format!("made {}", path.display()));
+}
+
+/// A file system is mounted on `path`, which holds no white space; what is still mounted at our end goes.
+pub(crate) fn mounted(path: &Path) {
+    tell(&format!("mounted {}", path.display()));
 }
 
 fn tell(line: &str) {

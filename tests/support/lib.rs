@@ -12,6 +12,7 @@
 )]
 
 pub mod clerks;
+pub mod disk;
 pub mod engine;
 pub mod guard;
 pub mod http;

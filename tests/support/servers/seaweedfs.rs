@@ -183,6 +183,14 @@ impl Bucket {
         wait(async move { delete.await.unwrap() });
     }
 
+    /// Forgets every upload in parts that was begun and not finished, as a bucket's rule would.
+    pub fn abort_all(&self) {
+        for (key, upload) in self.unfinished() {
+            let abort = self.client.abort_multipart_upload().bucket(&self.name).key(key).upload_id(upload).send();
+            wait(async move { abort.await.unwrap() });
+        }
+    }
+
     /// Key and upload id of every upload in parts that was begun and not finished.
     pub fn unfinished(&self) -> Vec<(String, String)> {
         let list = self.client.list_multipart_uploads().bucket(&self.name).send();

@@ -1,0 +1,109 @@
+//! A disk that is full stops a run with a sentence that says which one, takes nothing away, and costs nothing but time:
+//! with room again, the next run goes on.
+
+use std::path::Path;
+
+use tests::disk::Disk;
+use tests::machine::Machine;
+use tests::tree::Tree;
+use tests::{Outcome, Rng};
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn staging() {
+    let machine = Machine::new();
+    let disk = Disk::mount(&machine.world.path("staging"), 8 * MIB);
+    let mut rng = Rng::new(1);
+    std::fs::write(machine.source().join("document"), rng.bytes(2 << 20)).unwrap();
+    machine.backup(&[]).expect(0);
+    let before = (machine.local(), machine.objects());
+
+    std::fs::write(machine.source().join("large"), rng.bytes(10 << 20)).unwrap();
+    let full = machine.backup(&[]).expect(1);
+    assert_says(&full, &["staging", "has no room", "free some space"]);
+    assert_eq!((machine.local(), machine.objects()), before);
+    machine.assert_at_rest(false);
+
+    disk.resize(32 * MIB);
+    goes_on(&machine, 0);
+}
+
+#[test]
+fn staging_while_its_copy_is_sealed() {
+    let machine = Machine::new();
+    let disk = Disk::mount(&machine.world.path("staging"), 8 * MIB);
+    std::fs::write(machine.source().join("document"), Rng::new(1).bytes(2 << 20)).unwrap();
+    // The copy is made; nothing is sealed.
+    machine.backup(&[]).env("OFFSITE_DIE_AT", "4").run();
+    disk.fill(0);
+    let full = machine.backup(&[]).expect(1);
+    assert_says(&full, &["full"]);
+    disk.make_room();
+    goes_on(&machine, 1);
+}
+
+#[test]
+fn the_spool() {
+    let machine = Machine::new();
+    std::fs::write(machine.source().join("document"), Rng::new(1).bytes(3 << 20)).unwrap();
+    private_folder(&machine.world.path("state"));
+    let disk = Disk::mount(&machine.world.path("state/spool"), 8 * MIB);
+    disk.fill(MIB / 2);
+    let full = machine.backup(&[]).expect(1);
+    assert_says(&full, &["the disk is full", "state/spool", "goes on where this one stopped"]);
+    assert_eq!(machine.list().len(), 0);
+    disk.make_room();
+    goes_on(&machine, 1);
+}
+
+#[test]
+fn the_state() {
+    let machine = Machine::new();
+    let state = Disk::mount(&machine.world.path("state"), 4 * MIB);
+    let _spool = Disk::mount(&machine.world.path("state/spool"), 64 * MIB);
+    let mut rng = Rng::new(1);
+    let mut full = 0;
+    // So much room that it fails when the state is opened, when the first fact is written, and later.
+    for room in [0, 16 << 10, 48 << 10, 64 << 10, 80 << 10, 96 << 10, 128 << 10] {
+        std::fs::write(machine.source().join("document"), rng.bytes(3 << 20)).unwrap();
+        state.fill(room);
+        let outcome = machine.backup(&[]).run();
+        if outcome.code != Some(0) {
+            assert_eq!(outcome.code, Some(1), "{room} bytes left\n{outcome}");
+            assert_says(&outcome, &["is full", "state"]);
+            full += 1;
+        }
+        state.make_room();
+        let report = machine.backup(&[]).expect(0).json();
+        let new = report["generation"]["id"].as_str().unwrap().parse().unwrap();
+        Tree::read(&machine.source()).assert_equals(&machine.restored(&new));
+        machine.assert_at_rest(false);
+    }
+    assert!(full >= 3, "it was full {full} times only");
+    machine.verify();
+}
+
+#[track_caller]
+fn assert_says(outcome: &Outcome, words: &[&str]) {
+    for word in words {
+        assert!(outcome.stderr.contains(word), "`{word}` is not said\n{outcome}");
+    }
+}
+
+/// The next run finishes `resumed` generations and makes its own.
+#[track_caller]
+fn goes_on(machine: &Machine, resumed: usize) {
+    let report = machine.backup(&[]).expect(0).json();
+    assert_eq!(report["resumed"].as_array().unwrap().len(), resumed, "{report}");
+    for stored in machine.list().iter().rev().take(1 + resumed) {
+        Tree::read(&machine.source()).assert_equals(&machine.restored(&stored.generation));
+    }
+    machine.verify();
+    machine.assert_at_rest(false);
+}
+
+fn private_folder(path: &Path) {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().mode(0o700).create(path).unwrap();
+}
