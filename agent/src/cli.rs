@@ -243,7 +243,7 @@ pub struct InitArgs {
     #[arg(long, value_name = "FOLDER")]
     pub staging: Option<PathBuf>,
 
-    /// Journal, catalog, spool and signing key go here
+    /// Journal, catalog and spool go here
     #[arg(long, value_name = "FOLDER")]
     pub state: Option<PathBuf>,
 
@@ -273,6 +273,8 @@ pub enum KeyVerb {
         #[arg(long, value_name = "WHERE")]
         passphrase: Option<PassphraseSource>,
     },
+    /// Make a new signing key for the site, in place of one that is lost
+    Site,
     /// Print the recovery sheet: what a person needs who starts with nothing
     Sheet {
         /// Print the secret key of this file on it as well; the sheet then opens everything

@@ -61,8 +61,10 @@ pub struct Place {
     pub staging: PathBuf,
     /// Journal, index, catalog and spool lie here.
     pub state: PathBuf,
-    /// The site's signing key lies here.
+    /// The site's signing key lies here: away from the state, so that losing the one does not lose the other.
     pub signing_key: PathBuf,
+    /// Whether the configuration says where the signing key lies; then it is expected to be there.
+    pub signing_key_set: bool,
     /// The site's public key, if it is configured.
     pub public_key: Option<SitePublicKey>,
     /// The places off site: at least one.
@@ -125,6 +127,7 @@ pub struct Loaded<C> {
     pub unset: BTreeSet<String>,
 }
 
+const SIGNING_KEY: &str = "site.key";
 const STAGING: &str = "/var/lib/offsite/staging";
 const STATE: &str = "/var/lib/offsite/state";
 const LEVEL: u32 = 3;
@@ -137,21 +140,22 @@ const HOLD_LIMIT: Duration = Duration::from_millis(500);
 const HOLD_LIMIT_MAX: Duration = Duration::from_secs(2);
 
 impl Config {
-    /// Reads and checks the configuration of a machine that backs up. Secrets are tried as well.
+    /// Reads and checks the configuration of a machine that backs up. Secrets are not looked up: whoever needs them
+    /// asks for [`Config::missing_secrets`] first.
     pub fn load(path: &Path) -> Result<Loaded<Self>, ConfigError> {
-        load(path, |reader, root| {
-            let config = Self::read(reader, root)?;
-            config.place.check_secrets(reader);
-            for problem in config.sources.iter().flat_map(|source| source.resolve().err().unwrap_or_default()) {
-                reader.report(problem.key, problem.line, problem.what);
-            }
-            Some(config)
-        })
+        load(path, Self::read)
     }
 
-    /// Checks `text`, that is to be a configuration; secrets are not looked up.
-    pub fn parse(text: &str) -> Result<Loaded<Self>, Vec<Problem>> {
-        parse(text, Self::read)
+    /// Checks `text`, that is to be a configuration in `folder`; secrets are not looked up.
+    pub fn parse(text: &str, folder: &Path) -> Result<Loaded<Self>, Vec<Problem>> {
+        parse(text, folder, Self::read)
+    }
+
+    /// Looks up every secret of every store and source; those that cannot be had are problems.
+    pub fn missing_secrets(&self) -> Vec<Problem> {
+        let stores = self.place.stores.iter().flat_map(|store| store.settings().err().unwrap_or_default());
+        let sources = self.sources.iter().flat_map(|source| source.resolve().err().unwrap_or_default());
+        stores.chain(sources).collect()
     }
 
     fn read(reader: &Reader<'_>, root: &Section<'_, '_>) -> Option<Self> {
@@ -187,7 +191,8 @@ impl Config {
 }
 
 impl Place {
-    /// Reads and checks what restoring needs. Sources and recipients may be missing, as on a new machine after a loss.
+    /// Reads and checks what restoring needs. Sources and recipients may be missing, as on a new machine after a loss;
+    /// secrets are looked up when their store is opened.
     pub fn load(path: &Path) -> Result<Loaded<Self>, ConfigError> {
         load(path, |reader, root| {
             let place = read_place(reader, root)?;
@@ -196,15 +201,8 @@ impl Place {
             read_chain(root);
             read_capture(root);
             sources::read(root);
-            place.check_secrets(reader);
             Some(place)
         })
-    }
-
-    fn check_secrets(&self, reader: &Reader<'_>) {
-        for problem in self.stores.iter().flat_map(|store| store.settings().err().unwrap_or_default()) {
-            reader.report(problem.key, problem.line, problem.what);
-        }
     }
 }
 
@@ -212,20 +210,28 @@ fn load<C>(
     path: &Path,
     read: impl FnOnce(&Reader<'_>, &Section<'_, '_>) -> Option<C>,
 ) -> Result<Loaded<C>, ConfigError> {
-    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-    parse(&text, read).map_err(|problems| ConfigError::Wrong { path: path.to_owned(), problems })
+    let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
+    let text = fs::read_to_string(path).map_err(unreadable)?;
+    let absolute = std::path::absolute(path).map_err(unreadable)?;
+    let folder = absolute.parent().unwrap_or(Path::new("/"));
+    parse(&text, folder, read).map_err(|problems| ConfigError::Wrong { path: path.to_owned(), problems })
 }
 
 fn parse<C>(
     text: &str,
+    folder: &Path,
     read: impl FnOnce(&Reader<'_>, &Section<'_, '_>) -> Option<C>,
 ) -> Result<Loaded<C>, Vec<Problem>> {
-    let reader = Reader::new(text);
+    let reader = Reader::new(text, folder);
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
         // The error's own Display shows the line, which may hold a secret that stands in the wrong place.
         let line = error.span().map(|span| reader.line(span.start));
         reader.report("", line, format_args!("this is not TOML: {}", error.message()));
+    }
+    // What was read past such an error says nothing about what was meant.
+    if !errors.is_empty() {
+        return Err(reader.into_findings().0);
     }
     let config = {
         let root = reader.root(document.get_ref());
@@ -248,7 +254,8 @@ fn read_place(reader: &Reader<'_>, root: &Section<'_, '_>) -> Option<Place> {
         root.report("staging", "staging and state have to be two folders, neither within the other");
     }
     let signing = root.section("signing");
-    let signing_key = signing.path("key").unwrap_or_else(|| state.join("site.key"));
+    let signing_key_set = signing.has("key");
+    let signing_key = signing.path("key").unwrap_or_else(|| reader.folder().join(SIGNING_KEY));
     let public_key = signing.parsed("public_key");
     signing.finish();
     let sections = root.sections("store");
@@ -257,7 +264,7 @@ fn read_place(reader: &Reader<'_>, root: &Section<'_, '_>) -> Option<Place> {
     }
     let stores: Vec<StoreConfig> = sections.into_iter().filter_map(StoreConfig::read).collect();
     report_twins(reader, "store", stores.iter().map(|store| store.name.as_str()));
-    Some(Place { site: site?, staging, state, signing_key, public_key, stores })
+    Some(Place { site: site?, staging, state, signing_key, signing_key_set, public_key, stores })
 }
 
 /// The section, with texts that may be recipients; `None` if not all of them could be had.

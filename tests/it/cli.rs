@@ -33,7 +33,7 @@ fn init_arguments(world: &World) -> Vec<String> {
 fn init_writes_what_check_accepts() {
     let world = World::new();
     let written = world.offsite(init_arguments(&world)).expect(0);
-    for file in ["offsite.toml", "keys/office.txt", "keys/elsewhere.txt", "state/site.key", "recovery-sheet.txt"] {
+    for file in ["offsite.toml", "keys/office.txt", "keys/elsewhere.txt", "site.key", "recovery-sheet.txt"] {
         assert_eq!(mode(&world.path(file)), 0o600, "{file}");
         assert!(written.stdout.contains(file), "{file} is not named\n{written}");
     }
@@ -52,10 +52,18 @@ fn init_never_overwrites() {
     world.offsite(init_arguments(&world)).expect(0);
     let before = std::fs::read(world.path("offsite.toml")).unwrap();
     let outcome = world.offsite(init_arguments(&world)).expect(2);
-    for file in ["offsite.toml", "keys/office.txt", "keys/elsewhere.txt", "state/site.key", "recovery-sheet.txt"] {
+    for file in ["offsite.toml", "keys/office.txt", "keys/elsewhere.txt", "recovery-sheet.txt"] {
         assert!(outcome.stderr.contains(file), "{file} is not named\n{outcome}");
     }
+    assert!(!outcome.stderr.contains("site.key"), "the key of the site is not to be moved away\n{outcome}");
     assert_eq!(std::fs::read(world.path("offsite.toml")).unwrap(), before);
+    // Without a configuration, the signing key that is there stays the site's.
+    let key = std::fs::read(world.path("site.key")).unwrap();
+    for file in ["offsite.toml", "keys/office.txt", "keys/elsewhere.txt", "recovery-sheet.txt"] {
+        std::fs::remove_file(world.path(file)).unwrap();
+    }
+    world.offsite(init_arguments(&world)).expect(0);
+    assert_eq!(std::fs::read(world.path("site.key")).unwrap(), key);
 }
 
 #[test]
@@ -150,6 +158,12 @@ fn the_recovery_sheet_holds_the_secret_only_when_told_to() {
     assert!(std::fs::read_to_string(world.path("sheet.txt")).unwrap().contains(&secret));
     assert_eq!(mode(&world.path("sheet.txt")), 0o600);
     world.offsite(arguments).expect(1);
+    // A key that opens nothing would make a sheet that opens nothing.
+    let stranger = world.path("stranger.txt");
+    let stranger = stranger.to_str().unwrap();
+    world.offsite(["key", "new", stranger]).expect(0);
+    let refused = world.offsite(["key", "sheet", "--identity", stranger, "--output", "other.txt"]).expect(5);
+    assert!(refused.stderr.contains("opens nothing") && !world.path("other.txt").exists(), "{refused}");
 }
 
 #[test]

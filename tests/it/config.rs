@@ -31,7 +31,7 @@ fn shown(problems: &[Problem]) -> String {
 fn every_example_is_a_good_configuration() {
     let world = World::new();
     for path in examples() {
-        if let Err(problems) = Config::parse(&read(&world, &path)) {
+        if let Err(problems) = Config::parse(&read(&world, &path), Path::new("/etc/offsite")) {
             panic!("{} is wrong:\n{}", path.display(), shown(&problems));
         }
     }
@@ -42,7 +42,8 @@ fn the_full_example_misses_no_setting() {
     let world = World::new();
     let path = examples().into_iter().find(|path| path.ends_with("full.toml")).unwrap();
     let text = read(&world, &path);
-    let Loaded { unset, .. } = Config::parse(&text).unwrap_or_else(|problems| panic!("{}", shown(&problems)));
+    let Loaded { unset, .. } =
+        Config::parse(&text, Path::new("/etc/offsite")).unwrap_or_else(|problems| panic!("{}", shown(&problems)));
     let set = settings(&toml::from_str(&text).unwrap(), "");
     let missing: Vec<_> = unset.difference(&set).collect();
     assert!(missing.is_empty(), "examples/full.toml does not show {missing:?}");

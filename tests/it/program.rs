@@ -207,6 +207,7 @@ fn a_new_machine_needs_the_sheet_and_a_key() {
     office.expect(0, &["backup"]);
     let shown = office.expect(0, &["--json", "key", "show"]).json();
     let site_key = shown["site_key"].as_str().unwrap();
+    std::fs::remove_file(office.world.path("site.key")).unwrap();
     let usb = office.world.path("usb");
     let config = format!(
         "site = \"office\"\nstaging = \"{0}/s\"\nstate = \"{0}/t\"\n[signing]\npublic_key = \"{site_key}\"\n\
@@ -221,4 +222,63 @@ fn a_new_machine_needs_the_sheet_and_a_key() {
     let unchecked = office.expect(0, &["list"]);
     assert!(unchecked.stdout.contains("signatures were not checked"), "{unchecked}");
     assert_ne!(office.run(&["backup"]).code, Some(0));
+}
+
+#[test]
+fn a_lost_state_keeps_the_signing_key_and_a_lost_key_is_not_replaced_in_silence() {
+    let office = Office::new();
+    office.expect(0, &["backup"]);
+    std::fs::remove_dir_all(office.world.path("state")).unwrap();
+    office.expect(0, &["backup"]);
+    let listed = office.expect(0, &["--json", "list"]).json();
+    assert_eq!(listed["generations"].as_array().unwrap().len(), 2, "{listed}");
+    let key = office.world.path("site.key");
+    std::fs::remove_file(&key).unwrap();
+    let lost = office.expect(2, &["backup"]);
+    assert!(lost.stderr.contains("offsite key site") && !key.exists(), "{lost}");
+    office.expect(2, &["check"]);
+    // Nor where nothing is said of it, but this machine knows of generations.
+    let config = std::fs::read_to_string(office.world.path("offsite.toml")).unwrap();
+    let unsaid: String =
+        config.lines().filter(|line| !line.starts_with("key = ")).map(|line| format!("{line}\n")).collect();
+    office.world.configure(&unsaid);
+    let lost = office.expect(2, &["backup"]);
+    assert!(lost.stderr.contains("generations of this machine") && !key.exists(), "{lost}");
+    office.expect(0, &["key", "site"]);
+    assert!(key.exists());
+    office.expect(2, &["key", "site"]);
+}
+
+#[test]
+fn a_machine_without_memory_makes_a_signing_key_and_says_so() {
+    let office = Office::new();
+    let config = std::fs::read_to_string(office.world.path("offsite.toml")).unwrap();
+    let unsaid: String =
+        config.lines().filter(|line| !line.starts_with("key = ")).map(|line| format!("{line}\n")).collect();
+    office.world.configure(&unsaid);
+    std::fs::remove_file(office.world.path("site.key")).unwrap();
+    let first = office.expect(0, &["backup"]);
+    assert!(first.stderr.contains("NEW SIGNING KEY") && office.world.path("site.key").exists(), "{first}");
+}
+
+#[test]
+fn a_missing_secret_closes_its_store_and_no_other() {
+    let office = Office::new();
+    office.expect(0, &["backup"]);
+    let config = std::fs::read_to_string(office.world.path("offsite.toml")).unwrap();
+    let cloud = "[[store]]\nname = \"cloud\"\ntype = \"s3\"\nbucket = \"b\"\naccess_key = \"a\"\nsecret_key = \"env:NOT_SET\"\n";
+    office.world.configure(&config.replacen("[[store]]", &format!("{cloud}[[store]]"), 1));
+    let key = ["--identity", office.key.as_str()];
+    office.expect(0, &[&["restore", "latest", "--to", "one", "--from", "usb"][..], &key].concat());
+    let any = office.expect(0, &[&["restore", "latest", "--to", "two"][..], &key].concat());
+    assert!(any.stderr.contains("cloud cannot be opened"), "{any}");
+    office.expect(2, &[&["restore", "latest", "--to", "three", "--from", "cloud"][..], &key].concat());
+    let listed = office.expect(2, &["list"]);
+    assert!(listed.stdout.contains("usb (full") && listed.stderr.contains("NOT_SET"), "{listed}");
+    let verified = office.expect(2, &["verify"]);
+    assert!(verified.stdout.contains("all of it is whole") && verified.stderr.contains("NOT_SET"), "{verified}");
+    office.expect(0, &["status"]);
+    office.expect(0, &["key", "sheet"]);
+    let backup = office.expect(2, &["--json", "backup"]).json();
+    assert_eq!(backup["error"]["problems"][0]["key"], "store[1].secret_key");
 }

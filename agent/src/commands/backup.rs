@@ -10,7 +10,7 @@ use providers::{Access, Policy};
 use super::bars::Bars;
 use super::output::{Output, Problems, say};
 use super::stores::{self, OpenStore};
-use super::{Ended, interrupt, load_config, preflight};
+use super::{Ended, interrupt, key, load_config, preflight};
 use crate::backup::{BackupError, BackupReport, BackupRequest, Run};
 use crate::capture::{CutSettings, HolderProgram, SourceConfig};
 use crate::cli::BackupArgs;
@@ -50,8 +50,8 @@ pub(super) fn execute(
         return Err(Failure::new(Kind::Usage, Problems { what, problems }));
     }
     let sources = resolve(config)?;
+    let stores = stores::open_all(&config.place, Access::Agent, &Policy::default())?;
     let key = signing_key(&config.place.signing_key)?;
-    let stores = stores::open(&config.place, None, Access::Agent, &Policy::default())?;
     let targets: Vec<StoreTarget> = stores.iter().map(target).collect();
     let holder = HolderProgram::this().map_err(|error| Failure::new(Kind::Failed, error))?;
     let cut = CutSettings { hold_limit: config.capture.hold_limit, ..CutSettings::default() };
@@ -105,20 +105,21 @@ fn resolve(config: &Config) -> Result<Vec<SourceConfig>, Failure> {
     Err(Failure::new(Kind::Usage, Problems { what, problems }))
 }
 
-/// The key that is there, or a new one.
+/// The key that is there, or a new one: that this is the machine's first run has been looked at.
 fn signing_key(path: &Path) -> Result<SiteKey, Failure> {
     let failed = |error| Failure::new(Kind::Failed, error);
     match SiteKey::load(path) {
         Err(SignError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
         other => return other.map_err(failed),
     }
-    let key = SiteKey::generate().map_err(failed)?;
-    if let Some(folder) = path.parent() {
-        let error = |source| failed(SignError::Write { path: path.to_owned(), source });
-        crate::durable::create_folder(folder).map_err(error)?;
-    }
-    key.save(path).map_err(failed)?;
-    say(&format!("A signing key was made: {}. `offsite key sheet` prints its public half.", path.display()));
+    let key = key::new_site_key(path)?;
+    say(&format!(
+        "NEW SIGNING KEY: this machine remembers no run and has no signing key, so one was made: {}.",
+        path.display()
+    ));
+    say(
+        "Print a new recovery sheet (`offsite key sheet`). If this machine has made backups before, put its old key back.",
+    );
     Ok(key)
 }
 

@@ -58,7 +58,8 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
 /// What each store says when it is asked, all at once.
 fn check_stores(config: &Config) -> Result<Vec<Problem>, Failure> {
     let policy = Policy { attempts: ATTEMPTS, elapsed_max: ELAPSED_MAX, ..Policy::default() };
-    let stores = stores::open(&config.place, None, Access::Agent, &policy)?;
+    // A store that cannot be opened has been reported.
+    let (stores, _) = stores::open(&config.place, None, Access::Agent, &policy)?;
     let site = KeyPrefix::default().below(config.place.site.as_str());
     let site = site.map_err(|error| Failure::new(Kind::Usage, error))?;
     // A folder that is not there has been reported.

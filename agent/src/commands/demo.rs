@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::backup::{self, Report};
-use super::key::{FileError, write_identity, write_new};
+use super::key::{FileError, new_site_key, write_identity, write_new};
 use super::output::{Output, say};
 use super::spec::quote;
 use super::{load_config, restore, verify};
@@ -16,7 +16,6 @@ use crate::demo::{Findings, Office, Writers};
 use crate::failure::{Failure, Kind};
 use crate::generation::Class;
 use crate::keys::generate_identity;
-use crate::sign::SiteKey;
 use crate::{clock, durable};
 
 #[derive(Serialize)]
@@ -97,8 +96,7 @@ impl Layout {
             let error = |error| failed(FileError::new("make the folder", folder, error));
             durable::create_folder(folder).map_err(error)?;
         }
-        let site_key = SiteKey::generate().and_then(|key| key.save(&state.join("site.key")));
-        site_key.map_err(|error| Failure::new(Kind::Failed, error))?;
+        new_site_key(&self.root.join("site.key"))?;
         let identity = generate_identity(clock::now());
         write_identity(&identity, &self.identity, None)?;
         let path = |path: &Path| quote(&path.to_string_lossy());

@@ -5,7 +5,7 @@ use providers::{Access, Policy};
 use tokio::runtime::Runtime;
 
 use super::output::say;
-use super::stores::{self, OpenStore};
+use super::stores::{self, ClosedStore, OpenStore};
 use super::{key, show};
 use crate::catalog::{self, CatalogError, Stored, Trust};
 use crate::cli::Which;
@@ -20,21 +20,29 @@ pub(super) struct Stores<'a> {
     pub(super) runtime: Runtime,
     pub(super) key: Option<SitePublicKey>,
     pub(super) read: Vec<(OpenStore<'a>, Result<Vec<Stored>, CatalogError>)>,
+    /// Those that could not even be opened.
+    pub(super) closed: Vec<ClosedStore<'a>>,
 }
 
 impl<'a> Stores<'a> {
     /// Opens the stores and reads their catalogs, all at once.
     pub(super) fn read(place: &'a Place, only: Option<&StoreName>) -> Result<Self, Failure> {
         let key = key::public_key(place).map_err(|error| Failure::new(Kind::Failed, error))?;
-        let stores = stores::open(place, only, Access::Agent, &Policy::default())?;
+        let (stores, closed) = stores::open(place, only, Access::Agent, &Policy::default())?;
         let runtime = stores::runtime()?;
         let lists = stores.iter().map(|store| catalog::list(store.store.as_ref(), &place.site, key.as_ref()));
         let lists = runtime.block_on(futures_util::future::join_all(lists));
-        Ok(Self { runtime, key, read: stores.into_iter().zip(lists).collect() })
+        Ok(Self { runtime, key, read: stores.into_iter().zip(lists).collect(), closed })
     }
 
     /// Says which stores could not be read; an error if none could.
-    pub(super) fn complain(&self) -> Result<(), Failure> {
+    pub(super) fn complain(&mut self) -> Result<(), Failure> {
+        if self.read.is_empty() {
+            return Err(stores::not_opened(std::mem::take(&mut self.closed)));
+        }
+        for store in &self.closed {
+            say(&format!("error: {} cannot be opened: {}", store.config.name, store.messages().join("; ")));
+        }
         let failed = self.read.iter().filter_map(|(store, read)| Some((store, read.as_ref().err()?)));
         let failed: Vec<_> = failed.collect();
         for (store, error) in &failed {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use age::secrecy::SecretString;
 use serde::Serialize;
 
-use super::key::{FileError, write_identity, write_new};
+use super::key::{FileError, new_site_key, write_identity, write_new};
 use super::output::{Output, Problems, can_ask, say};
 use super::prompt;
 use super::sheet::Sheet;
@@ -18,7 +18,7 @@ use crate::config::{Config, DEFAULT_PATH, Problem};
 use crate::failure::{Failure, Kind};
 use crate::ids::SiteName;
 use crate::keys::{NewIdentity, generate_identity};
-use crate::sign::SiteKey;
+use crate::sign::{SignError, SiteKey};
 use crate::{clock, durable};
 
 /// What is known before anything is written.
@@ -38,6 +38,8 @@ struct Plan {
 struct Written {
     config: PathBuf,
     signing_key: PathBuf,
+    /// It was there already.
+    signing_key_kept: bool,
     sheet: PathBuf,
     identities: Vec<PathBuf>,
     recipients: Vec<String>,
@@ -54,10 +56,13 @@ pub(super) fn run(arguments: &InitArgs, config: &Path, output: Output) -> Result
         ask::complete(&mut plan)?;
     }
     plan.check_keys(arguments.one_key_is_enough)?;
-    let text = template::render(&plan);
-    let parsed = Config::parse(&text).map_err(|problems| wrong(config, problems, &text))?.config;
-    plan.check_new(config, &parsed)?;
-    let written = plan.write(config, &text, &parsed)?;
+    let text = template::render(&plan, &config.with_file_name("site.key"));
+    let folder = config.parent().unwrap_or(Path::new("/"));
+    let parsed = Config::parse(&text, folder).map_err(|problems| wrong(config, problems, &text))?.config;
+    plan.check_new(config)?;
+    // A key that is there is the site's: what it has signed goes on to count.
+    let site_key = existing_key(&parsed.place.signing_key)?;
+    let written = plan.write(config, &text, &parsed, site_key)?;
     output.result(&written, || next_steps(&written))
 }
 
@@ -133,9 +138,9 @@ impl Plan {
     }
 
     /// Nothing that exists is touched.
-    fn check_new(&self, config: &Path, parsed: &Config) -> Result<(), Failure> {
+    fn check_new(&self, config: &Path) -> Result<(), Failure> {
         let identities = self.identities.iter().map(|(path, _)| ("--new-identity", path.as_path()));
-        let others = [("--config", config), ("--sheet", &self.sheet), ("signing.key", &parsed.place.signing_key)];
+        let others = [("--config", config), ("--sheet", &self.sheet)];
         let problems: Vec<Problem> = identities
             .chain(others)
             .filter(|(_, path)| path.symlink_metadata().is_ok())
@@ -149,7 +154,7 @@ impl Plan {
     }
 
     /// Keys first, the configuration last: a configuration that is there has its keys.
-    fn write(&self, config: &Path, text: &str, parsed: &Config) -> Result<Written, Failure> {
+    fn write(&self, config: &Path, text: &str, parsed: &Config, site_key: Option<SiteKey>) -> Result<Written, Failure> {
         let place = &parsed.place;
         let folders = [config, &self.sheet, &place.signing_key].into_iter().filter_map(Path::parent);
         let identity_folders = self.identities.iter().filter_map(|(path, _)| path.parent());
@@ -160,8 +165,11 @@ impl Plan {
         for (path, identity) in &self.identities {
             write_identity(identity, path, self.passphrase.as_ref())?;
         }
-        let site_key = SiteKey::generate().map_err(|error| Failure::new(Kind::Failed, error))?;
-        site_key.save(&place.signing_key).map_err(|error| Failure::new(Kind::Failed, error))?;
+        let signing_key_kept = site_key.is_some();
+        let site_key = match site_key {
+            Some(key) => key,
+            None => new_site_key(&place.signing_key)?,
+        };
         let sheet = Sheet {
             site: &place.site,
             stores: &place.stores,
@@ -175,6 +183,7 @@ impl Plan {
         Ok(Written {
             config: config.to_owned(),
             signing_key: place.signing_key.clone(),
+            signing_key_kept,
             sheet: self.sheet.clone(),
             identities: self.identities.iter().map(|(path, _)| path.clone()).collect(),
             recipients: self.recipients(),
@@ -185,11 +194,15 @@ impl Plan {
 
 fn next_steps(written: &Written) -> String {
     let secrets = written.identities.iter().map(|path| ("secret key", path));
+    let signing_key = if written.signing_key_kept { "signing key *" } else { "signing key" };
     let others =
-        [("configuration", &written.config), ("recovery sheet", &written.sheet), ("signing key", &written.signing_key)];
+        [("configuration", &written.config), ("recovery sheet", &written.sheet), (signing_key, &written.signing_key)];
     let mut text = "Written:\n".to_owned();
     for (what, path) in secrets.chain(others) {
         text.push_str(&format!("  {what:14}  {}\n", path.display()));
+    }
+    if written.signing_key_kept {
+        text.push_str("  * was there already, and goes on to sign what this site stores\n");
     }
     let config = match &written.config {
         path if path == Path::new(DEFAULT_PATH) => String::new(),
@@ -211,6 +224,17 @@ fn next_steps(written: &Written) -> String {
         text.push_str(&format!("  {}. {step}\n", at + 1));
     }
     text
+}
+
+/// The signing key that is there already.
+fn existing_key(path: &Path) -> Result<Option<SiteKey>, Failure> {
+    match SiteKey::load(path) {
+        Ok(key) => Ok(Some(key)),
+        Err(SignError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            Err(Failure::new(Kind::Usage, error).hint("nothing was written; name another place for the configuration"))
+        }
+    }
 }
 
 /// Two folders of one name are two sources.

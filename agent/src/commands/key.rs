@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::output::{Output, say};
 use super::sheet::Sheet;
-use super::{load_config, prompt};
+use super::{load_config, load_place, prompt};
 use crate::cli::{KeyVerb, PassphraseSource};
 use crate::config::{Config, Place};
 use crate::failure::{Failure, Kind};
@@ -21,6 +21,7 @@ pub(super) fn run(verb: &KeyVerb, config: &Path, output: Output) -> Result<(), F
     match verb {
         KeyVerb::New { file, passphrase } => new(file, passphrase.as_ref(), output),
         KeyVerb::Show { files, passphrase } => show(files, passphrase.as_ref(), config, output),
+        KeyVerb::Site => site(config, output),
         KeyVerb::Sheet { identity, output: file } => sheet(identity.as_deref(), file.as_deref(), config, output),
         KeyVerb::Check { identities, passphrase } => check(identities, passphrase.as_ref(), config, output),
     }
@@ -48,6 +49,41 @@ pub(super) fn public_key(place: &Place) -> Result<Option<SitePublicKey>, SignErr
         return Ok(None);
     }
     SiteKey::load(&place.signing_key).map(|key| Some(key.public().clone()))
+}
+
+/// Makes a signing key and writes it to the new file `path`, and the folder it lies in.
+pub(super) fn new_site_key(path: &Path) -> Result<SiteKey, Failure> {
+    let failed = |error| Failure::new(Kind::Failed, error);
+    let key = SiteKey::generate().map_err(failed)?;
+    if let Some(folder) = path.parent() {
+        let error = |source| failed(SignError::Write { path: path.to_owned(), source });
+        durable::create_folder(folder).map_err(error)?;
+    }
+    key.save(path).map_err(failed)?;
+    Ok(key)
+}
+
+/// A signing key in place of one that is lost.
+fn site(config: &Path, output: Output) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Result<'a> {
+        file: &'a Path,
+        site_key: String,
+        site_fingerprint: String,
+    }
+    let path = load_place(config)?.signing_key;
+    if path.symlink_metadata().is_ok() {
+        return Err(Failure::new(Kind::Usage, format!("{} exists, and is the site's signing key", path.display()))
+            .hint("nothing is to be made; `offsite key show` shows its public half"));
+    }
+    let key = new_site_key(&path)?;
+    let public = key.public();
+    say(
+        "From now on generations are signed with this key. What an older one signed counts as refused where this one is",
+    );
+    say("asked for: print a new recovery sheet (`offsite key sheet`), and keep the old one with it.");
+    let result = Result { file: &path, site_key: public.to_string(), site_fingerprint: public.fingerprint() };
+    output.result(&result, || format!("{}\n{public} (fingerprint {})", path.display(), public.fingerprint()))
 }
 
 fn new(file: &Path, passphrase: Option<&PassphraseSource>, output: Output) -> Result<(), Failure> {
@@ -104,7 +140,7 @@ fn sheet(identity: Option<&Path>, file: Option<&Path>, config: &Path, output: Ou
         file: Option<&'a Path>,
     }
     let config = load_config(config)?;
-    let secret = identity.map(read_secret).transpose()?;
+    let secret = identity.map(|path| read_secret(path, &config)).transpose()?;
     let key = public_key(&config.place).map_err(|error| Failure::new(Kind::Failed, error))?;
     let text = Sheet {
         site: &config.place.site,
@@ -141,17 +177,21 @@ fn check(
         if opened { &mut result.opens } else { &mut result.cannot_open }.push(recipient.to_string());
     }
     if result.opens.is_empty() {
-        let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-        let what = format!("{} opens nothing that is sealed with this configuration", names.join(", "));
-        return Err(Failure::new(Kind::Verification, what)
-            .hint("find the secret key of one of the recipients that `offsite key show` prints")
-            .hint("if none can be found, make a new one with `offsite key new`: what is stored already stays closed"));
+        return Err(opens_nothing(files));
     }
     output.result(&result, || {
         let opens = result.opens.iter().map(|key| format!("opens    {key}\n"));
         let others = result.cannot_open.iter().map(|key| format!("not its  {key}\n"));
         opens.chain(others).collect::<String>() + "What is sealed with this configuration can be opened.\n"
     })
+}
+
+fn opens_nothing(files: &[PathBuf]) -> Failure {
+    let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    let what = format!("{} opens nothing that is sealed with this configuration", names.join(", "));
+    Failure::new(Kind::Verification, what)
+        .hint("find the secret key of one of the recipients that `offsite key show` prints")
+        .hint("if none can be found, make a new one with `offsite key new`: what is stored already stays closed")
 }
 
 /// Seals a few bytes to one recipient and tries to open them.
@@ -177,9 +217,18 @@ fn recipients(config: &Config) -> Vec<String> {
     config.recipients.iter().map(ToString::to_string).collect()
 }
 
-fn read_secret(path: &Path) -> Result<SecretString, Failure> {
+/// A secret key for the sheet: one that opens what is sealed with this configuration, and no other.
+fn read_secret(path: &Path, config: &Config) -> Result<SecretString, Failure> {
+    let files = [path.to_owned()];
     // The content goes on paper as it is; that it is one is checked by reading it as one.
-    load_identities(&[path.to_owned()], None)?;
+    let identities = load_identities(&files, None)?;
+    let mut opens = false;
+    for recipient in config.recipients.iter() {
+        opens |= proves(recipient, &identities)?;
+    }
+    if !opens {
+        return Err(opens_nothing(&files));
+    }
     let text = fs::read_to_string(path).map(SecretString::from);
     text.map_err(|error| Failure::new(Kind::Failed, FileError::new("read", path, error)))
 }

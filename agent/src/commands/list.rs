@@ -98,6 +98,11 @@ fn list(place: &Place, from: Option<&From>) -> Result<Listing, Failure> {
                 Err(error) => failed.push(failed_store(store, error)),
             }
         }
+        failed.extend(stores.closed.iter().map(|store| FailedStore {
+            store: store.config.name.to_string(),
+            messages: store.messages(),
+            kind: Kind::Usage,
+        }));
     }
     let mut generations: Vec<Generation> = found.into_values().collect();
     generations.sort_by(|a, b| (a.cut, &a.id).cmp(&(b.cut, &b.id)));

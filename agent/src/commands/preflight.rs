@@ -1,18 +1,20 @@
-//! What can be known to fail before a run begins: sources that are not there, folders that cannot be written, no signing
-//! key.
+//! What can be known to fail before a run begins: sources that are not there, folders that cannot be written, secrets and
+//! a signing key that are missing.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, Problem, SourceEntry, StoreConfig};
+use crate::config::{Config, Place, Problem, SourceEntry, StoreConfig};
 use crate::failure;
 use crate::keys::RecipientError;
 use crate::platform;
 use crate::sign::{SignError, SiteKey};
+use crate::staging;
+use crate::state::State;
 
 /// Everything on this machine that would make a run fail. Nothing is written.
 pub(super) fn problems(config: &Config) -> Vec<Problem> {
-    let mut problems = Vec::new();
+    let mut problems = config.missing_secrets();
     let mut report = |key: String, what: String| problems.push(Problem { key, line: None, what });
     for source in &config.sources {
         check_source(source, &mut report);
@@ -22,7 +24,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
             report(key.to_owned(), what);
         }
     }
-    if let Err(what) = check_signing_key(&config.place.signing_key) {
+    if let Err(what) = check_signing_key(&config.place) {
         report("signing.key".to_owned(), what);
     }
     // Plugins are programs, and show only now whether they work.
@@ -82,11 +84,43 @@ fn check_writable(folder: &Path) -> Result<(), String> {
     }
 }
 
-/// A missing key is made by the first run.
-fn check_signing_key(path: &Path) -> Result<(), String> {
-    match SiteKey::load(path) {
-        Ok(_) => Ok(()),
-        Err(SignError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(failure::one_line(&error)),
-    }
+/// A missing key is made by the very first run, and by no other: what a new key signs does not continue what the old one
+/// signed, and whoever holds the recovery sheet has to learn of it.
+fn check_signing_key(place: &Place) -> Result<(), String> {
+    let path = place.signing_key.display();
+    let known = match SiteKey::load(&place.signing_key) {
+        Ok(_) => return Ok(()),
+        Err(SignError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            if place.signing_key_set {
+                "the configuration says that it is there"
+            } else if has_memory(place) {
+                "generations of this machine were signed with it"
+            } else {
+                return Ok(());
+            }
+        }
+        Err(error) => return Err(failure::one_line(&error)),
+    };
+    Err(format!(
+        "the signing key {path} is missing, and {known}; put it back from a copy of this machine. If it is lost, \
+         `offsite key site` makes a new one: what the old one signed then no longer counts as this site's own, so print \
+         a new recovery sheet and keep the old one with it"
+    ))
+}
+
+/// Whether this machine knows of generations. A memory that cannot be read is one.
+fn has_memory(place: &Place) -> bool {
+    let local = staging::generations(&place.staging).map_or(true, |generations| !generations.is_empty());
+    // Looking must not make one.
+    let has_state = place.state.join("state.db").exists();
+    let stored = || {
+        State::open(&place.state, &place.site)
+            .and_then(|state| {
+                let all: Result<Vec<_>, _> =
+                    place.stores.iter().map(|store| state.last_committed(&store.name)).collect();
+                all.map(|last| last.iter().any(Option::is_some))
+            })
+            .unwrap_or(true)
+    };
+    local || (has_state && stored())
 }

@@ -106,7 +106,7 @@ fn from_store(
             .hint("name the file of the key: `--identity FILE`"));
     }
     let identities = key::load_identities(&arguments.identities, arguments.passphrase.as_ref())?;
-    let stores = Stores::read(place, arguments.from.as_ref().and_then(From::store))?;
+    let mut stores = Stores::read(place, arguments.from.as_ref().and_then(From::store))?;
     stores.complain()?;
     let places = stores.read.iter().map(|(store, _)| store.config.name.as_str()).collect::<Vec<_>>().join(", ");
     let (store, stored) =

@@ -16,13 +16,25 @@ pub(super) struct OpenStore<'a> {
     pub(super) store: Arc<dyn ObjectStore>,
 }
 
-/// Opens every store, or the one that is called `only`. No request is made yet.
+/// A configured store that could not be opened: a secret cannot be had.
+pub(super) struct ClosedStore<'a> {
+    pub(super) config: &'a StoreConfig,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Opens every store; one that cannot be opened is an error. No request is made yet.
+pub(super) fn open_all<'a>(place: &'a Place, access: Access, policy: &Policy) -> Result<Vec<OpenStore<'a>>, Failure> {
+    let (stores, closed) = open(place, None, access, policy)?;
+    if closed.is_empty() { Ok(stores) } else { Err(not_opened(closed)) }
+}
+
+/// Opens every store, or the one that is called `only`, as far as they can be opened. No request is made yet.
 pub(super) fn open<'a>(
     place: &'a Place,
     only: Option<&StoreName>,
     access: Access,
     policy: &Policy,
-) -> Result<Vec<OpenStore<'a>>, Failure> {
+) -> Result<(Vec<OpenStore<'a>>, Vec<ClosedStore<'a>>), Failure> {
     let wanted: Vec<_> = place.stores.iter().filter(|store| only.is_none_or(|only| *only == store.name)).collect();
     if let (Some(name), true) = (only, wanted.is_empty()) {
         let names: Vec<&str> = place.stores.iter().map(|store| store.name.as_str()).collect();
@@ -30,17 +42,29 @@ pub(super) fn open<'a>(
             .hint(format!("the configuration has: {}", names.join(", "))));
     }
     let mut stores = Vec::new();
-    let mut problems = Vec::new();
+    let mut closed = Vec::new();
     for config in wanted {
         match open_one(config, access, policy) {
             Ok(store) => stores.push(OpenStore { config, store }),
-            Err(found) => problems.extend(found),
+            Err(problems) => closed.push(ClosedStore { config, problems }),
         }
     }
-    if problems.is_empty() {
-        return Ok(stores);
+    Ok((stores, closed))
+}
+
+/// That these stores cannot be opened is a failure.
+pub(super) fn not_opened(closed: Vec<ClosedStore<'_>>) -> Failure {
+    let names: Vec<&str> = closed.iter().map(|store| store.config.name.as_str()).collect();
+    let what = format!("{} cannot be opened", names.join(", "));
+    let problems = closed.into_iter().flat_map(|store| store.problems).collect();
+    Failure::new(Kind::Usage, Problems { what, problems })
+}
+
+impl ClosedStore<'_> {
+    /// Why, one by one.
+    pub(super) fn messages(&self) -> Vec<String> {
+        self.problems.iter().map(ToString::to_string).collect()
     }
-    Err(Failure::new(Kind::Usage, Problems { what: "not every store can be opened".to_owned(), problems }))
 }
 
 fn open_one(config: &StoreConfig, access: Access, policy: &Policy) -> Result<Arc<dyn ObjectStore>, Vec<Problem>> {

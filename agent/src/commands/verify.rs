@@ -88,6 +88,9 @@ pub(super) fn execute(arguments: &VerifyArgs, path: &Path, quiet: bool) -> Resul
             Err(error) => Store::failed(name, kind(&error), failure::chain(&error)),
         });
     }
+    for store in &stores.closed {
+        results.push(Store::failed(store.config.name.to_string(), Kind::Usage, store.messages()));
+    }
     drop(bars);
     let verified = Verified { signatures_checked: stores.key.is_some(), stores: results };
     if verified.exit_code() == 0 && verified.stores.iter().all(|store| store.generations == 0) {

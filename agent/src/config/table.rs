@@ -39,6 +39,7 @@ impl fmt::Display for Problem {
 /// The text of a configuration, and what was found out about it.
 pub(super) struct Reader<'t> {
     text: &'t str,
+    folder: &'t Path,
     problems: RefCell<Vec<Problem>>,
     unset: RefCell<BTreeSet<String>>,
 }
@@ -56,8 +57,13 @@ pub(super) struct Section<'r, 't> {
 }
 
 impl<'t> Reader<'t> {
-    pub(super) fn new(text: &'t str) -> Self {
-        Self { text, problems: RefCell::default(), unset: RefCell::default() }
+    pub(super) fn new(text: &'t str, folder: &'t Path) -> Self {
+        Self { text, folder, problems: RefCell::default(), unset: RefCell::default() }
+    }
+
+    /// The folder in which the text lies.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder
     }
 
     /// The line in which the byte `at` stands.
@@ -340,7 +346,7 @@ mod tests {
     fn everything_that_is_wrong_is_reported_with_its_line() {
         let text = "site = 3\nsitte = 1\n[seal]\nlevel = 99\n[[store]]\nname = \"a\"\npath = \"here\"\n";
         let document = DeTable::parse(text).unwrap();
-        let reader = Reader::new(text);
+        let reader = Reader::new(text, Path::new("/"));
         let root = reader.root(document.get_ref());
         root.string("site");
         let seal = root.section("seal");

@@ -1,9 +1,12 @@
 //! The configuration that `offsite init` writes: what was answered, and the rest as comments.
 
+use std::path::Path;
+
 use super::Plan;
 use crate::commands::spec::{Spec, quote};
 
-pub(super) fn render(plan: &Plan) -> String {
+pub(super) fn render(plan: &Plan, signing_key: &Path) -> String {
+    let signing_key = quote(&signing_key.to_string_lossy());
     let site = plan.site.as_ref().map(|site| format!("site = {}\n", quote(site.as_str()))).unwrap_or_default();
     let folder = |key: &str, path: &Option<std::path::PathBuf>, default: &str| match path {
         Some(path) => format!("{key} = {}\n", quote(&path.to_string_lossy())),
@@ -24,11 +27,15 @@ pub(super) fn render(plan: &Plan) -> String {
 {site}
 # Local generations. Needs room for one whole copy and what changes between copies.
 {staging}
-# Journal, catalog, and sealed packs on their way. Losing it costs one full upload.
+# Journal, catalog, and sealed packs on their way. Losing this folder costs one full upload; the keys are elsewhere.
 {state}
 [encryption]
 # Public keys; each of their secret halves opens everything. Keep two, in two places, away from this machine.
 {recipients}
+[signing]
+# Signs what is stored. It does not lie with the state, so that losing the state does not lose it; keep a copy of it.
+key = {signing_key}
+
 # What is copied, all at one instant.
 
 {sources}# Where it goes. Passwords do not stand here, only where they are found:
