@@ -30,6 +30,8 @@ pub struct BackupRequest<'a> {
     pub cut: &'a CutSettings,
     /// How to start a holder.
     pub holder: &'a HolderProgram,
+    /// Begin a new chain in every store: after damage was found in one, say.
+    pub fresh_chain: bool,
     /// The stores.
     pub targets: &'a [StoreTarget],
 }
@@ -153,6 +155,11 @@ impl<'a> Run<'a> {
                 let failed = matches!(&outcome.result, Err(OutcomeError::Deliver(_)));
                 outcome.store == target.name && failed && outcome.delivered().is_none()
             });
+            if self.request.fresh_chain
+                && let Some(open) = self.state.open_chain(&target.name)?
+            {
+                self.state.close_chain(&open)?;
+            }
             let result = if behind {
                 Err(OutcomeError::Behind)
             } else {

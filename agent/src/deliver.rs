@@ -3,14 +3,15 @@
 //! The commit is the signature, put last; until it is there the generation does not exist. Every step is recorded when it
 //! is durable, and the same call after a crash goes on where the last one stopped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
-use providers::{Body, ErrorKind, KeyError, PutOptions};
+use providers::{Body, ErrorKind, KeyError, ObjectKey, PutOptions};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -31,6 +32,11 @@ use crate::state::{ChainRecord, CommittedRecord, Delivery, NewDelivery, Phase, S
 use crate::upload::{self, Interrupt, Spooled, StoreTarget, UploadError};
 
 mod commit;
+
+/// Asks for the packs of committed generations only.
+const NO_DELIVERY: i64 = -1;
+/// Packs that a full may have: four digits number them, and by hand they are taken in the order of their names.
+const FULL_PACKS_MAX: u64 = 9000;
 
 /// What an interrupted write left in a store is given up after this time: far longer than any upload of a run that lives.
 const LEFTOVER_AGE: Duration = Duration::from_secs(3 * 24 * 3600);
@@ -249,7 +255,9 @@ impl Place<'_> {
         let now = clock::now();
         let open = state.open_chain(&self.target.name)?;
         let chain = match (class, open) {
-            (Class::Rolling, Some(open)) if self.takes_more(state, &open, now)? => Some(open),
+            (Class::Rolling, Some(open)) if self.takes_more(state, &open, now)? && self.is_whole(state, &open)? => {
+                Some(open)
+            }
             (Class::Rolling, Some(open)) => {
                 state.close_chain(&open)?;
                 None
@@ -288,6 +296,36 @@ impl Place<'_> {
         Ok(young && state.chain_length(chain)? < self.settings.chain_generations)
     }
 
+    /// Whether the store still has all that the next generation of a chain would need. Another disk in the same place, or
+    /// somebody who removed something, must not make generations that cannot be restored.
+    fn is_whole(&self, state: &State, chain: &ChainRecord) -> Result<bool, DeliverError> {
+        let folder = ChainFolder::new(self.settings.site, chain.class, &chain.name)?;
+        let listed = self.target.store.list(folder.prefix());
+        let listed = listed.map_ok(|object| (object.key, object.bytes)).try_collect::<BTreeMap<ObjectKey, u64>>();
+        let there = self.runtime.block_on(listed)?;
+        let mut missing = Vec::new();
+        let signature = folder.object(&chain.name, names::SIGNATURE)?;
+        if !there.contains_key(&signature) {
+            missing.push(signature);
+        }
+        for pack in state.packs(chain, NO_DELIVERY)? {
+            let key = folder.pack(&pack.name)?;
+            if there.get(&key) != Some(&pack.sealed) {
+                missing.push(key);
+            }
+        }
+        if let Some(first) = missing.first() {
+            tracing::warn!(
+                store = %self.target.name,
+                "{} objects of the chain {} are missing or cut short, such as `{first}`: a new chain is begun with a full \
+                 generation. Find out whether this is the right disk or bucket, and run `offsite verify`",
+                missing.len(),
+                chain.name
+            );
+        }
+        Ok(missing.is_empty())
+    }
+
     /// Puts the instructions for restoring by hand beside the data, once.
     fn help_texts(&self) -> Result<(), DeliverError> {
         let site = names::site_prefix(self.settings.site)?;
@@ -318,7 +356,7 @@ impl Place<'_> {
         generation: &LocalGeneration,
         local: &[LocalGeneration],
     ) -> Result<Sealed, DeliverError> {
-        let total = generation.document()?.sources.iter().map(|source| source.bytes).sum();
+        let total: u64 = generation.document()?.sources.iter().map(|source| source.bytes).sum();
         self.progress.begin(Stage::Sealing, total);
         let folder = ChainFolder::new(self.settings.site, delivery.chain.class, &delivery.chain.name)?;
         let waiting = self.waiting_packs(state, delivery, &folder)?;
@@ -340,7 +378,10 @@ impl Place<'_> {
                     full: find(&delivery.chain.name),
                     delivery,
                 };
-                let settings = self.seal_settings();
+                let mut settings = self.seal_settings();
+                if delivery.number == 0 {
+                    settings.pack_bytes = settings.pack_bytes.max(total / FULL_PACKS_MAX);
+                }
                 // Nobody takes packs any more when sending has failed or somebody asks to stop.
                 let stop = || sender.is_closed();
                 seal::seal(&settings, &request, &self.spool, state, self.progress, &stop, |pack| {

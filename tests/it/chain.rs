@@ -66,3 +66,32 @@ fn stored_bytes(site: &Site) -> u64 {
     let files: Vec<PathBuf> = office::paths(&site.store_folder());
     files.iter().map(|path| path.metadata().unwrap()).filter(std::fs::Metadata::is_file).map(|m| m.len()).sum()
 }
+
+#[test]
+fn a_store_that_lost_a_pack_gets_a_new_full_and_not_a_generation_that_cannot_be_restored() {
+    let site = Site::new();
+    std::fs::write(site.source().join("file"), Rng::new(5).bytes(3 << 20)).unwrap();
+    let first = site.backup(Class::Rolling);
+    let packs = office::paths(&site.store_folder());
+    std::fs::remove_file(packs.iter().find(|path| path.to_string_lossy().contains("/00-0001-")).unwrap()).unwrap();
+    std::fs::write(site.source().join("new"), "new").unwrap();
+    let second = site.backup(Class::Rolling);
+    let chains: Vec<_> = site.list().into_iter().map(|stored| stored.chain).collect();
+    assert_eq!(chains, [first, second.clone()]);
+    let report = site.restore(&second, &site.world.path("restored")).unwrap();
+    assert!(report.lost.is_empty(), "{report:?}");
+}
+
+#[test]
+fn another_disk_in_the_same_place_gets_a_full_of_its_own() {
+    let site = Site::new();
+    std::fs::write(site.source().join("file"), "content").unwrap();
+    site.backup(Class::Rolling);
+    for folder in std::fs::read_dir(site.store_folder()).unwrap() {
+        std::fs::remove_dir_all(folder.unwrap().path()).unwrap();
+    }
+    let second = site.backup(Class::Rolling);
+    let report = site.restore(&second, &site.world.path("restored")).unwrap();
+    assert!(report.lost.is_empty(), "{report:?}");
+    assert_eq!(site.list().len(), 1);
+}

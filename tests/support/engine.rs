@@ -114,6 +114,7 @@ impl Site {
             sources: &sources,
             cut: &CutSettings::default(),
             holder: &HolderProgram { program: PathBuf::from("none"), arguments: Vec::new() },
+            fresh_chain: false,
             targets: &targets,
         };
         let (_stop, interrupt) = watch::channel(false);

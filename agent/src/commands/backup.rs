@@ -70,6 +70,7 @@ pub(super) fn execute(
         sources: &sources,
         cut: &cut,
         holder: &holder,
+        fresh_chain: false,
         targets: &targets,
     };
     let runtime = stores::runtime()?;

@@ -35,6 +35,10 @@ pub(super) fn prepare(
     let added: Vec<&PackRecord> = packs.iter().filter(|pack| pack.name.number == delivery.number).collect();
     let added_bytes = added.iter().map(|pack| pack.sealed).sum();
     let stream_bytes = sealed.stream_bytes;
+    let whole = Extent::Plain { from: 0, bytes: sealed.stream_bytes };
+    if delivery.number == 0 && !matches!(sealed.extents.as_slice(), [only] if only.extent == whole) {
+        return Err(DeliverError::Internal("a full is not its packs in order"));
+    }
     let manifest = make_manifest(place, delivery, &packs, sealed)?;
     let list = pack_list(&manifest);
     let needed_bytes = manifest.packs.iter().map(|pack| pack.sealed).sum();
