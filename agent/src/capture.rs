@@ -8,8 +8,10 @@ mod command;
 mod folder;
 mod holder;
 mod patterns;
+mod postgres;
 mod problems;
 mod protocol;
+mod session;
 mod settings;
 mod sqlite;
 mod written;
@@ -28,13 +30,15 @@ use crate::platform;
 use crate::staging::{Draft, LocalGeneration, StagingError};
 
 use folder::{FolderError, Surroundings};
+use postgres::PostgresSet;
 use problems::Problems;
+use protocol::Party;
 use sqlite::{SqliteSet, file_bytes};
 
 pub use holder::{HolderError, HolderProgram, serve as serve_holder};
 pub use patterns::{PatternError, Patterns};
 pub use settings::{
-    CommandSource, CutSettings, EnvValue, FolderSource, Output, SourceConfig, SourceKind, SqliteSource,
+    CommandSource, CutSettings, EnvValue, FolderSource, Output, PostgresSource, SourceConfig, SourceKind, SqliteSource,
 };
 
 /// What is to be captured.
@@ -124,29 +128,35 @@ pub fn capture(
     platform::process::raise_open_files();
     let started = clock::now();
     check_space(request, &draft)?;
-    let mut databases = Vec::new();
+    let (mut databases, mut clusters) = (Vec::new(), Vec::new());
     for source in request.sources {
-        if let SourceKind::Sqlite(sqlite) = &source.kind {
-            databases.push((&source.name, sqlite));
+        match &source.kind {
+            SourceKind::Sqlite(sqlite) => databases.push((&source.name, sqlite)),
+            SourceKind::Postgres(postgres) => clusters.push((&source.name, postgres)),
+            SourceKind::Folder(_) | SourceKind::Command(_) => {}
         }
     }
+    let mut clusters = PostgresSet::open(&clusters, request.cut);
     let mut databases = SqliteSet::open(&databases, request.holder, request.cut)?;
-    let mut cut = protocol::cut(&mut [&mut databases], request.cut, &protocol::RealTime::start());
+    let mut parties: Vec<&mut dyn Party> = vec![&mut databases, &mut clusters];
+    parties.retain(|party| party.members() > 0);
+    let uncut = parties.is_empty();
+    let mut cut = protocol::cut(&mut parties, request.cut, &protocol::RealTime::start());
     watch(Event::Cut(&cut));
+    let guards = clusters.guard();
     let (copies, others) = thread::scope(|scope| {
         let others = scope.spawn(|| copy_others(request, &draft, previous, watch));
-        let copies = databases.copy(&draft, previous, watch);
+        // Those first whose writers are still held.
+        let copies = databases.copy(&draft, previous, watch).and_then(|mut copies| {
+            copies.add(clusters.copy(guards, &draft, watch)?);
+            Ok(copies)
+        });
         (copies, others.join().map_err(|_| CaptureError::Defect))
     });
-    let (mut copies, others) = (copies?, others??);
-    copies.records.extend(others.records);
-    copies.problems.extend(others.problems);
-    if let Some(why) = copies.void.take() {
-        cut.method = CutMethod::None;
-        cut.failed_tries.push(why);
-    }
-    cut.held_us_max = copies.records.iter().map(|record| record.held_us).max().unwrap_or(0);
-    if databases.is_empty() {
+    let mut copies = copies?;
+    copies.add(others??);
+    copies.settle(&mut cut);
+    if uncut {
         (cut.not_before, cut.not_after) = (started, clock::now());
     }
     let document = document(request, &draft, cut, copies);
@@ -160,6 +170,30 @@ struct Copies {
     problems: Vec<Problems>,
     /// Why the copies are not of one instant although they had been pinned at one.
     void: Option<String>,
+}
+
+impl Copies {
+    fn add(&mut self, more: Self) {
+        self.records.extend(more.records);
+        self.problems.extend(more.problems);
+        self.void = self.void.take().or(more.void);
+    }
+
+    /// Brings what was copied and how it was cut into agreement.
+    fn settle(&mut self, cut: &mut Cut) {
+        if let Some(why) = self.void.take() {
+            cut.method = CutMethod::None;
+            cut.failed_tries.push(why);
+        }
+        for record in &mut self.records {
+            record.role = match (cut.method, record.role) {
+                (CutMethod::None, _) => Role::Leisure,
+                (CutMethod::Optimistic, Role::Pivot) => Role::Proved,
+                (_, role) => role,
+            };
+        }
+        cut.held_us_max = self.records.iter().map(|record| record.held_us).max().unwrap_or(0);
+    }
 }
 
 /// Copies the sources that are not cut: at leisure, while the databases are being copied.
@@ -180,7 +214,7 @@ fn copy_others(
     let is_command = |source: &&SourceConfig| matches!(source.kind, SourceKind::Command(_));
     let commands = request.sources.iter().filter(is_command);
     for source in commands.chain(request.sources.iter().filter(|source| !is_command(source))) {
-        if matches!(source.kind, SourceKind::Sqlite(_)) {
+        if matches!(source.kind, SourceKind::Sqlite(_) | SourceKind::Postgres(_)) {
             continue;
         }
         watch(Event::Started { source: &source.name });
@@ -201,7 +235,7 @@ fn copy_other(
     let mut record = empty_record(&source.name, source.kind.word(), clock::now());
     let mut writer = draft.source(&source.name)?;
     let copied = match &source.kind {
-        SourceKind::Sqlite(_) => Ok(()),
+        SourceKind::Sqlite(_) | SourceKind::Postgres(_) => Ok(()),
         SourceKind::Folder(folder) => match folder::copy(folder, &source.name, &mut writer, around, problems) {
             Ok(()) => Ok(()),
             Err(FolderError::Root(why)) => Err(format!("the folder {} cannot be read: {why}", folder.path.display())),
@@ -234,7 +268,7 @@ fn copy_other(
 fn check_space(request: &CaptureRequest<'_>, draft: &Draft) -> Result<(), CaptureError> {
     let bytes = request.sources.iter().map(|source| match &source.kind {
         SourceKind::Sqlite(sqlite) => file_bytes(sqlite),
-        SourceKind::Folder(_) | SourceKind::Command(_) => 0,
+        SourceKind::Postgres(_) | SourceKind::Folder(_) | SourceKind::Command(_) => 0,
     });
     let needed: u64 = bytes.sum();
     if needed > draft.free_bytes()? {

@@ -81,7 +81,7 @@ fn copies(world: &World, generation: &LocalGeneration, books: &[Book]) -> Vec<Bo
     let copy = |book: &Book| {
         let path = world.path(format!("restored-{}-{}.db", generation.id(), book.name));
         std::fs::write(&path, std::fs::read(staged(generation, book.name)).unwrap()).unwrap();
-        Book { name: book.name, path }
+        Book { name: book.name, path, database: None }
     };
     books.iter().map(copy).collect()
 }
@@ -128,7 +128,7 @@ fn copies_made_one_after_another_do_not_pass_the_judge() {
         let source = Connection::open(&book.path).unwrap();
         source.busy_timeout(Duration::from_secs(60)).unwrap();
         source.execute("VACUUM INTO ?1", [path.to_str().unwrap()]).unwrap();
-        made.push(Book { name: book.name, path });
+        made.push(Book { name: book.name, path, database: None });
     }
     clerks.stop();
     let verdict = judge(&made);

@@ -18,6 +18,7 @@ mod format;
 mod full_disks;
 mod machines;
 mod parts;
+mod postgres;
 mod program;
 mod proxy;
 mod signals;

@@ -1,6 +1,6 @@
 //! A clerk: a process that does business in several databases until its standard input ends, and then says how it went.
 //!
-//! `clerk SEED PAUSE_MS NAME=FILE…`. Every piece of business writes its cause in one database and, when that is committed,
+//! `clerk SEED PAUSE_MS BOOK…`, each book as JSON: its name, its path, and port and name of a PostgreSQL database. Every piece of business writes its cause in one database and, when that is committed,
 //! its effect in another.
 
 #![allow(
@@ -12,12 +12,13 @@
 )]
 
 use std::io::Read as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, TransactionBehavior};
 use tests::Rng;
-use tests::clerks::{ACCOUNTS, Journal};
+use tests::clerks::{self, ACCOUNTS, Journal, Psql};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -43,7 +44,7 @@ fn main() {
             let begin = Instant::now();
             match books[book].enter(&id, cause, &mut rng) {
                 Ok(()) => {}
-                Err(error) => journal.errors.push(error.to_string()),
+                Err(error) => journal.errors.push(error),
             }
             journal.steps_us.push(begin.elapsed().as_micros().try_into().unwrap());
         }
@@ -54,26 +55,47 @@ fn main() {
 
 struct Book {
     name: String,
-    connection: Connection,
+    ledger: Ledger,
+}
+
+enum Ledger {
+    Sqlite(Connection),
+    Postgres(Psql),
 }
 
 impl Book {
     fn open(argument: &str) -> Self {
-        let (name, path) = argument.split_once('=').unwrap();
-        let connection = Connection::open(path).unwrap();
-        connection.busy_timeout(Duration::from_secs(5)).unwrap();
-        Self { name: name.to_owned(), connection }
+        let (name, path, database): (String, PathBuf, Option<(u16, String)>) = serde_json::from_str(argument).unwrap();
+        let ledger = if database.is_some() {
+            Ledger::Postgres(Psql::open(&clerks::Book { name: "", path, database }))
+        } else {
+            let connection = Connection::open(path).unwrap();
+            connection.busy_timeout(Duration::from_secs(5)).unwrap();
+            Ledger::Sqlite(connection)
+        };
+        Self { name, ledger }
     }
 
-    fn enter(&mut self, id: &str, cause: Option<&str>, rng: &mut Rng) -> rusqlite::Result<()> {
-        let work = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        work.execute("INSERT INTO event (id, cause) VALUES (?1, ?2)", params![id, cause])?;
-        work.execute("UPDATE tally SET n = n + 1", [])?;
+    fn enter(&mut self, id: &str, cause: Option<&str>, rng: &mut Rng) -> Result<(), String> {
+        let cause = cause.map_or("NULL".to_owned(), |cause| format!("'{cause}'"));
+        let mut text = format!("INSERT INTO event (id, cause) VALUES ('{id}', {cause}); UPDATE tally SET n = n + 1;");
         let amount = rng.between(1, 100).cast_signed();
-        for (account, amount) in [(rng.below(ACCOUNTS), amount), (rng.below(ACCOUNTS), -amount)] {
-            let account = account.cast_signed();
-            work.execute("UPDATE account SET balance = balance + ?2 WHERE id = ?1", params![account, amount])?;
+        let mut entries = [(rng.below(ACCOUNTS), amount), (rng.below(ACCOUNTS), -amount)];
+        // In the same order everywhere, so that two clerks never wait for each other.
+        entries.sort_unstable();
+        for (account, amount) in entries {
+            text.push_str(&format!(" UPDATE account SET balance = balance + {amount} WHERE id = {account};"));
         }
-        work.commit()
+        match &mut self.ledger {
+            Ledger::Sqlite(connection) => {
+                let mut enter = || {
+                    let work = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                    work.execute_batch(&text)?;
+                    work.commit()
+                };
+                enter().map_err(|error: rusqlite::Error| error.to_string())
+            }
+            Ledger::Postgres(psql) => psql.ask(&format!("BEGIN; {text} COMMIT;")).map(drop),
+        }
     }
 }

@@ -4,13 +4,15 @@
 //! holds an effect without its cause is not of one instant.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use rusqlite::Connection;
 
+use crate::process::program;
+use crate::servers::Postgres;
 use crate::wait_until;
 
 /// Accounts in each database; the sum of their balances is always 0.
@@ -21,9 +23,64 @@ pub const ACCOUNTS: u64 = 100;
 pub struct Book {
     /// What the others call it.
     pub name: &'static str,
-    /// Its file.
+    /// Its file; of a PostgreSQL database the folder of the server's socket.
     pub path: PathBuf,
+    /// The port and the name of a PostgreSQL database.
+    pub database: Option<(u16, String)>,
 }
+
+/// A `psql` that is fed with statements.
+#[derive(Debug)]
+pub struct Psql {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Psql {
+    /// Connects as the superuser to the database of `book`.
+    pub fn open(book: &Book) -> Self {
+        let (port, database) = book.database.as_ref().unwrap();
+        let mut child = Command::new(program("psql"))
+            .args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1"])
+            .arg("--host")
+            .arg(&book.path)
+            .args(["--port", &port.to_string(), "--username=postgres", "--dbname", database])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, output }
+    }
+
+    /// The rows of some statements; the error if one failed, which ends it.
+    pub fn ask(&mut self, statements: &str) -> Result<Vec<String>, String> {
+        let input = self.child.stdin.as_mut().unwrap();
+        let told = writeln!(input, "{statements}\n\\echo done");
+        let mut rows = Vec::new();
+        let mut line = String::new();
+        while told.is_ok() && self.output.read_line(&mut line).unwrap() > 0 {
+            if line == "done\n" {
+                return Ok(rows);
+            }
+            rows.push(line.trim_end().to_owned());
+            line.clear();
+        }
+        Err(format!("psql ended: {statements}"))
+    }
+}
+
+impl Drop for Psql {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        self.child.wait().ok();
+    }
+}
+
+const TABLES: &str = "CREATE TABLE event (id TEXT PRIMARY KEY, cause TEXT);
+                      CREATE TABLE tally (n INTEGER NOT NULL);
+                      CREATE TABLE account (id INTEGER PRIMARY KEY, balance INTEGER NOT NULL);
+                      INSERT INTO tally VALUES (0);";
 
 /// Clerks at work; when dropped, they are killed.
 #[derive(Debug)]
@@ -59,22 +116,44 @@ impl Book {
         let mode: String =
             connection.query_row(&format!("PRAGMA journal_mode = {journal_mode}"), [], |row| row.get(0)).unwrap();
         assert_eq!(mode, journal_mode);
-        connection
-            .execute_batch(
-                "CREATE TABLE event (id TEXT PRIMARY KEY, cause TEXT);
-                 CREATE TABLE tally (n INTEGER NOT NULL);
-                 CREATE TABLE account (id INTEGER PRIMARY KEY, balance INTEGER NOT NULL);
-                 INSERT INTO tally VALUES (0);",
-            )
-            .unwrap();
+        connection.execute_batch(TABLES).unwrap();
         for id in 0..ACCOUNTS.cast_signed() {
             connection.execute("INSERT INTO account VALUES (?1, 0)", [id]).unwrap();
         }
-        Self { name, path }
+        Self { name, path, database: None }
+    }
+
+    /// Makes it in a new database of a PostgreSQL cluster.
+    pub fn create_in(name: &'static str, server: &Postgres) -> Self {
+        let book = Self::of(name, server, server.database(name));
+        let accounts = format!("INSERT INTO account SELECT id, 0 FROM generate_series(0, {}) id;", ACCOUNTS - 1);
+        Psql::open(&book).ask(&format!("{TABLES} {accounts}")).unwrap();
+        book
+    }
+
+    /// The one in `database`.
+    pub fn of(name: &'static str, server: &Postgres, database: String) -> Self {
+        Self { name, path: server.socket.clone(), database: Some((server.port, database)) }
+    }
+
+    /// Whether the engine finds nothing wrong with it; and the rows of a statement, columns separated by `|`.
+    fn read(&self, sql: &str) -> (bool, Vec<String>) {
+        if self.database.is_some() {
+            return (true, Psql::open(self).ask(&format!("{sql};")).unwrap());
+        }
+        let connection = Connection::open(&self.path).unwrap();
+        connection.busy_timeout(Duration::from_secs(60)).unwrap();
+        let sound: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| row.get::<_, String>(0)).unwrap().map(Result::unwrap);
+        (sound == "ok", rows.collect())
     }
 
     /// Events in it by now.
     pub fn events(&self) -> u64 {
+        if self.database.is_some() {
+            return self.read("SELECT n FROM tally").1[0].parse().unwrap();
+        }
         let connection = Connection::open(&self.path).unwrap();
         connection.busy_timeout(Duration::from_secs(60)).unwrap();
         connection.query_row("SELECT n FROM tally", [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned()
@@ -85,7 +164,7 @@ impl Clerks {
     /// Lets `count` of them begin, each pausing so many milliseconds after each piece of business.
     pub fn start(program: &Path, count: u64, pause_ms: u64, books: &[Book]) -> Self {
         let arguments: Vec<String> =
-            books.iter().map(|book| format!("{}={}", book.name, book.path.display())).collect();
+            books.iter().map(|book| serde_json::to_string(&(book.name, &book.path, &book.database)).unwrap()).collect();
         let start = |seed: u64| {
             Command::new(program)
                 .args([seed.to_string(), pause_ms.to_string()])
@@ -138,20 +217,17 @@ pub fn judge(copies: &[Book]) -> Verdict {
     let mut events: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     let mut effects = Vec::new();
     for copy in copies {
-        let connection = Connection::open(&copy.path).unwrap();
-        let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
-        let sound: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-        let sums = (number("SELECT sum(balance) FROM account"), number("SELECT n FROM tally"));
-        if sound != "ok" || sums != (0, number("SELECT count(*) FROM event")) {
+        let sums = "SELECT (SELECT sum(balance) FROM account) || ' ' || ((SELECT n FROM tally) - (SELECT count(*) FROM event))";
+        let (sound, sums) = copy.read(sums);
+        if !sound || sums != ["0 0"] {
             verdict.torn.push(copy.name.to_owned());
         }
-        let mut statement = connection.prepare("SELECT id, cause FROM event").unwrap();
-        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, Option<String>>(1)?)));
-        for row in rows.unwrap() {
-            let (id, cause) = row.unwrap();
+        let (_, rows) = copy.read("SELECT id || '|' || coalesce(cause, '') FROM event");
+        for row in rows {
+            let (id, cause) = row.split_once('|').unwrap();
             verdict.events += 1;
-            effects.extend(cause.map(|cause| (cause, id.clone())));
-            events.entry(copy.name).or_default().insert(id);
+            effects.extend((!cause.is_empty()).then(|| (cause.to_owned(), id.to_owned())));
+            events.entry(copy.name).or_default().insert(id.to_owned());
         }
     }
     let caused = |(cause, id): &&(String, String)| events.get(cause.as_str()).is_some_and(|ids| ids.contains(id));

@@ -1,9 +1,11 @@
 //! Sources that another program copies: it writes files into staging, or its output becomes one.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,6 +29,11 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Runs the program, and then the check, with `folder` as the place to write to. The error is one sentence, perhaps with
 /// the last lines of what the program said.
 pub(super) fn run(source: &CommandSource, folder: &Path) -> Result<(), String> {
+    run_until(source, folder, &AtomicBool::new(false))
+}
+
+/// As [`run`]; the program is ended as soon as `stop` is set.
+pub(super) fn run_until(source: &CommandSource, folder: &Path, stop: &AtomicBool) -> Result<(), String> {
     let stdout = match &source.output {
         Output::Folder => Stdio::null(),
         Output::Stdout(name) => {
@@ -35,9 +42,9 @@ pub(super) fn run(source: &CommandSource, folder: &Path) -> Result<(), String> {
             file.map_err(|e| format!("the file for its output, {}, could not be created: {e}", path.display()))?.into()
         }
     };
-    run_one("the command", &source.command, source, folder, stdout)?;
+    run_one("the command", &source.command, source, folder, stdout, stop)?;
     match &source.check {
-        Some(check) => run_one("the check", check, source, folder, Stdio::null()),
+        Some(check) => run_one("the check", check, source, folder, Stdio::null(), stop),
         None => Ok(()),
     }
 }
@@ -48,37 +55,45 @@ fn run_one(
     source: &CommandSource,
     folder: &Path,
     stdout: Stdio,
+    stop: &AtomicBool,
 ) -> Result<(), String> {
     let mut arguments = arguments.iter().map(|argument| fill(argument, folder));
     let program = arguments.next().ok_or_else(|| format!("{what} is empty"))?;
     let mut command = Command::new(&program);
     command.args(arguments).current_dir(folder).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
     // A group of its own, so that it can be ended with all that it starts.
-    command.process_group(0).env_clear();
-    for name in ENVIRONMENT {
-        command.envs(std::env::var_os(name).map(|value| (name, value)));
-    }
-    for (name, value) in &source.env {
-        match value {
-            EnvValue::Plain(value) => command.env(name, value),
-            EnvValue::Secret(value) => command.env(name, value.expose_secret()),
-        };
-    }
+    command.process_group(0);
+    pass_environment(&mut command, &source.env);
     let program = program.to_string_lossy().into_owned();
     let mut child = command.spawn().map_err(|e| format!("{what} `{program}` could not be started: {e}"))?;
     let said = child.stderr.take().map(|stderr| thread::spawn(move || tail(stderr)));
-    let ended = wait(&mut child, source.timeout);
+    let ended = wait(&mut child, source.timeout, stop);
     let said = said.and_then(|said| said.join().ok()).unwrap_or_default();
     let said = hide(&said, source);
     let said = if said.is_empty() { said } else { format!("; it said: {said}") };
     match ended {
         Ok(Some(status)) if status.success() => Ok(()),
         Ok(Some(status)) => Err(format!("{what} `{program}` failed with {status}{said}")),
+        Ok(None) if stop.load(Ordering::Relaxed) => Err(format!("{what} `{program}` was ended{said}")),
         Ok(None) => {
             let limit = source.timeout.as_secs();
             Err(format!("{what} `{program}` was ended because it took longer than {limit} s{said}"))
         }
         Err(error) => Err(format!("{what} `{program}` could not be waited for: {error}")),
+    }
+}
+
+/// Gives a program what it may see of our environment, and `env`.
+pub(super) fn pass_environment(command: &mut Command, env: &BTreeMap<String, EnvValue>) {
+    command.env_clear();
+    for name in ENVIRONMENT {
+        command.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+    for (name, value) in env {
+        match value {
+            EnvValue::Plain(value) => command.env(name, value),
+            EnvValue::Secret(value) => command.env(name, value.expose_secret()),
+        };
     }
 }
 
@@ -93,11 +108,11 @@ fn fill(argument: &str, folder: &Path) -> std::ffi::OsString {
     filled
 }
 
-/// Waits for the end; nothing if it had to be killed after `limit`.
-fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+/// Waits for the end; nothing if it had to be killed after `limit`, or because of `stop`.
+fn wait(child: &mut Child, limit: Duration, stop: &AtomicBool) -> io::Result<Option<ExitStatus>> {
     let deadline = Instant::now() + limit;
     let mut ended = platform::process::has_ended(child)?;
-    while !ended && Instant::now() < deadline {
+    while !ended && Instant::now() < deadline && !stop.load(Ordering::Relaxed) {
         thread::sleep(LOOK);
         ended = platform::process::has_ended(child)?;
     }

@@ -28,6 +28,11 @@ pub(super) trait Party {
     /// Whether its pins hold nobody.
     fn pins_freely(&self) -> bool;
 
+    /// Does what may take its time, before anything is held: each try begins with it.
+    fn ready(&mut self) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     /// A text that is the same twice only if nobody committed in between; none if there is no such thing.
     fn versions(&mut self) -> Result<Option<String>, Refusal>;
 
@@ -52,6 +57,8 @@ pub(super) trait Party {
 pub(super) enum Order {
     /// Its hold waits for open transactions.
     Transactions,
+    /// It has no hold and is pinned last: its one instant is the cut.
+    Pivot,
 }
 
 /// Why a party did not do what it was asked.
@@ -162,8 +169,9 @@ fn single(
     let end = time.passed() + settings.barrier_within;
     loop {
         tries.count += 1;
+        let tried = ready(parties);
         let before = time.wall();
-        match pin(parties) {
+        match tried.and_then(|()| pin(parties)) {
             Ok(()) => return Ok((before, time.wall())),
             Err(Refusal::Never(why)) => {
                 tries.failed(why);
@@ -205,6 +213,7 @@ fn optimistic(
 }
 
 fn optimistic_try(parties: &mut [&mut dyn Party], time: &impl Time) -> Result<Option<Window>, Refusal> {
+    ready(parties)?;
     let before = versions(parties)?;
     let not_before = time.wall();
     pin(parties)?;
@@ -222,6 +231,10 @@ fn optimistic_try(parties: &mut [&mut dyn Party], time: &impl Time) -> Result<Op
 
 fn versions(parties: &mut [&mut dyn Party]) -> Result<Option<Vec<String>>, Refusal> {
     parties.iter_mut().map(|party| party.versions()).collect()
+}
+
+fn ready(parties: &mut [&mut dyn Party]) -> Result<(), Refusal> {
+    parties.iter_mut().try_for_each(|party| party.ready())
 }
 
 /// Pins all, or none.
@@ -281,6 +294,7 @@ struct Failed {
 }
 
 fn barrier_try(parties: &mut [&mut dyn Party], settings: &CutSettings, time: &impl Time) -> Result<Window, Failed> {
+    ready(parties).map_err(|refusal| Failed { refusal, held: false })?;
     let begin = time.passed();
     let left = || settings.hold_limit.saturating_sub(time.passed() - begin);
     let mut held = false;

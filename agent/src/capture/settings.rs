@@ -23,6 +23,8 @@ pub struct SourceConfig {
 pub enum SourceKind {
     /// An SQLite database that may be in use.
     Sqlite(SqliteSource),
+    /// Databases of a PostgreSQL cluster.
+    Postgres(PostgresSource),
     /// A folder and all it holds.
     Folder(FolderSource),
     /// What a program writes.
@@ -34,6 +36,7 @@ impl SourceKind {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgres",
             Self::Folder(_) => "folder",
             Self::Command(_) => "command",
         }
@@ -45,6 +48,25 @@ impl SourceKind {
 pub struct SqliteSource {
     /// The database file. The copy has the same name.
     pub path: PathBuf,
+}
+
+/// Databases of a PostgreSQL cluster, all dumped as of one instant, and what belongs to the whole cluster: roles,
+/// tablespaces. What is not set is as libpq has it, which also looks for passwords in `~/.pgpass`.
+#[derive(Clone, Debug, Default)]
+pub struct PostgresSource {
+    /// A name or address, or the folder of a socket.
+    pub host: Option<String>,
+    /// The port.
+    pub port: Option<u16>,
+    /// The account.
+    pub user: Option<String>,
+    /// Its password.
+    pub password: Option<SecretString>,
+    /// The certificate authority that has to have signed for the server, by its name. Without it the connection is
+    /// encrypted if the server can, and the server is not proved.
+    pub ca_file: Option<PathBuf>,
+    /// Which databases; all but templates if there are none.
+    pub databases: Vec<String>,
 }
 
 /// A folder and all it holds.

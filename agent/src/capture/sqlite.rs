@@ -80,11 +80,6 @@ impl<'a> SqliteSet<'a> {
         Ok(())
     }
 
-    /// Whether there is none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.members.is_empty()
-    }
-
     fn opened(&self) -> impl Iterator<Item = &Opened> {
         self.members.iter().filter_map(|member| member.opened.as_ref().ok())
     }

@@ -97,7 +97,9 @@ fn summary(config: &Config) -> Checked {
         place: source
             .path()
             .or_else(|| Some(source.programs().first()?.1))
-            .map_or_else(String::new, |path| path.display().to_string()),
+            .map(|path| path.display().to_string())
+            .or_else(|| source.server())
+            .unwrap_or_default(),
     });
     let stores = config.place.stores.iter().map(|store| Thing {
         name: store.name.to_string(),

@@ -3,10 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use secrecy::SecretString;
+
 use super::secret::SecretRef;
 use super::table::{Problem, Section};
 use super::units::Span;
-use crate::capture::{CommandSource, EnvValue, FolderSource, Output, Patterns, SourceConfig, SourceKind, SqliteSource};
+use crate::capture::{
+    CommandSource, EnvValue, FolderSource, Output, Patterns, PostgresSource, SourceConfig, SourceKind, SqliteSource,
+};
 use crate::failure;
 use crate::ids::SourceName;
 
@@ -22,6 +26,7 @@ pub struct SourceEntry {
 #[derive(Clone, Debug)]
 enum Kind {
     Sqlite(SqliteSource),
+    Postgres(PostgresSource, Option<SecretRef>),
     Folder(FolderSource),
     Command(Command),
 }
@@ -46,7 +51,7 @@ pub(super) fn read(root: &Section<'_, '_>) -> (Vec<SourceEntry>, usize) {
 impl SourceEntry {
     fn read(section: Section<'_, '_>) -> Option<Self> {
         let name = section.required("name", "every source has a name of its own, such as name = \"ledger\"");
-        section.must_have("type", "write type = \"sqlite\", \"folder\" or \"command\"");
+        section.must_have("type", "write type = \"sqlite\", \"postgres\", \"folder\" or \"command\"");
         let kind = section.string("type")?;
         section.is_of_kind(kind);
         let key = section.key("");
@@ -54,10 +59,11 @@ impl SourceEntry {
             "sqlite" => {
                 section.required_path("path", "name the database file").map(|path| Kind::Sqlite(SqliteSource { path }))
             }
+            "postgres" => Some(read_postgres(&section)),
             "folder" => read_folder(&section).map(Kind::Folder),
             "command" => read_command(&section).map(Kind::Command),
             other => {
-                let what = format!("there is no source of type `{other}`; there are sqlite, folder, command");
+                let what = format!("there is no source of type `{other}`; there are sqlite, postgres, folder, command");
                 section.report("type", what);
                 return None;
             }
@@ -66,21 +72,22 @@ impl SourceEntry {
         Some(Self { name: name?, key, kind: settings? })
     }
 
-    /// The kind, as it is written in the configuration: `sqlite`, `folder` or `command`.
+    /// The kind, as it is written in the configuration: `sqlite`, `postgres`, `folder` or `command`.
     pub fn kind(&self) -> &'static str {
         match self.kind {
             Kind::Sqlite(_) => "sqlite",
+            Kind::Postgres(..) => "postgres",
             Kind::Folder(_) => "folder",
             Kind::Command(_) => "command",
         }
     }
 
-    /// The file or folder that is copied; none for a command.
+    /// The file or folder that is copied; none for a command or a server.
     pub fn path(&self) -> Option<&Path> {
         match &self.kind {
             Kind::Sqlite(source) => Some(&source.path),
             Kind::Folder(source) => Some(&source.path),
-            Kind::Command(_) => None,
+            Kind::Postgres(..) | Kind::Command(_) => None,
         }
     }
 
@@ -88,8 +95,19 @@ impl SourceEntry {
     pub fn folder(&self) -> Option<&Path> {
         match &self.kind {
             Kind::Folder(source) => Some(&source.path),
-            Kind::Sqlite(_) | Kind::Command(_) => None,
+            Kind::Sqlite(_) | Kind::Postgres(..) | Kind::Command(_) => None,
         }
+    }
+
+    /// The server and its databases, for a person.
+    pub fn server(&self) -> Option<String> {
+        let Kind::Postgres(source, _) = &self.kind else { return None };
+        let host = source.host.as_deref().unwrap_or("this machine");
+        let databases = match source.databases.as_slice() {
+            [] => "all databases".to_owned(),
+            some => some.join(", "),
+        };
+        Some(format!("{databases} at {host}"))
     }
 
     /// The programs it runs, from the root.
@@ -104,10 +122,18 @@ impl SourceEntry {
     pub fn resolve(&self) -> Result<SourceConfig, Vec<Problem>> {
         let kind = match &self.kind {
             Kind::Sqlite(source) => SourceKind::Sqlite(source.clone()),
+            Kind::Postgres(source, password) => SourceKind::Postgres(PostgresSource {
+                password: password.as_ref().map(|place| self.secret("password", place)).transpose()?,
+                ..source.clone()
+            }),
             Kind::Folder(source) => SourceKind::Folder(source.clone()),
             Kind::Command(command) => SourceKind::Command(self.with_secrets(command)?),
         };
         Ok(SourceConfig { name: self.name.clone(), kind })
+    }
+
+    fn secret(&self, key: &str, place: &SecretRef) -> Result<SecretString, Vec<Problem>> {
+        place.read().map_err(|error| vec![Problem { key: self.key(key), line: None, what: failure::one_line(&error) }])
     }
 
     fn with_secrets(&self, command: &Command) -> Result<CommandSource, Vec<Problem>> {
@@ -129,6 +155,18 @@ impl SourceEntry {
     pub fn key(&self, key: &str) -> String {
         format!("{}{key}", self.key)
     }
+}
+
+fn read_postgres(section: &Section<'_, '_>) -> Kind {
+    let source = PostgresSource {
+        host: section.string("host").map(str::to_owned),
+        port: section.integer("port", 1..=65535).and_then(|port| u16::try_from(port).ok()),
+        user: section.string("user").map(str::to_owned),
+        password: None,
+        ca_file: section.path("ca_file"),
+        databases: section.strings("databases").unwrap_or_default(),
+    };
+    Kind::Postgres(source, section.parsed("password"))
 }
 
 fn read_folder(section: &Section<'_, '_>) -> Option<FolderSource> {

@@ -1,0 +1,293 @@
+//! The PostgreSQL sources: the pivot of the cut. Nobody is held for them; see [`cluster`] for how they are pinned.
+
+mod cluster;
+mod guard;
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::command;
+use super::problems::Problems;
+use super::protocol::{Order, Party, Refusal};
+use super::settings::{CommandSource, CutSettings, Output, PostgresSource};
+use super::{CaptureError, Copies, Event, Watch, empty_record, written};
+use crate::clock;
+use crate::generation::{Role, SourceRecord};
+use crate::ids::SourceName;
+use crate::staging::{Draft, SourceWriter};
+
+use cluster::{Cluster, Pin};
+use guard::Guard;
+
+/// Long enough for terabytes; a dump that hangs is ended by its guard.
+const DUMP_WITHIN: Duration = Duration::from_secs(48 * 3600);
+
+/// All PostgreSQL sources of a capture.
+#[derive(Debug)]
+pub(super) struct PostgresSet<'a> {
+    members: Vec<Member<'a>>,
+    /// What our sessions call themselves.
+    tag: String,
+}
+
+#[derive(Debug)]
+struct Member<'a> {
+    name: &'a SourceName,
+    /// The cluster, or why it cannot be copied.
+    cluster: Result<Cluster, String>,
+}
+
+impl<'a> PostgresSet<'a> {
+    /// Connects to all of them. One that cannot be had does not keep the others from being copied.
+    pub(super) fn open(sources: &[(&'a SourceName, &'a PostgresSource)], cut: &CutSettings) -> Self {
+        let tag = format!("offsite-{}", std::process::id());
+        let open = |(name, source): &(&'a SourceName, &PostgresSource)| Member {
+            name,
+            cluster: Cluster::open(source, &tag, cut),
+        };
+        Self { members: sources.iter().map(open).collect(), tag }
+    }
+
+    fn clusters(&mut self) -> impl Iterator<Item = &mut Cluster> {
+        self.members.iter_mut().filter_map(|member| member.cluster.as_mut().ok())
+    }
+
+    /// From now on its sessions are watched over, until its dumps have been made.
+    pub(super) fn guard(&mut self) -> Guards {
+        let tag = self.tag.clone();
+        let guard = |member: &mut Member<'_>| {
+            let cluster = member.cluster.as_mut().ok().filter(|cluster| cluster.pinned.is_some())?;
+            let sessions = cluster.databases.iter_mut().filter_map(|database| database.session.take()).collect();
+            Some(Guard::over(sessions, &tag))
+        };
+        Guards(self.members.iter_mut().map(guard).collect())
+    }
+
+    /// Dumps all of them.
+    pub(super) fn copy(&mut self, guards: Guards, draft: &Draft, watch: Watch<'_>) -> Result<Copies, CaptureError> {
+        let mut copies = Copies::default();
+        let last = self.members.iter().rposition(|member| member.cluster.is_ok());
+        for (at, (member, guard)) in self.members.iter_mut().zip(guards.0).enumerate() {
+            watch(Event::Started { source: member.name });
+            let mut problems = Problems::new(member.name);
+            let mut record = empty_record(member.name, "postgres", clock::now());
+            let writer = draft.source(member.name)?;
+            match &mut member.cluster {
+                Ok(cluster) => {
+                    describe(&mut record, cluster, Some(at) == last);
+                    let mut dumps = Dumps { cluster, guard, tag: &self.tag, void: &mut copies.void };
+                    dumps.make(&writer, &mut problems);
+                    finish(writer, member.name, &mut record, &mut problems)?;
+                }
+                Err(why) => {
+                    writer.discard()?;
+                    problems.missing(None, std::mem::take(why));
+                }
+            }
+            record.finished = clock::now();
+            watch(Event::Copied { source: member.name, bytes: record.bytes });
+            watch(Event::Finished { source: member.name });
+            copies.records.push(record);
+            copies.problems.push(problems);
+        }
+        Ok(copies)
+    }
+}
+
+/// Those who watch over the sessions of each source.
+#[derive(Debug)]
+pub(super) struct Guards(Vec<Option<Guard>>);
+
+impl Party for PostgresSet<'_> {
+    fn order(&self) -> Order {
+        Order::Pivot
+    }
+
+    fn members(&self) -> usize {
+        self.members.iter().filter(|member| member.cluster.is_ok()).count()
+    }
+
+    fn pins_freely(&self) -> bool {
+        true
+    }
+
+    fn ready(&mut self) -> Result<(), Refusal> {
+        self.clusters().try_for_each(Cluster::ready).map_err(Refusal::Busy)
+    }
+
+    fn versions(&mut self) -> Result<Option<String>, Refusal> {
+        let versions: Result<Vec<String>, String> = self.clusters().map(Cluster::version).collect();
+        versions.map(|versions| Some(versions.join(" "))).map_err(Refusal::Busy)
+    }
+
+    fn hold(&mut self, _: Duration) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn pin(&mut self) -> Result<(), Refusal> {
+        self.clusters().try_for_each(Cluster::pin).map_err(Refusal::Busy)?;
+        // Only the last one is the pivot; nothing may have happened in the others before it was pinned.
+        let last = self.members().saturating_sub(1);
+        for cluster in self.clusters().take(last) {
+            let now = cluster.version().map_err(Refusal::Busy)?;
+            if cluster.pinned.as_ref().is_none_or(|pin| pin.snapshot != now) {
+                return Err(Refusal::Busy(
+                    "something was committed in one cluster while another was pinned".to_owned(),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn prove(&mut self) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn release(&mut self) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn let_go(&mut self) {
+        for cluster in self.clusters() {
+            cluster.pinned = None;
+        }
+    }
+}
+
+fn describe(record: &mut SourceRecord, cluster: &Cluster, last: bool) {
+    record.engine = Some(cluster.facts.engine.clone());
+    let mut note = |key: &str, value: &str| record.position.insert(key.to_owned(), value.to_owned());
+    note("system", &cluster.facts.system);
+    note("timeline", &cluster.facts.timeline);
+    note(
+        "role_passwords",
+        if cluster.facts.superuser { "included" } else { "left out: only a superuser may read them" },
+    );
+    if let Some(Pin { at, snapshot, lsn }) = &cluster.pinned {
+        note("snapshot", snapshot);
+        note("lsn", lsn);
+        record.pinned_at = Some(*at);
+        record.role = if last { Role::Pivot } else { Role::Proved };
+    }
+}
+
+fn finish(
+    mut writer: SourceWriter,
+    name: &SourceName,
+    record: &mut SourceRecord,
+    problems: &mut Problems,
+) -> Result<(), CaptureError> {
+    written::record(&mut writer, name, problems)?;
+    let written = writer.finish()?;
+    record.entries = written.entries;
+    record.bytes = written.bytes;
+    Ok(())
+}
+
+/// The dumps of one cluster.
+struct Dumps<'a> {
+    cluster: &'a mut Cluster,
+    guard: Option<Guard>,
+    tag: &'a str,
+    void: &'a mut Option<String>,
+}
+
+impl Dumps<'_> {
+    fn make(&mut self, writer: &SourceWriter, problems: &mut Problems) {
+        for at in 0..self.cluster.databases.len() {
+            if let Err(why) = self.dump(at, writer.folder()) {
+                problems.missing(None, why);
+            }
+        }
+        // Roles and tablespaces belong to no database and to no snapshot.
+        let mut arguments = vec!["--globals-only".to_owned(), "--no-password".to_owned()];
+        if !self.cluster.facts.superuser {
+            arguments.push("--no-role-passwords".to_owned());
+        }
+        arguments.push("--file={staging}/globals.sql".to_owned());
+        let database = self.cluster.databases.first().map_or("postgres", |database| database.name.as_str());
+        if let Err(why) = self.run("pg_dumpall", arguments, database, writer.folder()) {
+            problems.missing(None, why);
+        }
+    }
+
+    /// Dumps one database as it was pinned, or, if that has come to nothing, as it is.
+    fn dump(&mut self, at: usize, folder: &Path) -> Result<(), String> {
+        let Some(database) = self.cluster.databases.get(at) else { return Ok(()) };
+        let (name, snapshot) = (database.name.clone(), database.snapshot.clone());
+        let file = file_name(&name);
+        let mut arguments = vec!["--format=custom".to_owned(), "--compress=0".to_owned()];
+        // Whoever has a table for himself for a minute keeps it; the dump fails and says so.
+        arguments.extend(["--no-password".to_owned(), "--lock-wait-timeout=60s".to_owned()]);
+        arguments.push(format!("--file={{staging}}/{file}"));
+        if let (Some(_), Some(snapshot)) = (&self.cluster.pinned, snapshot) {
+            let mut pinned = arguments.clone();
+            pinned.push(format!("--snapshot={snapshot}"));
+            match self.run("pg_dump", pinned, &name, folder) {
+                Ok(()) => return Ok(()),
+                Err(why) => {
+                    self.void.get_or_insert(why);
+                    self.cluster.pinned = None;
+                    self.guard = None;
+                    remove(&folder.join(&file))?;
+                }
+            }
+        }
+        self.guard = Some(Guard::over(vec![self.cluster.watcher(&name)?], self.tag));
+        self.run("pg_dump", arguments, &name, folder).inspect_err(|_| {
+            // What is left of it is no dump.
+            let _removed = remove(&folder.join(&file));
+        })
+    }
+
+    fn run(&self, program: &str, arguments: Vec<String>, database: &str, folder: &Path) -> Result<(), String> {
+        let source = CommandSource {
+            command: std::iter::once(program.to_owned()).chain(arguments).collect(),
+            output: Output::Folder,
+            env: self.cluster.env(database),
+            timeout: DUMP_WITHIN,
+            check: None,
+        };
+        let never = std::sync::atomic::AtomicBool::new(false);
+        let stop = self.guard.as_ref().map_or(&never, Guard::stop);
+        let ran = command::run_until(&source, folder, stop);
+        // A lost session counts even if the dump went on without it: its locks were gone.
+        match (self.guard.as_ref().and_then(Guard::why), ran) {
+            (Some(why), _) => Err(format!("the dump of {database} is not of the cut: {why}")),
+            (None, ran) => ran,
+        }
+    }
+}
+
+fn remove(path: &Path) -> Result<(), String> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(format!("the file {} could not be removed: {error}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The file of a database: its name, with what cannot stand in a file's name written as in addresses.
+fn file_name(database: &str) -> String {
+    let mut name = String::new();
+    for c in database.chars() {
+        match c {
+            '/' | '%' | '{' | '}' => name.push_str(&format!("%{:02X}", u32::from(c))),
+            c => name.push(c),
+        }
+    }
+    name + ".dump"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::file_name;
+
+    #[test]
+    fn every_name_of_a_database_gives_a_file_of_its_own() {
+        assert_eq!(file_name("office"), "office.dump");
+        assert_eq!(file_name("a/b%{c}"), "a%2Fb%25%7Bc%7D.dump");
+        assert_eq!(file_name(".."), "...dump");
+    }
+}
