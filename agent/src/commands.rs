@@ -41,7 +41,7 @@ use output::Output;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(&cli);
-    let output = Output::new(verb(&cli.verb), cli.json);
+    let output = Output::new(verb(&cli.verb), cli.json, cli.quiet);
     match run(&cli, output) {
         Ok(code) => code.into(),
         Err(failure) => {

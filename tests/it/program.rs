@@ -86,8 +86,12 @@ fn one_night_and_the_day_after() {
     let listed = office.expect(0, &["list"]).stdout;
     assert!(listed.contains(id) && listed.contains("full"), "{listed}");
     let status = office.expect(0, &["status"]).stdout;
-    assert!(status.contains(id), "{status}");
+    assert!(status.contains(id) && status.contains("all went well"), "{status}");
     office.expect(0, &["verify"]);
+    for verb in ["check", "verify", "backup"] {
+        let quiet = office.expect(0, &["-q", verb]);
+        assert!(quiet.stdout.is_empty() && quiet.stderr.is_empty(), "{quiet}");
+    }
     for (to, from) in [("from-store", &["--identity", &office.key][..]), ("from-here", &["--from", "local"][..])] {
         office.expect(0, &[&["restore", id, "--to", to][..], from].concat());
         let restored = office.world.path(to);
@@ -172,6 +176,13 @@ fn an_absent_drive_fails_its_store_and_no_other() {
     assert_eq!((&report["stores"][0]["stored"], &report["stores"][1]["stored"]), (&false.into(), &true.into()));
     assert!(outcome.stderr.contains("is the drive connected"), "{outcome}");
     office.expect(4, &["check"]);
+    let status = office.expect(0, &["status"]);
+    assert!(
+        status.stdout.contains("FAILED (exit code 4)") && status.stdout.contains("is the drive connected"),
+        "{status}"
+    );
+    let last = office.expect(0, &["--json", "status"]).json();
+    assert_eq!((&last["last_run"]["exit_code"], &last["last_run"]["failed"][0]["store"]), (&4.into(), &"usb".into()));
     office.expect(0, &["restore", "latest", "--to", "to", "--from", "nas", "--identity", &office.key]);
 }
 
@@ -237,6 +248,8 @@ fn a_lost_state_keeps_the_signing_key_and_a_lost_key_is_not_replaced_in_silence(
     let lost = office.expect(2, &["backup"]);
     assert!(lost.stderr.contains("offsite key site") && !key.exists(), "{lost}");
     office.expect(2, &["check"]);
+    let status = office.expect(0, &["status"]).stdout;
+    assert!(status.contains("FAILED (exit code 2)") && status.contains("signing.key"), "{status}");
     // Nor where nothing is said of it, but this machine knows of generations.
     let config = std::fs::read_to_string(office.world.path("offsite.toml")).unwrap();
     let unsaid: String =

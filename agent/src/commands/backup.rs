@@ -1,5 +1,6 @@
 //! `offsite backup`: one generation now, to every store.
 
+mod last;
 mod report;
 
 use std::path::Path;
@@ -14,6 +15,7 @@ use super::{Ended, interrupt, key, load_config, preflight};
 use crate::backup::{BackupError, BackupReport, BackupRequest, Run};
 use crate::capture::{CutSettings, HolderProgram, SourceConfig};
 use crate::cli::BackupArgs;
+use crate::clock;
 use crate::config::{Config, Problem};
 use crate::deliver::DeliverSettings;
 use crate::failure::{Failure, Kind};
@@ -23,27 +25,34 @@ use crate::sign::{SignError, SiteKey};
 use crate::staging::StagingError;
 use crate::upload::StoreTarget;
 
+pub(super) use last::LastRun;
 pub(super) use report::Report;
 
 pub(super) fn run(arguments: &BackupArgs, path: &Path, quiet: bool, output: Output) -> Ended {
     let config = load_config(path)?;
     let class = if arguments.archive { Class::Archival } else { Class::Rolling };
-    let report = Report::of(&execute(&config, class, arguments.label.as_deref(), quiet)?);
+    let report = execute(&config, class, arguments.label.as_deref(), quiet)?;
     let code = report.exit_code();
-    output.result_with(code, &report, || report.text())?;
+    output.deed(code, &report, || report.text())?;
     for line in report.complaints() {
         say(&line);
     }
     Ok(code)
 }
 
+/// One run, whose end is remembered for `offsite status`.
+pub(super) fn execute(config: &Config, class: Class, label: Option<&str>, quiet: bool) -> Result<Report, Failure> {
+    let result = attempt(config, class, label, quiet).map(|report| Report::of(&report));
+    if let Some(last) = LastRun::of(&result, clock::now())
+        && let Err((path, error)) = last.write(&config.place.state)
+    {
+        say(&format!("warning: how this run ended could not be written to {}: {error}", path.display()));
+    }
+    result
+}
+
 /// Everything that can be known to fail is looked at first; then it runs.
-pub(super) fn execute(
-    config: &Config,
-    class: Class,
-    label: Option<&str>,
-    quiet: bool,
-) -> Result<BackupReport, Failure> {
+fn attempt(config: &Config, class: Class, label: Option<&str>, quiet: bool) -> Result<BackupReport, Failure> {
     let problems = preflight::problems(config);
     if !problems.is_empty() {
         let what = "the run was not begun, and nothing was written".to_owned();

@@ -52,7 +52,7 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
         return Err(Failure::new(kind, Problems { what, problems }));
     }
     let checked = summary(&config);
-    output.result(&checked, || show(&checked))
+    output.deed(0, &checked, || show(&checked))
 }
 
 /// What each store says when it is asked, all at once.

@@ -152,7 +152,7 @@ fn generation(layout: &Layout, office: &Office, title: &str, _working: &Writers)
         std::thread::sleep(Duration::from_millis(20));
     }
     let config = load_config(&layout.config)?;
-    let report = Report::of(&backup::execute(&config, Class::Rolling, None, true)?);
+    let report = backup::execute(&config, Class::Rolling, None, true)?;
     tell(title, report.text().trim_end());
     if report.exit_code() == 0 {
         return Ok(report);

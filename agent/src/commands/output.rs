@@ -15,6 +15,7 @@ const VERSION: u32 = 1;
 pub(crate) struct Output {
     verb: &'static str,
     json: bool,
+    quiet: bool,
 }
 
 #[derive(Serialize)]
@@ -37,8 +38,8 @@ struct ErrorDocument<'a> {
 }
 
 impl Output {
-    pub(crate) fn new(verb: &'static str, json: bool) -> Self {
-        Self { verb, json }
+    pub(crate) fn new(verb: &'static str, json: bool, quiet: bool) -> Self {
+        Self { verb, json, quiet }
     }
 
     /// Whether one JSON document is wanted.
@@ -64,6 +65,17 @@ impl Output {
             let text = text();
             print(if text.ends_with('\n') || text.is_empty() { text } else { text + "\n" }.as_bytes())
         }
+    }
+
+    /// As [`Output::result_with`], of a verb that does something: who wants to hear only what went wrong, hears nothing if
+    /// nothing did.
+    pub(crate) fn deed<T: Serialize>(
+        self,
+        exit_code: u8,
+        result: &T,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        if self.quiet && exit_code == 0 && !self.json { Ok(()) } else { self.result_with(exit_code, result, text) }
     }
 
     /// Tells of a failure: to people on standard error, and with `--json` to programs on standard output.
@@ -95,7 +107,7 @@ impl Output {
 }
 
 /// What is wrong, one by one, if that is what the failure is about.
-fn problems(failure: &Failure) -> &[Problem] {
+pub(crate) fn problems(failure: &Failure) -> &[Problem] {
     match failure.cause() {
         Some(ConfigError::Wrong { problems, .. }) => problems,
         _ => failure.cause::<Problems>().map_or(&[], |problems| &problems.problems),

@@ -50,7 +50,7 @@ type Done = (RestoreReport, String, Option<Grade>, bool);
 pub(super) fn run(arguments: &RestoreArgs, path: &Path, quiet: bool, output: Output) -> Ended {
     let restored = execute(arguments, path, quiet)?;
     let code = if restored.lost.is_empty() { 0 } else { Kind::Verification.code() };
-    output.result_with(code, &restored, || restored.text())?;
+    output.deed(code, &restored, || restored.text())?;
     restored.complain();
     Ok(code)
 }
@@ -65,18 +65,16 @@ pub(super) fn execute(arguments: &RestoreArgs, path: &Path, quiet: bool) -> Resu
         overwrite: arguments.overwrite,
     };
     let progress = Arc::new(Progress::default());
-    let bars = Bars::show(&progress, quiet);
     // Whoever holds a key wants to know that it works; without one, only this machine can help.
     let from_here = match &arguments.from {
         Some(from) => *from == From::Local,
         None => arguments.identities.is_empty(),
     };
     let done = if from_here {
-        from_local(&place, &arguments.generation, &request, &progress)?
+        from_local(&place, &arguments.generation, &request, (&progress, quiet))?
     } else {
-        from_store(&place, arguments, &request, &progress)?
+        from_store(&place, arguments, &request, (&progress, quiet))?
     };
-    drop(bars);
     Ok(Restored::of(done, &arguments.to))
 }
 
@@ -84,13 +82,14 @@ fn from_local(
     place: &Place,
     which: &Which,
     request: &RestoreRequest<'_>,
-    progress: &Progress,
+    (progress, quiet): (&Arc<Progress>, bool),
 ) -> Result<Done, Failure> {
     let generation = find::local(place, which)?.ok_or_else(|| {
         find::nothing(which, "the staging folder of this machine")
             .hint("to get it from a store, name a secret key: `--identity FILE`")
     })?;
     let grade = generation.document().ok().map(|document| document.grade);
+    let _bars = Bars::show(progress, quiet);
     let report = restore::from_local(&generation, request, progress).map_err(failure)?;
     Ok((report, "this machine".to_owned(), grade, true))
 }
@@ -99,7 +98,7 @@ fn from_store(
     place: &Place,
     arguments: &RestoreArgs,
     request: &RestoreRequest<'_>,
-    progress: &Progress,
+    (progress, quiet): (&Arc<Progress>, bool),
 ) -> Result<Done, Failure> {
     if arguments.identities.is_empty() {
         return Err(Failure::new(Kind::Usage, "what is in a store is sealed, and opens only with a secret key")
@@ -119,6 +118,8 @@ fn from_store(
         identities: &identities,
         runtime: stores.runtime.handle(),
     };
+    // From here on nobody is asked anything.
+    let _bars = Bars::show(progress, quiet);
     let report = restore::from_store(&origin, request, progress).map_err(|error| {
         let failure = failure(error);
         match others(&stores, stored, store.config.name.as_str()) {

@@ -6,6 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::backup::LastRun;
 use super::output::Output;
 use super::{Ended, load_place, show};
 use crate::config::{Place, Size, Span};
@@ -20,6 +21,8 @@ struct Status {
     site: String,
     /// False if there was no run on this machine yet, or its memory is lost.
     has_state: bool,
+    /// How the last run ended, whatever it did.
+    last_run: Option<LastRun>,
     stores: Vec<Store>,
     local_generations: u64,
     spool_bytes: u64,
@@ -65,6 +68,7 @@ fn status(place: &Place) -> Result<Status, Failure> {
     Ok(Status {
         site: place.site.to_string(),
         has_state,
+        last_run: LastRun::read(&place.state),
         stores: stores?,
         local_generations: local,
         spool_bytes: folder_bytes(&place.state.join("spool")),
@@ -104,6 +108,10 @@ fn folder_bytes(folder: &Path) -> u64 {
 impl Status {
     fn text(&self, now: Timestamp) -> String {
         let mut text = format!("Site {}\n", self.site);
+        if let Some(last) = &self.last_run {
+            text.push_str(&last.text(now));
+        }
+        text.push_str("In each store, the newest from this machine:\n");
         for store in &self.stores {
             let what = match &store.last {
                 None => "nothing stored from this machine yet".to_owned(),

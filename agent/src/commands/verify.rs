@@ -50,7 +50,7 @@ struct Finding {
 pub(super) fn run(arguments: &VerifyArgs, path: &Path, quiet: bool, output: Output) -> Ended {
     let verified = execute(arguments, path, quiet)?;
     let code = verified.exit_code();
-    output.result_with(code, &verified, || verified.text())?;
+    output.deed(code, &verified, || verified.text())?;
     verified.complain();
     Ok(code)
 }

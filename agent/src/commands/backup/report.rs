@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::last::NotStored;
 use crate::backup::{BackupReport, Outcome, OutcomeError};
 use crate::catalog::CatalogError;
 use crate::commands::show;
@@ -84,6 +85,23 @@ impl Report {
         });
         let incomplete = self.generation.as_ref().is_some_and(|generation| generation.grade != Grade::Exact);
         worst.unwrap_or(if incomplete { Kind::Incomplete.code() } else { 0 })
+    }
+
+    /// The new generation and its grade.
+    pub(super) fn generation(&self) -> Option<(&str, Grade)> {
+        self.generation.as_ref().map(|generation| (generation.id.as_str(), generation.grade))
+    }
+
+    /// What is not where it should be.
+    pub(super) fn not_stored(&self) -> Vec<NotStored> {
+        let failed = self.resumed.iter().chain(&self.stores).filter(|stored| !stored.stored);
+        failed
+            .map(|stored| NotStored {
+                store: stored.store.clone(),
+                generation: stored.generation.clone(),
+                messages: stored.error.clone(),
+            })
+            .collect()
     }
 
     pub(in crate::commands) fn text(&self) -> String {
