@@ -83,6 +83,10 @@ pub struct BackupArgs {
     #[arg(long)]
     pub archive: bool,
 
+    /// Make a full generation, that needs nothing of what is stored already, and begin a new chain in every store
+    #[arg(long, conflicts_with = "archive")]
+    pub full: bool,
+
     /// Call the generation something, such as `before the upgrade`
     #[arg(long, value_name = "TEXT")]
     pub label: Option<String>,

@@ -140,7 +140,14 @@ fn a_flipped_bit_is_found_without_a_key() {
     std::fs::write(&pack, bytes).unwrap();
     let found = office.expect(5, &["verify"]);
     assert!(found.stderr.contains(pack.file_name().unwrap().to_str().unwrap()), "{found}");
-    office.expect(5, &["restore", "latest", "--to", "to", "--identity", &office.key]);
+    // What the advice says gives a generation that needs nothing of what is damaged.
+    assert!(found.stderr.contains("`offsite backup --full`"), "{found}");
+    let full = office.expect(0, &["--json", "backup", "--full"]).json();
+    assert_eq!(full["stores"][0]["full"], true);
+    office.expect(0, &["verify", "latest"]);
+    office.expect(0, &["restore", "latest", "--to", "whole", "--identity", &office.key]);
+    let id = pack.ancestors().nth(2).unwrap().file_name().unwrap().to_str().unwrap();
+    office.expect(5, &["restore", id, "--to", "to", "--identity", &office.key]);
     std::fs::remove_file(&pack).unwrap();
     let missing = office.expect(5, &["verify", "--sample", "1"]);
     assert!(missing.stderr.contains("missing"), "{missing}");

@@ -28,10 +28,23 @@ use crate::upload::StoreTarget;
 pub(super) use last::LastRun;
 pub(super) use report::Report;
 
+/// What is to be made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct What<'a> {
+    pub(super) class: Class,
+    /// A new chain in every store.
+    pub(super) full: bool,
+    pub(super) label: Option<&'a str>,
+}
+
 pub(super) fn run(arguments: &BackupArgs, path: &Path, quiet: bool, output: Output) -> Ended {
     let config = load_config(path)?;
-    let class = if arguments.archive { Class::Archival } else { Class::Rolling };
-    let report = execute(&config, class, arguments.label.as_deref(), quiet)?;
+    let what = What {
+        class: if arguments.archive { Class::Archival } else { Class::Rolling },
+        full: arguments.full,
+        label: arguments.label.as_deref(),
+    };
+    let report = execute(&config, what, quiet)?;
     let code = report.exit_code();
     output.deed(code, &report, || report.text())?;
     for line in report.complaints() {
@@ -41,8 +54,8 @@ pub(super) fn run(arguments: &BackupArgs, path: &Path, quiet: bool, output: Outp
 }
 
 /// One run, whose end is remembered for `offsite status`.
-pub(super) fn execute(config: &Config, class: Class, label: Option<&str>, quiet: bool) -> Result<Report, Failure> {
-    let result = attempt(config, class, label, quiet).map(|report| Report::of(&report));
+pub(super) fn execute(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failure> {
+    let result = attempt(config, what, quiet).map(|report| Report::of(&report));
     if let Some(last) = LastRun::of(&result, clock::now())
         && let Err((path, error)) = last.write(&config.place.state)
     {
@@ -52,7 +65,7 @@ pub(super) fn execute(config: &Config, class: Class, label: Option<&str>, quiet:
 }
 
 /// Everything that can be known to fail is looked at first; then it runs.
-fn attempt(config: &Config, class: Class, label: Option<&str>, quiet: bool) -> Result<BackupReport, Failure> {
+fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<BackupReport, Failure> {
     let problems = preflight::problems(config);
     if !problems.is_empty() {
         let what = "the run was not begun, and nothing was written".to_owned();
@@ -79,7 +92,7 @@ fn attempt(config: &Config, class: Class, label: Option<&str>, quiet: bool) -> R
         sources: &sources,
         cut: &cut,
         holder: &holder,
-        fresh_chain: false,
+        fresh_chain: what.full,
         targets: &targets,
     };
     let runtime = stores::runtime()?;
@@ -87,7 +100,7 @@ fn attempt(config: &Config, class: Class, label: Option<&str>, quiet: bool) -> R
     let interrupt = interrupt::watch(&progress)?;
     let _bars = Bars::show(&progress, quiet);
     let run = Run::begin(request, runtime.handle().clone(), progress, interrupt).map_err(failure)?;
-    run.backup(class, label).map_err(failure)
+    run.backup(what.class, what.label).map_err(failure)
 }
 
 fn target(store: &OpenStore<'_>) -> StoreTarget {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::backup::{self, Report};
+use super::backup::{self, Report, What};
 use super::key::{FileError, new_site_key, write_identity, write_new};
 use super::output::{Output, say};
 use super::spec::quote;
@@ -152,7 +152,7 @@ fn generation(layout: &Layout, office: &Office, title: &str, _working: &Writers)
         std::thread::sleep(Duration::from_millis(20));
     }
     let config = load_config(&layout.config)?;
-    let report = backup::execute(&config, Class::Rolling, None, true)?;
+    let report = backup::execute(&config, What { class: Class::Rolling, full: false, label: None }, true)?;
     tell(title, report.text().trim_end());
     if report.exit_code() == 0 {
         return Ok(report);

@@ -206,7 +206,7 @@ impl Verified {
                 say(
                     "  what to do: everything else can be restored; see whether the store's disks are sound, and make a generation",
                 );
-                say("  that needs nothing of what is stored: `offsite backup --archive`");
+                say("  that needs nothing of what is stored: `offsite backup --full`");
             }
         }
     }

@@ -26,7 +26,7 @@ pub enum StagingError {
         root: PathBuf,
     },
     /// The disk or the quota is full.
-    #[error("the disk of {} is full; free some space or let `[staging] path` point to a larger disk", path.display())]
+    #[error("the disk of {} is full; free some space or let the setting `staging` name a folder on a larger one", path.display())]
     OutOfSpace {
         /// What was to be written.
         path: PathBuf,
