@@ -8,6 +8,7 @@
     reason = "a test that panics has failed, and says where"
 )]
 
+mod byhand;
 mod capture;
 mod chain;
 mod cli;

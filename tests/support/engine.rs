@@ -7,6 +7,8 @@ use agent::backup::{BackupReport, BackupRequest, Run};
 use agent::capture::{CutSettings, FolderSource, HolderProgram, Patterns, SourceConfig, SourceKind};
 use agent::catalog::{self, Stored};
 use agent::deliver::DeliverSettings;
+use agent::format::manifest::Manifest;
+use agent::format::names::ChainFolder;
 use agent::generation::Class;
 use agent::ids::{GenerationId, SiteName};
 use agent::keys::{Identities, Recipients, generate_identity};
@@ -14,6 +16,7 @@ use agent::progress::Progress;
 use agent::restore::{self, RestoreError, RestoreReport, RestoreRequest, StoredOrigin};
 use agent::sign::{SiteKey, SitePublicKey};
 use agent::upload::StoreTarget;
+use agent::verify::{self, VerifyReport};
 use providers::{Access, DirectorySettings, ObjectStore, Policy, StoreSettings};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -28,19 +31,22 @@ pub struct Site {
     pub name: SiteName,
     /// The store.
     pub store: Arc<dyn ObjectStore>,
-    /// What opens its generations.
+    /// What opens its generations; as a file, `identity.txt` in the world.
     pub identities: Identities,
+    /// To whom they are sealed.
+    pub recipients: Recipients,
+    /// What they are signed with; as a file, `site.key` in the world.
+    pub key: SiteKey,
     /// A pack is finished at this size.
     pub pack_bytes: u64,
     /// Generations in a chain.
     pub chain_generations: u32,
-    recipients: Recipients,
-    key: SiteKey,
     runtime: Runtime,
 }
 
 impl Site {
-    /// A new site with an empty source folder.
+    /// A new site with an empty source folder. The world's configuration says the same, so that the program finds what
+    /// was made here, and the other way round.
     #[expect(clippy::new_without_default, reason = "it makes folders and keys")]
     pub fn new() -> Self {
         let world = World::new();
@@ -50,6 +56,21 @@ impl Site {
         let identity = generate_identity("2026-11-22T12:00:00Z".parse().unwrap());
         let key_file = world.write("identity.txt", age::secrecy::ExposeSecret::expose_secret(&identity.file));
         let settings = StoreSettings::Directory(DirectorySettings { path: world.path("store") });
+        let key = SiteKey::generate().unwrap();
+        key.save(&world.path("site.key")).unwrap();
+        let path = |name: &str| world.path(name).display().to_string();
+        world.configure(&format!(
+            "site = \"townhall\"\nstaging = \"{}\"\nstate = \"{}\"\n\
+             [encryption]\nrecipients = [\"{}\"]\n[signing]\nkey = \"{}\"\n\
+             [[source]]\nname = \"docs\"\ntype = \"folder\"\npath = \"{}\"\n\
+             [[store]]\nname = \"nas\"\ntype = \"directory\"\npath = \"{}\"\n",
+            path("staging"),
+            path("state"),
+            identity.recipient,
+            path("site.key"),
+            path("source"),
+            path("store"),
+        ));
         Self {
             name: "townhall".parse().unwrap(),
             store: providers::open(&settings, Access::Agent, &Policy::default()).unwrap(),
@@ -57,7 +78,7 @@ impl Site {
             pack_bytes: 1 << 20,
             chain_generations: 100,
             recipients: Recipients::parse([&identity.recipient]).unwrap(),
-            key: SiteKey::generate().unwrap(),
+            key,
             runtime: Runtime::new().unwrap(),
             world,
         }
@@ -76,6 +97,12 @@ impl Site {
     /// The folder of the store.
     pub fn store_folder(&self) -> PathBuf {
         self.world.path("store")
+    }
+
+    /// The folder of a chain of rolling generations, or of an archival one, in the store.
+    pub fn chain_folder(&self, class: Class, chain: &GenerationId) -> PathBuf {
+        let place = if class == Class::Archival { "archive" } else { "rolling" };
+        self.store_folder().join(self.name.as_str()).join(place).join(chain.as_str())
     }
 
     /// One run, which must succeed.
@@ -129,15 +156,37 @@ impl Site {
 
     /// Restores a whole generation to `to`.
     pub fn restore(&self, generation: &GenerationId, to: &Path) -> Result<RestoreReport, RestoreError> {
-        let stored = self.list().into_iter().find(|stored| stored.generation == *generation).unwrap();
-        let origin = StoredOrigin {
+        let stored = self.stored(generation);
+        let request = RestoreRequest { to, source: None, paths: None, overwrite: false };
+        restore::from_store(&self.origin(&stored), &request, &Progress::default())
+    }
+
+    /// The manifest of a generation.
+    pub fn manifest(&self, generation: &GenerationId) -> Manifest {
+        let stored = self.stored(generation);
+        let folder = ChainFolder::new(&self.name, stored.class, &stored.chain).unwrap();
+        restore::read_manifest(&self.origin(&stored), &folder).unwrap()
+    }
+
+    /// Reads every pack of every generation again.
+    pub fn verify(&self) -> VerifyReport {
+        let generations = self.list();
+        let progress = Progress::default();
+        let work = verify::verify(self.store.as_ref(), &self.name, &generations, 100, 0, &progress);
+        self.runtime.block_on(work).unwrap()
+    }
+
+    fn stored(&self, generation: &GenerationId) -> Stored {
+        self.list().into_iter().find(|stored| stored.generation == *generation).unwrap()
+    }
+
+    fn origin<'a>(&'a self, stored: &'a Stored) -> StoredOrigin<'a> {
+        StoredOrigin {
             store: &self.store,
             site: &self.name,
-            stored: &stored,
+            stored,
             identities: &self.identities,
             runtime: self.runtime.handle(),
-        };
-        let request = RestoreRequest { to, source: None, paths: None, overwrite: false };
-        restore::from_store(&origin, &request, &Progress::default())
+        }
     }
 }

@@ -4,7 +4,7 @@
 #   sh restore.sh KEYFILE CHAIN GENERATION OUT
 #
 # KEYFILE     file with the age secret key
-# CHAIN       the downloaded folder (rolling/CHAIN or archive/GENERATION)
+# CHAIN       the downloaded folder (rolling/CHAIN or archive/CHAIN)
 # GENERATION  such as 20261122T233004Z-7f3a; see the .json files in CHAIN
 # OUT         a new folder
 #
@@ -30,7 +30,8 @@ umask 077
 mkdir -p "$out"
 work=$out/.restoring
 mkdir "$work"
-trap 'rm -rf "$work"' EXIT
+# A folder in which nothing was restored goes, too, so that the next try can have its name.
+trap 'rm -rf "$work"; rmdir "$out" 2>/dev/null || :' EXIT
 trap 'exit 1' HUP INT TERM
 
 age -d -i "$key" "$chain/$generation.manifest.age" >"$work/manifest.zst" || fail "the manifest cannot be opened: is this the right key?"

@@ -1,0 +1,286 @@
+//! Restoring by hand: the commands of `RESTORE.txt` as they stand there, where nothing is installed but `age`, `zstd`,
+//! `tar`, `minisign` and what POSIX and coreutils have.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use agent::format::manifest::Extent;
+use agent::generation::Class;
+use agent::ids::GenerationId;
+use agent::keys::generate_identity;
+use tests::engine::Site;
+use tests::tree::{Kind, Tree};
+use tests::{Rng, office, process};
+
+/// Everything that the commands, the script, and `tar` may call.
+const TOOLS: [&str; 17] = [
+    "sh",
+    "age",
+    "zstd",
+    "tar",
+    "minisign",
+    "sha256sum",
+    "sed",
+    "grep",
+    "head",
+    "tail",
+    "wc",
+    "cat",
+    "mkdir",
+    "rm",
+    "rmdir",
+    "cp",
+    "ls",
+];
+
+/// A person's new folder: the copy's folder, `restore.sh` and `key.txt` side by side, as `RESTORE.txt` says.
+struct Person {
+    folder: PathBuf,
+    tools: PathBuf,
+    chain: String,
+    commands: Commands,
+}
+
+/// The commands in `RESTORE.txt`, with names in place of CHAIN, GENERATION, OUT and `RW...`.
+struct Commands {
+    packs: String,
+    signature: String,
+    documents: [String; 2],
+    folder: String,
+    pipe: String,
+    script: String,
+    sums: String,
+}
+
+impl Person {
+    fn new(site: &Site, class: Class, chain: &GenerationId, generation: &GenerationId) -> Self {
+        let folder = site.world.make_folder(format!("person-{generation}"));
+        let tools = site.world.make_folder("tools");
+        for tool in TOOLS.iter().filter(|tool| !tools.join(tool).exists()) {
+            symlink(process::program(tool), tools.join(tool)).unwrap();
+        }
+        let place = site.store_folder().join(site.name.as_str());
+        copy_folder(&site.chain_folder(class, chain), &folder.join(chain.as_str()));
+        std::fs::copy(place.join("restore.sh"), folder.join("restore.sh")).unwrap();
+        std::fs::copy(site.world.path("identity.txt"), folder.join("key.txt")).unwrap();
+        let text = std::fs::read_to_string(place.join("RESTORE.txt")).unwrap();
+        let names = [("CHAIN", chain.as_str()), ("GENERATION", generation.as_str()), ("OUT", "back")];
+        let key = site.key.public().to_string();
+        let commands = Commands::of(&text, &[&names[..], &[("RW...", &key)]].concat());
+        Self { folder, tools, chain: chain.to_string(), commands }
+    }
+
+    fn run(&self, command: &str) -> Output {
+        let mut shell = Command::new(self.tools.join("sh"));
+        shell.args(["-c", command]).current_dir(&self.folder).env_clear().env("PATH", &self.tools);
+        shell.output().unwrap()
+    }
+
+    #[track_caller]
+    fn must(&self, command: &str) -> Output {
+        let output = self.run(command);
+        assert!(output.status.success(), "{command}\nfailed: {}", said(&output));
+        output
+    }
+
+    #[track_caller]
+    fn must_fail(&self, command: &str) -> String {
+        let output = self.run(command);
+        assert!(!output.status.success(), "{command}\ndid not fail: {}", said(&output));
+        said(&output)
+    }
+
+    /// Everything that `RESTORE.txt` says before and after restoring.
+    #[track_caller]
+    fn check(&self) {
+        let packs = said(&self.must(&self.commands.packs));
+        assert!(packs.lines().count() > 1 && packs.lines().all(|line| line.ends_with(": OK")), "{packs}");
+        assert!(said(&self.must(&self.commands.signature)).contains("verified"));
+        for command in &self.commands.documents {
+            assert_eq!(said(&self.must(command)).lines().count(), 1);
+        }
+    }
+
+    #[track_caller]
+    fn check_restored(&self, original: &Tree) {
+        assert_eq!(said(&self.must(&self.commands.sums)), "");
+        original.assert_equals(&by_tar(Tree::read(&self.restored().join("docs"))));
+    }
+
+    fn restored(&self) -> PathBuf {
+        self.folder.join("back")
+    }
+
+    /// The packs of the copy, by name.
+    fn packs(&self) -> Vec<PathBuf> {
+        office::paths(&self.folder.join(&self.chain).join("packs"))
+    }
+}
+
+impl Commands {
+    /// Commands are the indented lines from section 3 on. One more or less, and this has to be told what it is for.
+    fn of(text: &str, names: &[(&str, &str)]) -> Self {
+        let (_, from_3) = text.split_once("\n3. ").unwrap();
+        let commands: Vec<String> = from_3
+            .lines()
+            .filter_map(|line| line.strip_prefix("    "))
+            .map(|line| names.iter().fold(line.to_owned(), |line, (word, name)| line.replace(word, name)))
+            .collect();
+        let found: [String; 8] = commands.try_into().unwrap();
+        let [packs, signature, list, manifest, folder, pipe, script, sums] = found;
+        Self { packs, signature, documents: [list, manifest], folder, pipe, script, sums }
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let copy = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_folder(&path, &copy);
+        } else {
+            std::fs::copy(&path, &copy).unwrap();
+        }
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+}
+
+/// A tree as far as a tar stream without extensions keeps it: whole seconds, and no holes.
+fn by_tar(mut tree: Tree) -> Tree {
+    for node in tree.0.values_mut() {
+        node.modified.1 = 0;
+        if let Kind::File { sparse, .. } = &mut node.kind {
+            *sparse = false;
+        }
+    }
+    tree
+}
+
+fn original(site: &Site) -> Tree {
+    by_tar(Tree::read(&site.source()).without_special())
+}
+
+/// A site with one of everything, and a database whose pages change.
+fn busy_site(rng: &mut Rng) -> Site {
+    let mut site = Site::new();
+    site.pack_bytes = 1 << 20;
+    office::zoo(&site.source(), rng);
+    std::fs::write(site.source().join("database"), rng.bytes(4 << 20)).unwrap();
+    site
+}
+
+fn change_pages(site: &Site, rng: &mut Rng) {
+    let path = site.source().join("database");
+    let mut content = std::fs::read(&path).unwrap();
+    for at in (0..content.len()).step_by(1 << 19) {
+        content[at + 1000..at + 1100].copy_from_slice(&rng.bytes(100));
+    }
+    std::fs::write(path, content).unwrap();
+}
+
+#[test]
+fn an_archival_generation_comes_back_by_one_pipe() {
+    let site = busy_site(&mut Rng::new(11));
+    let generation = site.backup(Class::Archival);
+    let person = Person::new(&site, Class::Archival, &generation, &generation);
+    assert!(person.packs().len() > 3, "one pack proves no order");
+    person.check();
+    person.must(&person.commands.folder);
+    person.must(&person.commands.pipe);
+    person.check_restored(&original(&site));
+}
+
+#[test]
+fn every_generation_of_a_chain_comes_back_by_the_script() {
+    let mut rng = Rng::new(12);
+    let site = busy_site(&mut rng);
+    let mut days = Vec::new();
+    for _ in 0..3 {
+        days.push((site.backup(Class::Rolling), original(&site)));
+        office::one_day(&site.source(), &mut rng);
+        change_pages(&site, &mut rng);
+    }
+    let chain = days[0].0.clone();
+    let manifest = site.manifest(&days[2].0);
+    let patches = manifest.extents.iter().filter(|extent| matches!(extent, Extent::Patch(_))).count();
+    let brought_by = |number| manifest.packs.iter().filter(|pack| pack.name.number == number).count();
+    assert!(patches > 4 && brought_by(0) > 3 && brought_by(1) > 0 && brought_by(2) > 1, "{manifest:?}");
+    for (generation, original) in &days {
+        let person = Person::new(&site, Class::Rolling, &chain, generation);
+        person.check();
+        person.must(&person.commands.script);
+        person.check_restored(original);
+        assert!(!person.restored().join(".restoring").exists());
+    }
+}
+
+#[test]
+fn a_wrong_key_is_said_to_be_one() {
+    let site = busy_site(&mut Rng::new(13));
+    let generation = site.backup(Class::Rolling);
+    let person = Person::new(&site, Class::Rolling, &generation, &generation);
+    let other = generate_identity("2026-11-22T12:00:00Z".parse().unwrap());
+    let right = std::fs::read(person.folder.join("key.txt")).unwrap();
+    let wrong = age::secrecy::ExposeSecret::expose_secret(&other.file);
+    std::fs::write(person.folder.join("key.txt"), wrong).unwrap();
+    person.must(&person.commands.folder);
+    person.must_fail(&person.commands.pipe);
+    std::fs::remove_dir(person.restored()).unwrap();
+    let complaint = person.must_fail(&person.commands.script);
+    assert!(complaint.contains("is this the right key?") && !complaint.contains("Restored"), "{complaint}");
+    // The next try is not refused because of what the first left.
+    std::fs::write(person.folder.join("key.txt"), right).unwrap();
+    person.must(&person.commands.script);
+    person.check_restored(&original(&site));
+    let complaint = person.must_fail(&person.commands.script);
+    assert!(complaint.contains("back exists already"), "{complaint}");
+}
+
+#[test]
+fn damage_never_passes_for_success() {
+    let mut rng = Rng::new(14);
+    let site = busy_site(&mut rng);
+    let full = site.backup(Class::Rolling);
+    change_pages(&site, &mut rng);
+    let generation = site.backup(Class::Rolling);
+    let person = Person::new(&site, Class::Rolling, &full, &generation);
+    let chain = person.folder.join(full.as_str());
+    let named = std::fs::read_to_string(chain.join(format!("{generation}.packs"))).unwrap();
+    let mut objects = person.packs();
+    objects.retain(|pack| named.contains(pack.file_name().unwrap().to_str().unwrap()));
+    let patches = objects.iter().position(|pack| pack.to_str().unwrap().ends_with(".patch.age")).unwrap();
+    objects.swap(1, patches);
+    objects.truncate(2);
+    objects.push(chain.join(format!("{generation}.manifest.age")));
+    for object in objects {
+        let name = object.file_name().unwrap().to_str().unwrap().to_owned();
+        let good = std::fs::read(&object).unwrap();
+        let mut flipped = good.clone();
+        flipped[good.len() * 2 / 3] ^= 4;
+        for damaged in [&flipped[..], &good[..good.len() / 2], b""] {
+            std::fs::write(&object, damaged).unwrap();
+            let complaint = person.must_fail(&person.commands.script);
+            assert!(!complaint.contains("Restored"), "{name}: {complaint}");
+            let is_pack = name.ends_with(".age") && !name.contains("manifest");
+            assert!(complaint.contains(if is_pack { &name } else { "the manifest" }), "{name}: {complaint}");
+            let check = if is_pack { &person.commands.packs } else { &person.commands.documents[1] };
+            let complaint = person.must_fail(check);
+            assert!(!is_pack || complaint.contains(&format!("{name}: FAILED")), "{complaint}");
+            if person.restored().exists() {
+                std::fs::remove_dir_all(person.restored()).unwrap();
+            }
+        }
+        std::fs::write(&object, good).unwrap();
+    }
+    person.must(&person.commands.script);
+    // Somebody else's document, though it is well formed.
+    let document = chain.join(format!("{generation}.json"));
+    let text = std::fs::read_to_string(&document).unwrap();
+    std::fs::write(&document, text.replace("\"exact\"", "\"sequential\"")).unwrap();
+    person.must_fail(&person.commands.signature);
+}
