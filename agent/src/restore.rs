@@ -4,46 +4,51 @@
 //! pack is fetched and opened once, packs in parallel; each file is proved by its SHA-256 before it gets its name. What
 //! cannot be got back is named, and everything else is got back.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use providers::{KeyError, ObjectStore};
+use providers::{ErrorKind, ObjectStore};
 use tokio::runtime::Handle;
 
-use crate::catalog::{self, CatalogError, Stored};
-use crate::entry::{EntryKind, EntryPath};
+use crate::catalog::{self, Stored};
 use crate::format::Sha256;
-use crate::format::entries::{EntryLine, EntryLineError};
-use crate::format::manifest::{Manifest, ManifestError};
+use crate::format::manifest::Manifest;
 use crate::format::names::{self, ChainFolder};
-use crate::format::tar;
 use crate::ids::{GenerationId, SiteName, SourceName};
 use crate::keys::Identities;
 use crate::progress::{Progress, Stage};
-use crate::staging::{LocalGeneration, StagingError};
+use crate::staging::LocalGeneration;
 
+mod error;
 mod extract;
+mod list;
 mod local;
 mod packs;
 mod plan;
+mod salvage;
 mod select;
 mod target;
 
+pub use error::{ListError, RestoreError};
 pub use extract::BadPack;
 pub use packs::PackError;
 pub use select::{PathPattern, PathPatternError};
 
-use extract::Sink;
+use error::of_no_use;
+use list::Lines;
 use packs::Packs;
 use plan::Wanted;
+use select::Chosen;
 use target::{Files, Target};
 
 /// Largest manifest that is opened, unpacked: about ten million extents.
 const MANIFEST_BYTES_MAX: u64 = 1 << 30;
-/// Largest list of entries that is read.
-const ENTRIES_BYTES_MAX: u64 = 8 << 30;
+/// How many times larger than sealed a manifest may be: ten times what was ever seen.
+const MANIFEST_GROWTH_MAX: u64 = 256;
+/// What every manifest may have, however small it is when sealed.
+const MANIFEST_BYTES_FREE: u64 = 1 << 20;
 
 /// What to restore, and where to.
 #[derive(Clone, Copy, Debug)]
@@ -80,12 +85,15 @@ pub struct RestoreReport {
     pub generation: GenerationId,
     /// Files in their places.
     pub files: u64,
-    /// Bytes of content wanted.
+    /// Bytes of their content.
     pub bytes: u64,
     /// What could not be had.
     pub lost: Vec<Lost>,
     /// Packs that were of no use.
     pub bad_packs: Vec<BadPack>,
+    /// Every file in its place was proved by its own SHA-256. Otherwise that was not known: a local generation was never
+    /// sealed, or the list was lost, and the files were put together from packs that are proved as a whole.
+    pub proved_by_file: bool,
     /// Some files belong to whoever restored them: setting owners is the administrator's right.
     pub other_owners: bool,
 }
@@ -97,83 +105,6 @@ pub struct Lost {
     pub path: String,
     /// Why.
     pub why: String,
-}
-
-/// Why nothing was restored.
-#[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
-    /// The target cannot be used.
-    #[error("{} cannot be restored to", path.display())]
-    Target {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Files are in the way.
-    #[error("{} files exist already in {}, such as {}: nothing was restored", taken.len(), path.display(), taken.first().map_or("", String::as_str))]
-    Exists {
-        /// The folder.
-        path: PathBuf,
-        /// What is in the way.
-        taken: Vec<String>,
-    },
-    /// The generation is not genuine.
-    #[error("the generation {generation} is refused: {why}")]
-    Refused {
-        /// Which.
-        generation: GenerationId,
-        /// Why.
-        why: String,
-    },
-    /// Nothing matches.
-    #[error("the generation has nothing of that source or of those paths")]
-    Nothing,
-    /// A document of the generation cannot be fetched.
-    #[error("the generation cannot be read")]
-    Catalog(#[from] CatalogError),
-    /// The manifest is not the one that was signed.
-    #[error(
-        "the manifest `{0}` is not the one that was signed: it was damaged or exchanged; try another store, or another generation"
-    )]
-    ManifestDigest(String),
-    /// The manifest cannot be opened.
-    #[error("the manifest `{key}` cannot be opened with this identity: it was sealed to others")]
-    Decrypt {
-        /// The object.
-        key: String,
-        /// Why.
-        #[source]
-        source: age::DecryptError,
-    },
-    /// The manifest cannot be unpacked.
-    #[error("the manifest `{key}` cannot be unpacked")]
-    Unpack {
-        /// The object.
-        key: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The manifest cannot be used.
-    #[error("the manifest cannot be used")]
-    Manifest(#[from] ManifestError),
-    /// The list of entries is not there.
-    #[error("the list of what is in the generation cannot be had{}", first_bad(.0))]
-    Entries(Vec<BadPack>),
-    /// The list of entries cannot be used.
-    #[error("the list of what is in the generation cannot be used")]
-    EntryLine(#[from] EntryLineError),
-    /// The list of entries contradicts the manifest.
-    #[error("the list of what is in the generation makes no sense: {0}")]
-    Sense(&'static str),
-    /// The local generation cannot be read.
-    #[error("the local generation cannot be read")]
-    Staging(#[from] StagingError),
-    /// A key could not be formed.
-    #[error("an object has no name")]
-    Key(#[from] KeyError),
 }
 
 /// Restores from a store.
@@ -215,16 +146,41 @@ fn restore_from_packs(
         identities: origin.identities,
         kept: target.scratch(),
     };
-    let lines = read_entries(&packs, manifest, target)?;
-    let chosen = select::select(&lines, request)?;
-    let bytes = chosen.files.iter().map(|(line, _)| select::content_bytes(line)).sum();
-    progress.begin(Stage::Restoring, bytes);
-    target.check_free(&chosen.all())?;
-    for line in &chosen.folders {
-        target.folder(line).map_err(|source| RestoreError::Target { path: request.to.to_owned(), source })?;
+    let generation = &manifest.head.generation;
+    let bad = match list::read(&packs, manifest, target)? {
+        Ok(lines) => return place(&packs, request, manifest, target, &lines, progress),
+        Err(bad) => bad,
+    };
+    // A store that cannot be reached is no loss; only what is not there, or not whole, is done without.
+    let lost = |bad: &BadPack| !matches!(&bad.error, PackError::Store(error) if error.kind != ErrorKind::NotFound);
+    if !bad.iter().all(lost) {
+        return Err(RestoreError::Entries { generation: generation.clone(), bad });
     }
-    let files = Files::new(target, chosen.files, progress);
-    files.create()?;
+    tracing::warn!(%generation, "the list of what is in it is lost; what is left is looked through");
+    let salvaged = salvage::salvage(&packs, manifest, target)?;
+    if salvaged.lines.is_empty() {
+        return Err(RestoreError::Entries { generation: generation.clone(), bad });
+    }
+    let chosen = select::select(&salvaged.lines, request)?;
+    let files = begin(request, target, &chosen, progress)?;
+    salvaged.fill(&files);
+    let why = |_| salvaged.bad_packs.first().map_or_else(String::new, of_no_use);
+    let mut report = finish(files, generation, target, &chosen, why);
+    report.lost.extend(salvaged.nameless());
+    Ok(RestoreReport { bad_packs: salvaged.bad_packs, ..report })
+}
+
+/// Restores what is wanted of `lines`, pack by pack.
+fn place(
+    packs: &Packs<'_>,
+    request: &RestoreRequest<'_>,
+    manifest: &Manifest,
+    target: &Target,
+    lines: &Lines,
+    progress: &Progress,
+) -> Result<RestoreReport, RestoreError> {
+    let chosen = select::select(lines, request)?;
+    let files = begin(request, target, &chosen, progress)?;
     let wanted: Vec<Wanted> = files
         .iter()
         .enumerate()
@@ -232,15 +188,56 @@ fn restore_from_packs(
         .collect();
     let plan = plan::plan(manifest, &wanted);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let bad_packs = extract::extract(&packs, manifest, &plan, target.scratch(), false, threads, &files);
-    let why = bad_packs.first().map_or_else(
-        || "a patch it needs cannot be applied".to_owned(),
-        |bad| format!("`{}` is of no use: {}", bad.key, bad.error),
-    );
-    let (restored, mut lost) = files.finish(&why);
+    let bad_packs = extract::extract(packs, manifest, &plan, target.scratch(), false, threads, &files);
+    let mut harmed = BTreeMap::new();
+    for bad in &bad_packs {
+        for (file, ..) in plan.served_by(bad.index) {
+            harmed.entry(file).or_insert(bad);
+        }
+    }
+    let why =
+        |file| harmed.get(&file).map_or_else(|| "a patch it needs cannot be applied".to_owned(), |bad| of_no_use(bad));
+    let report = finish(files, &manifest.head.generation, target, &chosen, why);
+    Ok(RestoreReport { bad_packs, ..report })
+}
+
+/// Makes sure that nothing is in the way, then makes the folders, and the files under their numbers.
+fn begin<'a>(
+    request: &RestoreRequest<'_>,
+    target: &'a Target,
+    chosen: &Chosen<'a>,
+    progress: &'a Progress,
+) -> Result<Files<'a>, RestoreError> {
+    let bytes = chosen.files.iter().map(|(line, _)| select::content_bytes(line)).sum();
+    progress.begin(Stage::Restoring, bytes);
+    target.check_free(&chosen.all())?;
+    for line in &chosen.folders {
+        target.folder(line).map_err(|source| RestoreError::Target { path: request.to.to_owned(), source })?;
+    }
+    let files = Files::new(target, chosen.files.clone(), progress);
+    files.create()?;
+    Ok(files)
+}
+
+/// Links and folders, when all files are done; `why` tells what became of a file whose bytes never came.
+fn finish(
+    files: Files<'_>,
+    generation: &GenerationId,
+    target: &Target,
+    chosen: &Chosen<'_>,
+    why: impl Fn(usize) -> String,
+) -> RestoreReport {
+    let (files, bytes, mut lost) = files.finish(why);
     lost.extend(select::finish(target, &chosen.links, &chosen.folders));
-    let generation = manifest.head.generation.clone();
-    Ok(RestoreReport { generation, files: restored, bytes, lost, bad_packs, other_owners: target.other_owners() })
+    RestoreReport {
+        generation: generation.clone(),
+        files,
+        bytes,
+        lost,
+        bad_packs: Vec::new(),
+        proved_by_file: chosen.files.iter().all(|(line, _)| line.sha256.is_some()),
+        other_owners: target.other_owners(),
+    }
 }
 
 /// Fetches, checks and opens the manifest of a generation whose document is genuine.
@@ -261,107 +258,22 @@ pub fn read_manifest(origin: &StoredOrigin<'_>, folder: &ChainFolder) -> Result<
     }
     let opened = origin.identities.open(sealed.as_slice());
     let opened = opened.map_err(|source| RestoreError::Decrypt { key: key.clone(), source })?;
+    let limit = (MANIFEST_BYTES_FREE + MANIFEST_GROWTH_MAX * sealed.len() as u64).min(MANIFEST_BYTES_MAX);
     let unpack = || {
         let mut text = Vec::new();
         let mut unpacked = zstd::Decoder::new(opened)?;
         unpacked.window_log_max(packs::WINDOW_LOG_MAX)?;
-        unpacked.take(MANIFEST_BYTES_MAX).read_to_end(&mut text)?;
+        unpacked.take(limit + 1).read_to_end(&mut text)?;
+        if text.len() as u64 > limit {
+            return Err(std::io::Error::other("it becomes far larger than any manifest of this program"));
+        }
         Ok(text)
     };
-    let text = unpack().map_err(|source| RestoreError::Unpack { key, source })?;
-    let manifest = Manifest::decode(&text)?;
+    let text = unpack().map_err(|source| RestoreError::Unpack { key: key.clone(), source })?;
+    let manifest = Manifest::decode(&text).map_err(|source| RestoreError::Manifest { key, source })?;
     let head = &manifest.head;
     if (&head.site, &head.chain, &head.generation) != (&commit.site, &commit.chain, &commit.generation) {
         return Err(refuse("its manifest is another generation's".to_owned()));
     }
     Ok(manifest)
-}
-
-/// The list of entries, with where in the stream each one's content begins.
-fn read_entries(
-    packs: &Packs<'_>,
-    manifest: &Manifest,
-    target: &Target,
-) -> Result<Vec<(EntryLine, u64)>, RestoreError> {
-    let head = &manifest.head;
-    if head.entries_bytes > ENTRIES_BYTES_MAX {
-        return Err(RestoreError::Sense("it is impossibly long"));
-    }
-    let list = List::new(head.entries_at, head.entries_bytes);
-    let wanted = [Wanted { from: head.entries_at, bytes: head.entries_bytes, file: 0 }];
-    let plan = plan::plan(manifest, &wanted);
-    let bad = extract::extract(packs, manifest, &plan, target.scratch(), true, 1, &list);
-    let text = list.bytes.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if Sha256::of(&text) != head.entries_sha256 {
-        return Err(RestoreError::Entries(bad));
-    }
-    let mut lines = Vec::new();
-    let mut position = 0_u64;
-    for text in text.split_inclusive(|b| *b == b'\n') {
-        let line = EntryLine::decode(text)?;
-        let content = select::content_bytes(&line);
-        let start = position.checked_add(line.head).ok_or(RestoreError::Sense("its sizes overflow"))?;
-        position = start
-            .checked_add(content)
-            .and_then(|end| end.checked_add(tar::padding(content) as u64))
-            .filter(|end| *end <= head.stream_bytes)
-            .ok_or(RestoreError::Sense("it names more bytes than the stream has"))?;
-        lines.push((line, start));
-    }
-    check_paths(&lines)?;
-    Ok(lines)
-}
-
-/// Each path once, each folder before what it holds, and nothing below a file or a link.
-fn check_paths(lines: &[(EntryLine, u64)]) -> Result<(), RestoreError> {
-    let mut folders: BTreeSet<&[u8]> = BTreeSet::new();
-    let mut last: Option<&EntryPath> = None;
-    for (line, _) in lines {
-        let path = &line.entry.path;
-        let bytes = path.as_bytes();
-        let own = !bytes.contains(&b'/') && !matches!(line.entry.kind, EntryKind::Folder);
-        if !own && last.is_some_and(|last| last >= path) {
-            return Err(RestoreError::Sense("it names a path twice, or out of order"));
-        }
-        if let Some(end) = bytes.iter().rposition(|b| *b == b'/')
-            && !folders.contains(bytes.get(..end).unwrap_or_default())
-        {
-            return Err(RestoreError::Sense("it names a path below something that is no folder"));
-        }
-        if matches!(line.entry.kind, EntryKind::Folder) {
-            folders.insert(bytes);
-        }
-        if !own {
-            last = Some(path);
-        }
-    }
-    Ok(())
-}
-
-/// The list of entries as it is put together in memory.
-struct List {
-    at: u64,
-    bytes: std::sync::Mutex<Vec<u8>>,
-}
-
-impl List {
-    fn new(at: u64, bytes: u64) -> Self {
-        Self { at, bytes: std::sync::Mutex::new(vec![0; usize::try_from(bytes).unwrap_or(0)]) }
-    }
-}
-
-impl Sink for List {
-    fn take(&self, _file: usize, at: u64, bytes: &[u8]) -> std::io::Result<()> {
-        let mut list = self.bytes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let start = usize::try_from(at - self.at).map_err(std::io::Error::other)?;
-        match list.get_mut(start..start + bytes.len()) {
-            Some(place) => place.copy_from_slice(bytes),
-            None => return Err(std::io::ErrorKind::InvalidInput.into()),
-        }
-        Ok(())
-    }
-}
-
-fn first_bad(bad: &[BadPack]) -> String {
-    bad.first().map_or_else(String::new, |bad| format!(": `{}` is of no use: {}", bad.key, bad.error))
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use providers::ErrorKind;
 use serde::Serialize;
 
 use super::bars::Bars;
@@ -15,7 +16,7 @@ use crate::config::{Place, Size};
 use crate::failure::{self, Failure, Kind};
 use crate::generation::Grade;
 use crate::progress::Progress;
-use crate::restore::{self, RestoreError, RestoreReport, RestoreRequest, StoredOrigin};
+use crate::restore::{self, BadPack, PackError, RestoreError, RestoreReport, RestoreRequest, StoredOrigin};
 
 /// What a restore did.
 #[derive(Serialize)]
@@ -28,8 +29,13 @@ pub(super) struct Restored {
     bytes: u64,
     signature_checked: bool,
     owners_kept: bool,
+    /// Each file is equal to what was backed up by its own SHA-256.
+    proved_by_file: bool,
     pub(super) lost: Vec<Lost>,
     bad_objects: Vec<Bad>,
+    /// What it is if files are lost.
+    #[serde(skip)]
+    kind: Kind,
 }
 
 #[derive(Serialize)]
@@ -49,7 +55,7 @@ type Done = (RestoreReport, String, Option<Grade>, bool);
 
 pub(super) fn run(arguments: &RestoreArgs, path: &Path, quiet: bool, output: Output) -> Ended {
     let restored = execute(arguments, path, quiet)?;
-    let code = if restored.lost.is_empty() { 0 } else { Kind::Verification.code() };
+    let code = if restored.lost.is_empty() { 0 } else { restored.kind.code() };
     output.deed(code, &restored, || restored.text())?;
     restored.complain();
     Ok(code)
@@ -110,6 +116,11 @@ fn from_store(
     let places = stores.read.iter().map(|(store, _)| store.config.name.as_str()).collect::<Vec<_>>().join(", ");
     let (store, stored) =
         stores.find(&arguments.generation).ok_or_else(|| find::nothing(&arguments.generation, &places))?;
+    if arguments.generation == Which::Latest
+        && let Some(failure) = stores.outdated(store, stored)
+    {
+        return Err(failure);
+    }
     tracing::info!(store = %store.config.name, generation = %stored.generation, "restoring");
     let origin = StoredOrigin {
         store: &store.store,
@@ -161,6 +172,8 @@ impl Restored {
             bytes: report.bytes,
             signature_checked,
             owners_kept: !report.other_owners,
+            proved_by_file: report.proved_by_file,
+            kind: if report.bad_packs.is_empty() { Kind::Verification } else { kind_of_packs(&report.bad_packs) },
             lost: report.lost.into_iter().map(|lost| Lost { path: lost.path, why: lost.why }).collect(),
             bad_objects: report
                 .bad_packs
@@ -172,8 +185,12 @@ impl Restored {
 
     pub(super) fn text(&self) -> String {
         let size = Size(self.bytes);
+        let proof = match self.proved_by_file {
+            true => "each equal to what was backed up by its SHA-256",
+            false => "not compared with SHA-256 digests, which were not at hand",
+        };
         let mut text = format!(
-            "Restored {} from {} to {}: {}, {size}, each equal to what was backed up by its SHA-256.\n",
+            "Restored {} from {} to {}: {}, {size}, {proof}.\n",
             self.generation,
             self.from,
             self.to,
@@ -200,11 +217,22 @@ impl Restored {
         }
         if !self.lost.is_empty() {
             say(&format!(
-                "error: {} could not be restored; everything else is in its place",
+                "error: {} could not be restored; everything else is in its place\n  what to do: get them from another \
+                 generation with `--path`; `offsite verify` tells which ones are whole",
                 show::counted(self.lost.len() as u64, "file")
             ));
         }
     }
+}
+
+/// Whether packs are damaged, or only out of reach.
+fn kind_of_packs(bad: &[BadPack]) -> Kind {
+    let damaged = |bad: &BadPack| match &bad.error {
+        PackError::Store(error) if error.kind != ErrorKind::NotFound => None,
+        PackError::Write(_) => Some(Kind::Failed),
+        _ => Some(Kind::Verification),
+    };
+    bad.iter().filter_map(damaged).max_by_key(|kind| kind.code()).unwrap_or(Kind::Store)
 }
 
 fn failure(error: RestoreError) -> Failure {
@@ -219,16 +247,18 @@ fn failure(error: RestoreError) -> Failure {
         RestoreError::Refused { .. }
         | RestoreError::ManifestDigest(_)
         | RestoreError::Unpack { .. }
-        | RestoreError::Manifest(_)
-        | RestoreError::Entries(_)
-        | RestoreError::EntryLine(_)
-        | RestoreError::Sense(_) => Kind::Verification,
+        | RestoreError::Manifest { .. }
+        | RestoreError::List { .. } => Kind::Verification,
+        RestoreError::Entries { bad, .. } => kind_of_packs(bad),
     };
     let hint = match &error {
         RestoreError::Exists { .. } => Some("restore to a new folder, or say `--overwrite`"),
         RestoreError::Nothing => Some("paths begin with the name of their source; try `--path 'SOURCE/**'`"),
         RestoreError::Decrypt { .. } => {
             Some("`offsite key check --identity FILE` tells which key of the configuration an identity is")
+        }
+        _ if kind == Kind::Verification => {
+            Some("restore another generation, by its name in `offsite list`; `offsite verify` tells which are whole")
         }
         _ => None,
     };

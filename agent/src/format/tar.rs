@@ -3,6 +3,8 @@
 
 use crate::entry::{Entry, EntryKind};
 
+pub mod read;
+
 /// Unit of a tar stream, in bytes.
 pub const BLOCK: u64 = 512;
 /// The end of a tar stream: two empty blocks.

@@ -24,6 +24,8 @@ pub struct BadPack {
     pub key: String,
     /// Why.
     pub error: PackError,
+    /// Its index in the manifest.
+    pub(super) index: usize,
 }
 
 /// The reference of a patch, as far as it has come.
@@ -85,7 +87,7 @@ impl Extraction<'_> {
         });
         match fetched {
             Ok(file) => self.patches.push((index, file)),
-            Err(error) => self.report(pack, error),
+            Err(error) => self.report(index, pack, error),
         }
     }
 
@@ -108,7 +110,7 @@ impl Extraction<'_> {
             Ok(())
         });
         if let Err(error) = read {
-            self.report(pack, error);
+            self.report(index, pack, error);
         }
     }
 
@@ -162,10 +164,10 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    fn report(&self, pack: &Pack, error: PackError) {
+    fn report(&self, index: usize, pack: &Pack, error: PackError) {
         let key = self.packs.folder.pack(&pack.name).map_or_else(|_| pack.name.to_string(), |key| key.to_string());
         tracing::warn!(pack = key, %error, "a pack is of no use");
-        self.bad.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(BadPack { key, error });
+        self.bad.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(BadPack { key, error, index });
     }
 }
 

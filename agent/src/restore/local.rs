@@ -5,11 +5,11 @@ use std::io::{BufRead as _, BufReader, Read as _};
 
 use super::select::{self, content_bytes};
 use super::target::{Files, Target};
-use super::{RestoreError, RestoreReport, RestoreRequest};
+use super::{ListError, RestoreError, RestoreReport, RestoreRequest};
 use crate::entry::EntryKind;
 use crate::format::entries::{ENTRIES, EntryLine};
 use crate::format::tar;
-use crate::progress::{Progress, Stage};
+use crate::progress::Progress;
 use crate::restore::extract::Sink as _;
 use crate::staging::LocalGeneration;
 
@@ -21,28 +21,18 @@ pub(super) fn restore(
 ) -> Result<RestoreReport, RestoreError> {
     let lines = lines(generation)?;
     let chosen = select::select(&lines, request)?;
-    let bytes = chosen.files.iter().map(|(line, _)| content_bytes(line)).sum();
-    progress.begin(Stage::Restoring, bytes);
     let target = Target::open(request.to, request.overwrite)?;
     let restore = || -> Result<RestoreReport, RestoreError> {
-        target.check_free(&chosen.all())?;
-        for line in &chosen.folders {
-            target.folder(line).map_err(|source| RestoreError::Target { path: request.to.to_owned(), source })?;
-        }
-        let files = Files::new(&target, chosen.files, progress);
-        files.create()?;
-        for (index, growing) in files.iter().enumerate() {
-            let copied = generation.open_file(&growing.line.entry.path).map_err(std::io::Error::other);
-            let copied = copied.and_then(|file| copy(file, index, growing.start, content_bytes(growing.line), &files));
+        let files = super::begin(request, &target, &chosen, progress)?;
+        for (index, file) in files.iter().enumerate() {
+            let staged = generation.open_file(&file.line.entry.path).map_err(std::io::Error::other);
+            let copied = staged.and_then(|staged| copy(staged, index, file.start, content_bytes(file.line), &files));
             if let Err(error) = copied {
-                tracing::warn!(path = %growing.line.entry.path, %error, "a staged file cannot be read");
+                tracing::warn!(path = %file.line.entry.path, %error, "a staged file cannot be read");
             }
         }
-        let (restored, mut lost) = files.finish("its staged copy cannot be read");
-        lost.extend(select::finish(&target, &chosen.links, &chosen.folders));
-        let other_owners = target.other_owners();
-        let generation = generation.id().clone();
-        Ok(RestoreReport { generation, files: restored, bytes, lost, bad_packs: Vec::new(), other_owners })
+        let why = |_| "its staged copy cannot be read".to_owned();
+        Ok(super::finish(files, generation.id(), &target, &chosen, why))
     };
     let restored = restore();
     let closed = target.close();
@@ -79,8 +69,8 @@ fn lines(generation: &LocalGeneration) -> Result<Vec<(EntryLine, u64)>, RestoreE
     };
     if let Ok(list) = File::open(generation.cache_path(ENTRIES)) {
         for text in BufReader::new(list).split(b'\n') {
-            let text = text.map_err(|_| RestoreError::Sense("it cannot be read"))?;
-            add(EntryLine::decode(&text)?);
+            let line = text.map_err(ListError::Read).and_then(|text| Ok(EntryLine::decode(&text)?));
+            add(line.map_err(|source| RestoreError::List { generation: generation.id().clone(), source })?);
         }
         return Ok(lines);
     }

@@ -94,13 +94,18 @@ impl Packs<'_> {
         let opened = self.identities.open(&mut sealed).map_err(PackError::Decrypt);
         let result = opened.and_then(|mut opened| read(&mut opened));
         let digest = sealed.drain();
-        match result {
+        let proved = match result {
             Err(error) => Err(sealed.cause(error)),
-            Ok(()) => match digest.map_err(PackError::Open)? {
+            Ok(()) => digest.map_err(PackError::Open).and_then(|found| match found {
                 found if found == pack.name.sha256 => Ok(()),
                 found => Err(PackError::Digest { found }),
-            },
+            }),
+        };
+        if keep && proved.is_err() {
+            // What is of no use must not be found again instead of the object.
+            self.kept.remove_file(pack.name.to_string().as_bytes()).map_err(PackError::Write)?;
         }
+        proved
     }
 
     fn sealed(&self, pack: &Pack, key: ObjectKey, keep: bool) -> Result<Sealed, PackError> {

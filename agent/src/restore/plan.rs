@@ -53,6 +53,25 @@ pub(super) struct Plan {
     pub(super) patch_packs: Vec<usize>,
 }
 
+impl Plan {
+    /// What the pack with this index in the manifest serves, directly or through patches: file, place in the stream, bytes.
+    pub(super) fn served_by(&self, pack: usize) -> impl Iterator<Item = (usize, u64, u64)> {
+        let plain = self.plain.iter().filter(move |(index, _)| *index == pack).flat_map(|(_, pieces)| pieces);
+        let direct = plain.clone().filter_map(|piece| match piece.goal {
+            Goal::File { file, at } => Some((file, at, piece.bytes)),
+            Goal::Reference { .. } => None,
+        });
+        let referring = plain.filter_map(|piece| match piece.goal {
+            Goal::File { .. } => None,
+            Goal::Reference { patch, .. } => self.patches.get(patch),
+        });
+        let within = self.patches.iter().filter(move |patch| patch.extent.pack as usize == pack);
+        let patched =
+            referring.chain(within).flat_map(|patch| &patch.goals).map(|(_, bytes, file, at)| (*file, *at, *bytes));
+        direct.chain(patched)
+    }
+}
+
 /// Plans how to get `wanted`, which is in stream order and without overlaps.
 pub(super) fn plan(manifest: &Manifest, wanted: &[Wanted]) -> Plan {
     let mut pieces: Vec<(usize, Piece)> = Vec::new();

@@ -1,6 +1,6 @@
 //! What of a generation is wanted, and in which order it is put in its places.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use globset::{GlobBuilder, GlobMatcher};
 
@@ -86,21 +86,14 @@ pub(super) fn select<'l>(
     }
     let folders: BTreeSet<&[u8]> = paths.iter().flat_map(|path| ancestors(path)).collect();
     let mut chosen = Chosen::default();
-    let mut files: BTreeMap<&[u8], ()> = BTreeMap::new();
     for (line, start) in lines {
         let path = line.entry.path.as_bytes();
         if !paths.contains(path) && !folders.contains(path) {
             continue;
         }
         match &line.entry.kind {
-            EntryKind::File { .. } => {
-                files.insert(path, ());
-                chosen.files.push((line, *start));
-            }
+            EntryKind::File { .. } => chosen.files.push((line, *start)),
             EntryKind::Folder => chosen.folders.push(line),
-            EntryKind::HardLink { target } if !files.contains_key(target.as_bytes()) => {
-                return Err(RestoreError::Sense("it names a hard link to something that is no file before it"));
-            }
             EntryKind::Symlink { .. } | EntryKind::HardLink { .. } => chosen.links.push(line),
         }
     }

@@ -50,6 +50,7 @@ pub(super) struct Files<'a> {
     files: Vec<Growing<'a>>,
     lost: Mutex<Vec<Lost>>,
     restored: AtomicU64,
+    restored_bytes: AtomicU64,
     progress: &'a Progress,
 }
 
@@ -187,7 +188,8 @@ impl Target {
         }
     }
 
-    fn error(&self, source: io::Error) -> RestoreError {
+    /// The target cannot be used, because of `source`.
+    pub(super) fn error(&self, source: io::Error) -> RestoreError {
         RestoreError::Target { path: self.path.clone(), source }
     }
 }
@@ -197,7 +199,8 @@ impl<'a> Files<'a> {
     pub(super) fn new(target: &'a Target, files: Vec<(&'a EntryLine, u64)>, progress: &'a Progress) -> Self {
         let grow = |(line, start): (&'a EntryLine, u64)| Growing { line, start, missing: AtomicU64::new(size(line)) };
         let files = files.into_iter().map(grow).collect();
-        Self { target, files, lost: Mutex::new(Vec::new()), restored: AtomicU64::new(0), progress }
+        let (restored, restored_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { target, files, lost: Mutex::new(Vec::new()), restored, restored_bytes, progress }
     }
 
     /// The files.
@@ -220,22 +223,24 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    /// How many files are in their places, and what could not be had, with `why` for those whose bytes never came.
-    pub(super) fn finish(self, why: &str) -> (u64, Vec<Lost>) {
+    /// How many files are in their places, how many bytes they have, and what could not be had; `why` tells it of those whose bytes never came, by
+    /// their index.
+    pub(super) fn finish(self, why: impl Fn(usize) -> String) -> (u64, u64, Vec<Lost>) {
         let mut lost = self.lost.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for file in &self.files {
+        for (index, file) in self.files.iter().enumerate() {
             if file.missing.load(Ordering::Acquire) > 0 {
-                lost.push(Lost { path: file.line.entry.path.to_string(), why: why.to_owned() });
+                lost.push(Lost { path: file.line.entry.path.to_string(), why: why(index) });
             }
         }
         lost.sort_by(|a, b| a.path.cmp(&b.path));
-        (self.restored.into_inner(), lost)
+        (self.restored.into_inner(), self.restored_bytes.into_inner(), lost)
     }
 
     fn complete(&self, index: usize, file: &Growing<'_>) {
         match self.prove_and_place(index, file) {
             Ok(true) => {
                 self.restored.fetch_add(1, Ordering::Relaxed);
+                self.restored_bytes.fetch_add(size(file.line), Ordering::Relaxed);
             }
             Ok(false) => self.lose(file, "its content is not what was backed up (SHA-256 differs)".to_owned()),
             Err(error) => self.lose(file, format!("it could not be written: {error}")),
@@ -286,11 +291,12 @@ impl Sink for Files<'_> {
     }
 }
 
-/// The file has its full length already, so zeros need not be written.
-fn write_sparse(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+/// Writes to a file that has its full length already, so that zeros need not be written.
+pub(super) fn write_sparse(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    static ZEROS: [u8; HOLE] = [0; HOLE];
     let mut at = offset;
     for piece in bytes.chunks(HOLE) {
-        if piece.iter().any(|byte| *byte != 0) {
+        if ZEROS.get(..piece.len()) != Some(piece) {
             place::write_at(file, piece, at)?;
         }
         at += piece.len() as u64;
