@@ -147,6 +147,64 @@ pub async fn read(
     Ok(Stored { class, chain, generation, commit: Some(commit), sha256, trust })
 }
 
+/// What the heartbeat of a site says about the generations that were listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pulse {
+    /// Nothing newer than what is there, or nothing was ever stored.
+    Fits,
+    /// There are generations, but there is no heartbeat.
+    Absent,
+    /// It was damaged or forged, or a run died between the heartbeat and its signature.
+    Unproved,
+    /// It names a generation that is not there, newer than all that are.
+    Ahead(Box<Heartbeat>),
+}
+
+impl Pulse {
+    /// What is wrong, if anything, and what to do.
+    pub fn complaint(&self) -> Option<String> {
+        match self {
+            Self::Fits => None,
+            Self::Absent => Some(
+                "it is missing, so nothing shows whether the newest generations are still there; the next run of \
+                 `offsite backup` writes it anew"
+                    .to_owned(),
+            ),
+            Self::Unproved => Some(
+                "its signature is not this site's: it was damaged or forged, or a run died while it wrote it; the next \
+                 run of `offsite backup` writes it anew"
+                    .to_owned(),
+            ),
+            Self::Ahead(beat) => Some(format!(
+                "it names {} (number {}) as the newest generation, and that is not there: newer generations were \
+                 removed, or old ones put in their place; find out who can write to the store. What is listed is \
+                 genuine all the same and can be restored by its name",
+                beat.generation, beat.sequence
+            )),
+        }
+    }
+}
+
+/// Compares the heartbeat with `listed`, which is all that the store has of the site.
+pub async fn pulse(
+    store: &dyn ObjectStore,
+    site: &SiteName,
+    key: &SitePublicKey,
+    listed: &[Stored],
+) -> Result<Pulse, CatalogError> {
+    let beat = match read_heartbeat(store, site, key).await? {
+        Beat::Absent if listed.is_empty() => return Ok(Pulse::Fits),
+        Beat::Absent => return Ok(Pulse::Absent),
+        Beat::Unproved => return Ok(Pulse::Unproved),
+        Beat::Genuine(beat) => beat,
+    };
+    let genuine = listed.iter().filter(|stored| stored.trust == Trust::Signed);
+    let mut genuine = genuine.filter_map(|stored| Some((stored.commit.as_ref()?.sequence, stored.sha256?)));
+    // A run that died after its commit leaves a heartbeat that is behind: nothing is missing then.
+    let there = genuine.any(|(sequence, sha256)| sequence > beat.sequence || sha256 == beat.sha256);
+    Ok(if there { Pulse::Fits } else { Pulse::Ahead(beat) })
+}
+
 /// The heartbeat of a site, if there is one and it is genuine. One that is not is as good as none: a run that died
 /// between the heartbeat and its signature leaves the two apart.
 pub async fn heartbeat(
@@ -154,21 +212,36 @@ pub async fn heartbeat(
     site: &SiteName,
     key: &SitePublicKey,
 ) -> Result<Option<Heartbeat>, CatalogError> {
+    Ok(match read_heartbeat(store, site, key).await? {
+        Beat::Genuine(beat) => Some(*beat),
+        Beat::Absent | Beat::Unproved => None,
+    })
+}
+
+enum Beat {
+    Absent,
+    Unproved,
+    Genuine(Box<Heartbeat>),
+}
+
+async fn read_heartbeat(store: &dyn ObjectStore, site: &SiteName, key: &SitePublicKey) -> Result<Beat, CatalogError> {
     let root = names::site_prefix(site)?;
     let document = small(store, &root.key(names::HEARTBEAT)?, commit::BYTES_MAX).await;
     let signature = small(store, &root.key(&format!("{}.minisig", names::HEARTBEAT))?, SIGNATURE_BYTES_MAX).await;
+    let not_found =
+        |error: &CatalogError| matches!(error, CatalogError::Store(error) if error.kind == ErrorKind::NotFound);
     let (document, signature) = match (document, signature) {
         (Ok(document), Ok(signature)) => (document, signature),
-        (Err(CatalogError::Store(error)), _) | (_, Err(CatalogError::Store(error)))
-            if error.kind == ErrorKind::NotFound =>
-        {
-            return Ok(None);
+        (Err(document), Err(signature)) if not_found(&document) && not_found(&signature) => return Ok(Beat::Absent),
+        (Err(error), _) | (_, Err(error)) => {
+            // Half of it, or something far too large, is none of ours.
+            let none = not_found(&error) || matches!(error, CatalogError::TooLarge { .. });
+            return if none { Ok(Beat::Unproved) } else { Err(error) };
         }
-        (Err(error), _) | (_, Err(error)) => return Err(error),
     };
     let genuine = std::str::from_utf8(&signature).is_ok_and(|signature| key.verify(&document, signature).is_ok());
-    let beat: Option<Heartbeat> = serde_json::from_slice(&document).ok();
-    Ok(beat.filter(|beat| genuine && beat.site == *site))
+    let beat: Option<Box<Heartbeat>> = serde_json::from_slice(&document).ok();
+    Ok(beat.filter(|beat| genuine && beat.site == *site).map_or(Beat::Unproved, Beat::Genuine))
 }
 
 /// The newest genuine generation of a site, by sequence: what the next one is chained to when local memory is lost.

@@ -133,7 +133,7 @@ impl SiteKey {
         if trusted_comment.contains(['\n', '\r']) || trusted_comment.trim() != trusted_comment {
             return Err(SignError::Comment);
         }
-        let untrusted = format!("signature of the site {}", self.public.fingerprint());
+        let untrusted = untrusted_comment(&self.public);
         let signature = minisign::sign(
             Some(&self.public.0),
             &self.secret,
@@ -146,16 +146,20 @@ impl SiteKey {
 }
 
 impl SitePublicKey {
-    /// Checks that `signature` (the content of a `.minisig` file) was made of `data` by this key; returns the trusted
-    /// comment.
-    pub fn verify(&self, data: &[u8], signature: &str) -> Result<String, SignError> {
-        check_shape(signature)?;
-        let signature = SignatureBox::from_string(signature).map_err(|_| SignError::Malformed)?;
+    /// Checks that `text` (the content of a `.minisig` file) is a signature of `data` as [`SiteKey::sign`] makes it with
+    /// this key; returns the trusted comment.
+    pub fn verify(&self, data: &[u8], text: &str) -> Result<String, SignError> {
+        check_shape(text)?;
+        let signature = SignatureBox::from_string(text).map_err(|_| SignError::Malformed)?;
         if signature.keynum() != self.0.keynum() {
             let found = fingerprint(signature.keynum());
             return Err(SignError::OtherKey { found, wanted: self.fingerprint() });
         }
         minisign::verify(&self.0, &signature, Cursor::new(data), true, false, false).map_err(SignError::Bad)?;
+        // What the signature does not cover has one form all the same, so that a changed bit shows wherever it is.
+        if signature.untrusted_comment().ok() != Some(untrusted_comment(self)) || signature.to_string() != text {
+            return Err(SignError::Malformed);
+        }
         signature.trusted_comment().map_err(SignError::Bad)
     }
 
@@ -163,6 +167,10 @@ impl SitePublicKey {
     pub fn fingerprint(&self) -> String {
         fingerprint(self.0.keynum())
     }
+}
+
+fn untrusted_comment(key: &SitePublicKey) -> String {
+    format!("signature of the site {}", key.fingerprint())
 }
 
 fn fingerprint(keynum: &[u8]) -> String {
@@ -239,6 +247,11 @@ mod tests {
         let mut cases: Vec<String> = (0..signature.len() - 1).map(|end| signature[..end].to_owned()).collect();
         cases.push(format!("{signature}more\n"));
         cases.push(signature.replace('R', "S"));
+        for at in 0..signature.len() * 8 {
+            let mut flipped = signature.clone().into_bytes();
+            flipped[at / 8] ^= 1 << (at % 8);
+            cases.extend(String::from_utf8(flipped));
+        }
         for bad in cases {
             assert!(key.public().verify(b"x", &bad).is_err(), "{bad:?} was accepted");
         }

@@ -6,14 +6,20 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use providers::{ByteRange, KeyError, ObjectKey, ObjectStore};
 use sha2::Digest as _;
 
+use crate::byhand;
 use crate::catalog::{self, CatalogError, Stored, Trust};
+use crate::failure::one_line;
 use crate::format::Sha256;
+use crate::format::commit::Commit;
 use crate::format::names::{self, ChainFolder, PackName};
 use crate::ids::{GenerationId, SiteName};
 use crate::progress::Progress;
+use crate::sign::SitePublicKey;
 
 /// Largest list of packs that is read, in bytes: half a million packs.
 const LIST_BYTES_MAX: u64 = 64 << 20;
+/// Largest `RESTORE.txt` or `restore.sh` that is read.
+const HELP_BYTES_MAX: u64 = 64 << 10;
 /// Objects read at once.
 const PARALLEL: usize = 4;
 
@@ -68,7 +74,6 @@ pub async fn verify(
     progress: &Progress,
 ) -> Result<VerifyReport, VerifyError> {
     let mut report = VerifyReport { generations: generations.len() as u64, ..VerifyReport::default() };
-    report.findings.extend(broken_chain(generations));
     let mut wanted: BTreeMap<ObjectKey, (Sha256, Vec<GenerationId>)> = BTreeMap::new();
     for stored in generations {
         match needed(store, site, stored).await? {
@@ -105,12 +110,45 @@ pub async fn verify(
                 continue;
             }
             Ok((found, _)) => format!("its bytes are not what was stored (SHA-256 is {found})"),
-            Err(error) => format!("it cannot be read: {error}"),
+            Err(error) => format!("it cannot be read: {}", one_line(&error)),
         };
         report.findings.push(Finding { object: key.to_string(), what, harms });
     }
     report.findings.sort();
     Ok(report)
+}
+
+/// What is wrong with a site as a whole, of which `generations` is all that the store lists: generations that are gone or
+/// exchanged, the heartbeat, and the instructions for restoring by hand. Without the site's key, signatures prove nothing.
+pub async fn verify_site(
+    store: &dyn ObjectStore,
+    site: &SiteName,
+    key: Option<&SitePublicKey>,
+    generations: &[Stored],
+) -> Result<Vec<Finding>, VerifyError> {
+    let mut findings = broken_chain(generations);
+    let root = names::site_prefix(site)?;
+    if let Some(key) = key
+        && let Some(what) = catalog::pulse(store, site, key, generations).await?.complaint()
+    {
+        findings.push(Finding { object: root.key(names::HEARTBEAT)?.to_string(), what, harms: Vec::new() });
+    }
+    let instructions: &[&str] =
+        if generations.is_empty() { &[] } else { &[names::RESTORE_TEXT, names::RESTORE_SCRIPT] };
+    for name in instructions {
+        let key = root.key(name)?;
+        let what = match catalog::small(store, &key, HELP_BYTES_MAX).await {
+            Ok(text) if byhand::is_ours(name, &text) => continue,
+            Ok(_) | Err(CatalogError::TooLarge { .. }) => {
+                "it is not what this program puts there: do not follow or run it; remove it, and the next run of \
+                 `offsite backup` brings it anew"
+                    .to_owned()
+            }
+            Err(error) => format!("it cannot be read: {}", one_line(&error)),
+        };
+        findings.push(Finding { object: key.to_string(), what, harms: Vec::new() });
+    }
+    Ok(findings)
 }
 
 /// Gaps in the chain of signatures: each genuine generation names the one before it.
@@ -121,19 +159,33 @@ fn broken_chain(generations: &[Stored]) -> Vec<Finding> {
         .collect();
     commits.sort_by_key(|(commit, _)| commit.sequence);
     let mut findings = Vec::new();
-    for pair in commits.windows(2) {
-        let [(earlier, sha256), (later, _)] = pair else { continue };
-        let follows = later.sequence == earlier.sequence + 1;
-        let names = later.previous.as_ref().is_some_and(|previous| previous.sha256 == *sha256);
-        if follows && !names {
-            findings.push(Finding {
-                object: later.generation.to_string(),
-                what: format!(
-                    "it does not name {} as the generation before it: one of the two was exchanged",
-                    earlier.generation
-                ),
-                harms: vec![later.generation.clone()],
-            });
+    let mut find = |commit: &Commit, what: String| {
+        let generation = commit.generation.clone();
+        findings.push(Finding { object: generation.to_string(), what, harms: vec![generation] });
+    };
+    let pairs = [None].into_iter().chain(commits.iter().map(Some)).zip(&commits);
+    for (earlier, (commit, _)) in pairs {
+        let previous = commit.previous.as_ref();
+        match earlier {
+            Some((earlier, _)) if earlier.sequence == commit.sequence => {
+                find(
+                    commit,
+                    format!("it has the same number as {}: two machines, or an old copy of one", earlier.generation),
+                );
+            }
+            Some((earlier, sha256)) if earlier.sequence + 1 == commit.sequence => {
+                if previous.is_none_or(|previous| previous.sha256 != *sha256) {
+                    let why = "as the generation before it: one of the two was exchanged";
+                    find(commit, format!("it does not name {} {why}", earlier.generation));
+                }
+            }
+            // Chains are removed whole, and an archival generation outlives the chains of its time.
+            _ => {
+                if let (Some(previous), true) = (previous, commit.number > 0) {
+                    let why = "and that is not there: somebody removed it";
+                    find(commit, format!("it names {} as the generation before it, {why}", previous.generation));
+                }
+            }
         }
     }
     findings
@@ -145,23 +197,24 @@ type Needed = Result<Vec<(ObjectKey, Sha256)>, Finding>;
 async fn needed(store: &dyn ObjectStore, site: &SiteName, stored: &Stored) -> Result<Needed, VerifyError> {
     let generation = &stored.generation;
     let find = |object: String, what: String| Ok(Err(Finding { object, what, harms: vec![generation.clone()] }));
+    let folder = ChainFolder::new(site, stored.class, &stored.chain)?;
+    let document = folder.object(generation, names::COMMIT)?.to_string();
     let commit = match (&stored.trust, &stored.commit) {
-        (Trust::Refused(why), _) => return find(generation.to_string(), why.clone()),
-        (_, None) => return find(generation.to_string(), "it has no document".to_owned()),
+        (Trust::Refused(why), _) => return find(document, why.clone()),
+        (_, None) => return find(document, "it is missing".to_owned()),
         (_, Some(commit)) => commit,
     };
-    let folder = ChainFolder::new(site, stored.class, &stored.chain)?;
     let manifest = folder.object(generation, names::MANIFEST)?;
     match catalog::small(store, &manifest, commit.manifest.bytes).await {
         Ok(bytes) if Sha256::of(&bytes) == commit.manifest.sha256 => {}
         Ok(_) => return find(manifest.to_string(), "its bytes are not what was stored".to_owned()),
-        Err(error) => return find(manifest.to_string(), format!("it cannot be read: {error}")),
+        Err(error) => return find(manifest.to_string(), format!("it cannot be read: {}", one_line(&error))),
     }
     let key = folder.object(generation, names::PACKS)?;
     let list = match catalog::small(store, &key, commit.packs.bytes.min(LIST_BYTES_MAX)).await {
         Ok(list) if Sha256::of(&list) == commit.packs.sha256 => list,
         Ok(_) => return find(key.to_string(), "its bytes are not what was stored".to_owned()),
-        Err(error) => return find(key.to_string(), format!("it cannot be read: {error}")),
+        Err(error) => return find(key.to_string(), format!("it cannot be read: {}", one_line(&error))),
     };
     match parse_list(&list) {
         Some(packs) => {

@@ -15,6 +15,7 @@ mod cli;
 mod config;
 mod conformance;
 mod crash;
+mod damage;
 mod format;
 mod full_disks;
 mod machines;

@@ -168,12 +168,16 @@ impl Site {
         restore::read_manifest(&self.origin(&stored), &folder).unwrap()
     }
 
-    /// Reads every pack of every generation again.
+    /// Reads every pack of every generation again, and all that lies beside them.
     pub fn verify(&self) -> VerifyReport {
         let generations = self.list();
         let progress = Progress::default();
-        let work = verify::verify(self.store.as_ref(), &self.name, &generations, 100, 0, &progress);
-        self.runtime.block_on(work).unwrap()
+        let (store, key) = (self.store.as_ref(), Some(self.key.public()));
+        self.runtime.block_on(async {
+            let mut report = verify::verify(store, &self.name, &generations, 100, 0, &progress).await.unwrap();
+            report.findings.extend(verify::verify_site(store, &self.name, key, &generations).await.unwrap());
+            report
+        })
     }
 
     fn stored(&self, generation: &GenerationId) -> Stored {

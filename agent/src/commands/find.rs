@@ -1,17 +1,17 @@
 //! Finding generations: what each store has, what this machine has, and which one is meant.
 
 use jiff::Timestamp;
-use providers::{Access, Policy};
+use providers::{Access, ObjectStore, Policy};
 use tokio::runtime::Runtime;
 
 use super::output::say;
 use super::stores::{self, ClosedStore, OpenStore};
 use super::{key, show};
-use crate::catalog::{self, CatalogError, Stored, Trust};
+use crate::catalog::{self, CatalogError, Pulse, Stored, Trust};
 use crate::cli::Which;
 use crate::config::Place;
 use crate::failure::{self, Failure, Kind};
-use crate::ids::StoreName;
+use crate::ids::{GenerationId, StoreName};
 use crate::sign::SitePublicKey;
 use crate::staging::{self, LocalGeneration};
 
@@ -22,6 +22,8 @@ pub(super) struct Stores<'a> {
     pub(super) read: Vec<(OpenStore<'a>, Result<Vec<Stored>, CatalogError>)>,
     /// Those that could not even be opened.
     pub(super) closed: Vec<ClosedStore<'a>>,
+    /// What the heartbeat of each says, in the same order.
+    pulses: Vec<Pulse>,
 }
 
 impl<'a> Stores<'a> {
@@ -30,9 +32,16 @@ impl<'a> Stores<'a> {
         let key = key::public_key(place).map_err(|error| Failure::new(Kind::Failed, error))?;
         let (stores, closed) = stores::open(place, only, Access::Agent, &Policy::default())?;
         let runtime = stores::runtime()?;
-        let lists = stores.iter().map(|store| catalog::list(store.store.as_ref(), &place.site, key.as_ref()));
-        let lists = runtime.block_on(futures_util::future::join_all(lists));
-        Ok(Self { runtime, key, read: stores.into_iter().zip(lists).collect(), closed })
+        let reads = stores.iter().map(|store| read_one(store.store.as_ref(), place, key.as_ref()));
+        let (lists, pulses): (Vec<_>, Vec<_>) = runtime
+            .block_on(futures_util::future::join_all(reads))
+            .into_iter()
+            .map(|read| match read {
+                Ok((listed, pulse)) => (Ok(listed), pulse),
+                Err(error) => (Err(error), Pulse::Fits),
+            })
+            .unzip();
+        Ok(Self { runtime, key, read: stores.into_iter().zip(lists).collect(), closed, pulses })
     }
 
     /// Says which stores could not be read; an error if none could.
@@ -56,6 +65,27 @@ impl<'a> Stores<'a> {
         }
     }
 
+    /// The stores whose heartbeat is not as it should be, and what it says.
+    pub(super) fn pulses(&self) -> impl Iterator<Item = (&OpenStore<'a>, &Pulse)> {
+        self.read.iter().map(|(store, _)| store).zip(&self.pulses).filter(|(_, pulse)| **pulse != Pulse::Fits)
+    }
+
+    /// That `newest`, which is the newest genuine generation of `store`, is not the newest that there was.
+    pub(super) fn outdated(&self, store: &OpenStore<'_>, newest: &Stored) -> Option<Failure> {
+        let there = |id: &GenerationId| {
+            let mut all = self.read.iter().flat_map(|(_, read)| read.iter().flatten());
+            all.any(|stored| stored.generation == *id && !matches!(stored.trust, Trust::Refused(_)))
+        };
+        let (named_in, pulse) = self.pulses().find(|(named_in, pulse)| match pulse {
+            Pulse::Ahead(beat) if there(&beat.generation) => false,
+            Pulse::Ahead(beat) => named_in.config.name == store.config.name || beat.generation > newest.generation,
+            _ => false,
+        })?;
+        let what = format!("the newest generation is gone: the heartbeat in {} does not fit", named_in.config.name);
+        let failure = Failure::new(Kind::Verification, what).hint(pulse.complaint().unwrap_or_default());
+        Some(failure.hint(format!("the newest one left: `offsite restore {}`", newest.generation)))
+    }
+
     /// The generation that is meant, in the first store that has it and where it is genuine; else where it is refused.
     pub(super) fn find(&self, which: &Which) -> Option<(&OpenStore<'a>, &Stored)> {
         let all = self.read.iter().flat_map(|(store, read)| read.iter().flatten().map(move |stored| (store, stored)));
@@ -73,6 +103,19 @@ impl<'a> Stores<'a> {
             }
         }
     }
+}
+
+async fn read_one(
+    store: &dyn ObjectStore,
+    place: &Place,
+    key: Option<&SitePublicKey>,
+) -> Result<(Vec<Stored>, Pulse), CatalogError> {
+    let listed = catalog::list(store, &place.site, key).await?;
+    let pulse = match key {
+        Some(key) => catalog::pulse(store, &place.site, key, &listed).await?,
+        None => Pulse::Fits,
+    };
+    Ok((listed, pulse))
 }
 
 /// The generation that is meant, if this machine has it.

@@ -10,7 +10,7 @@ use super::find::{self, Stores};
 use super::output::{Output, say};
 use super::stores::OpenStore;
 use super::{Ended, load_place, show};
-use crate::catalog::{CatalogError, Stored, Trust};
+use crate::catalog::{CatalogError, Pulse, Stored, Trust};
 use crate::cli::{From, ListArgs};
 use crate::config::{Place, Size};
 use crate::failure::{self, Failure, Kind};
@@ -23,8 +23,18 @@ struct Listing {
     site: String,
     signatures_checked: bool,
     generations: Vec<Generation>,
+    /// Heartbeats that are not as they should be.
+    heartbeats: Vec<Beat>,
     /// Stores that could not be read.
     failed: Vec<FailedStore>,
+}
+
+#[derive(Serialize)]
+struct Beat {
+    store: String,
+    what: String,
+    /// It names a generation that is not there.
+    missing: Option<String>,
 }
 
 /// One generation and the places that have it.
@@ -68,7 +78,7 @@ pub(super) fn run(arguments: &ListArgs, path: &Path, output: Output) -> Ended {
         listing.generations.iter().flat_map(|generation| &generation.places).any(|copy| copy.refused.is_some());
     let code = match listing.failed.first() {
         Some(failed) => failed.kind.code(),
-        None if refused => Kind::Verification.code(),
+        None if refused || listing.heartbeats.iter().any(|beat| beat.missing.is_some()) => Kind::Verification.code(),
         None => 0,
     };
     output.result_with(code, &listing, || listing.text())?;
@@ -85,6 +95,7 @@ pub(super) fn run(arguments: &ListArgs, path: &Path, output: Output) -> Ended {
 fn list(place: &Place, from: Option<&From>) -> Result<Listing, Failure> {
     let mut found: BTreeMap<GenerationId, Generation> = BTreeMap::new();
     let mut failed = Vec::new();
+    let mut heartbeats = Vec::new();
     let mut signatures_checked = true;
     if matches!(from, None | Some(From::Local)) {
         add_local(place, &mut found)?;
@@ -92,6 +103,14 @@ fn list(place: &Place, from: Option<&From>) -> Result<Listing, Failure> {
     if from != Some(&From::Local) {
         let stores = Stores::read(place, from.and_then(From::store))?;
         signatures_checked = stores.key.is_some();
+        heartbeats.extend(stores.pulses().map(|(store, pulse)| Beat {
+            store: store.config.name.to_string(),
+            what: pulse.complaint().unwrap_or_default(),
+            missing: match pulse {
+                Pulse::Ahead(beat) => Some(beat.generation.to_string()),
+                Pulse::Fits | Pulse::Absent | Pulse::Unproved => None,
+            },
+        }));
         for (store, read) in &stores.read {
             match read {
                 Ok(generations) => generations.iter().for_each(|stored| add_stored(store, stored, &mut found)),
@@ -106,7 +125,7 @@ fn list(place: &Place, from: Option<&From>) -> Result<Listing, Failure> {
     }
     let mut generations: Vec<Generation> = found.into_values().collect();
     generations.sort_by(|a, b| (a.cut, &a.id).cmp(&(b.cut, &b.id)));
-    Ok(Listing { site: place.site.to_string(), signatures_checked, generations, failed })
+    Ok(Listing { site: place.site.to_string(), signatures_checked, generations, heartbeats, failed })
 }
 
 fn failed_store(store: &OpenStore<'_>, error: &CatalogError) -> FailedStore {
@@ -198,6 +217,9 @@ impl Listing {
                     text.push_str(&format!("\nREFUSED: {} in {}: {why}\n", generation.id, copy.place));
                 }
             }
+        }
+        for beat in &self.heartbeats {
+            text.push_str(&format!("\nHEARTBEAT of {}: {}\n", beat.store, beat.what));
         }
         if !self.signatures_checked {
             text.push_str(

@@ -17,6 +17,7 @@ use crate::config::Size;
 use crate::failure::{self, Failure, Kind};
 use crate::ids::SiteName;
 use crate::progress::Progress;
+use crate::sign::SitePublicKey;
 use crate::verify::{self, VerifyError, VerifyReport};
 
 /// What a verification found.
@@ -82,7 +83,8 @@ pub(super) fn execute(arguments: &VerifyArgs, path: &Path, quiet: bool) -> Resul
                 continue;
             }
         };
-        let work = one(store.store.as_ref(), &place.site, &chosen, arguments.sample, &progress);
+        let whole_site = wanted.is_none().then_some(stores.key.as_ref());
+        let work = one(store.store.as_ref(), &place.site, &chosen, whole_site, arguments.sample, &progress);
         results.push(match stores.runtime.block_on(work) {
             Ok(report) => Store::verified(name, report),
             Err(error) => Store::failed(name, kind(&error), failure::chain(&error)),
@@ -100,16 +102,22 @@ pub(super) fn execute(arguments: &VerifyArgs, path: &Path, quiet: bool) -> Resul
     Ok(verified)
 }
 
-/// Each day is a round of its own, so that samples of many days read everything.
+/// Each day is a round of its own, so that samples of many days read everything. If `generations` are all there are,
+/// what belongs to the site is looked at too, with its key if that is known.
 async fn one(
     store: &dyn providers::ObjectStore,
     site: &SiteName,
     generations: &[Stored],
+    whole_site: Option<Option<&SitePublicKey>>,
     sample: u8,
     progress: &Progress,
 ) -> Result<VerifyReport, VerifyError> {
     let day = clock::now().as_second() / 86_400;
-    verify::verify(store, site, generations, sample, day.unsigned_abs(), progress).await
+    let mut report = verify::verify(store, site, generations, sample, day.unsigned_abs(), progress).await?;
+    if let Some(key) = whole_site {
+        report.findings.extend(verify::verify_site(store, site, key, generations).await?);
+    }
+    Ok(report)
 }
 
 fn kind(error: &VerifyError) -> Kind {
