@@ -1,6 +1,6 @@
 //! What lies beside the data so that it can be restored without this program: `RESTORE.txt` and `restore.sh`.
 
-use crate::format::names;
+use crate::format::{Sha256, names};
 
 /// Instructions for a person, `RESTORE.txt`.
 pub const RESTORE_TEXT: &str = include_str!("byhand/RESTORE.txt");
@@ -8,12 +8,19 @@ pub const RESTORE_TEXT: &str = include_str!("byhand/RESTORE.txt");
 /// A POSIX shell script that needs `age`, `zstd`, `tar` and nothing else, `restore.sh`.
 pub const RESTORE_SCRIPT: &str = include_str!("byhand/restore.sh");
 
-/// Whether `bytes` is what a version of this program put beside the data under this name. A text that changes leaves the
-/// digest of what it was here: what lies in stores already is not written again.
+/// SHA-256 of what earlier versions put there: what lies in stores is not written again. A text that changes leaves its
+/// digest here.
+const EARLIER: [&str; 2] = [
+    "0ca09e2ce009720512d5a074f5ee5693062064375e8d8eeb3d621fae0eca64e4",
+    "3b61da7a4d21d3119c5f9b649526f23e6b5b7d02ffc16b8ebd758f1d3edea4e7",
+];
+
+/// Whether `bytes` is what this or an earlier version of the program put beside the data under this name.
 pub fn is_ours(name: &str, bytes: &[u8]) -> bool {
-    match name {
-        names::RESTORE_TEXT => bytes == RESTORE_TEXT.as_bytes(),
-        names::RESTORE_SCRIPT => bytes == RESTORE_SCRIPT.as_bytes(),
-        _ => false,
-    }
+    let now = match name {
+        names::RESTORE_TEXT => RESTORE_TEXT,
+        names::RESTORE_SCRIPT => RESTORE_SCRIPT,
+        _ => return false,
+    };
+    bytes == now.as_bytes() || EARLIER.contains(&Sha256::of(bytes).to_string().as_str())
 }

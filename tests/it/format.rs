@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use agent::byhand::RESTORE_SCRIPT;
+use agent::byhand::{RESTORE_SCRIPT, is_ours};
 use agent::catalog::{self, Stored, Trust};
 use agent::format::manifest::Extent;
 use agent::format::names::ChainFolder;
@@ -106,6 +106,14 @@ fn everything_that_version_1_stored_opens() {
     assert_eq!(fixture.runtime.block_on(verified).unwrap().findings, vec![]);
     let beat = fixture.runtime.block_on(catalog::heartbeat(fixture.store.as_ref(), &site, &fixture.public)).unwrap();
     assert_eq!(beat.unwrap().sequence, 3);
+}
+
+#[test]
+fn instructions_of_every_version_are_known() {
+    let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1/store/townhall");
+    for name in ["RESTORE.txt", "restore.sh"] {
+        assert!(is_ours(name, &std::fs::read(store.join(name)).unwrap()), "{name} of version 1 is not known any more");
+    }
 }
 
 #[test]
