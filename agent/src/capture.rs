@@ -163,6 +163,15 @@ pub fn capture(
     Ok(draft.finish(&document)?)
 }
 
+/// Whether the server of `source`, if it has one, would let a capture do its work: it is asked. The error is one sentence
+/// that says what to do. Nothing is left at the server.
+pub fn check_server(source: &SourceConfig) -> Result<(), String> {
+    match &source.kind {
+        SourceKind::Postgres(source) => postgres::check(source),
+        SourceKind::Sqlite(_) | SourceKind::Folder(_) | SourceKind::Command(_) => Ok(()),
+    }
+}
+
 /// What became of some sources.
 #[derive(Debug, Default)]
 struct Copies {

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use agent::capture::{
     CaptureRequest, CutSettings, Event, HolderProgram, PostgresSource, SourceConfig, SourceKind, SqliteSource, Watch,
-    capture,
+    capture, check_server,
 };
 use agent::generation::{Class, CutMethod, Document, Grade, Role, SourceRecord};
 use agent::ids::GenerationId;
 use agent::staging::{LocalGeneration, Staging};
-use tests::clerks::{Book, Clerks, judge};
+use tests::clerks::{Book, Clerks, Psql, judge};
 use tests::servers::{Postgres, SUPERUSER, postgres};
 use tests::{World, offsite_program, wait_until};
 
@@ -186,8 +186,45 @@ fn an_account_without_rights_is_told_what_it_lacks_and_the_others_are_copied() {
     let (generation, document) = run(&world, &sources);
     assert_eq!(document.grade, Grade::Incomplete);
     assert_eq!(document.problems.len(), 1, "{document:#?}");
-    assert!(document.problems[0].what.contains("GRANT pg_read_all_data"), "{document:#?}");
+    let grant = format!("GRANT pg_read_all_data TO {account};");
+    assert!(document.problems[0].what.contains(&grant), "{document:#?}");
+    // The check says the same before the run; and doing as it says helps.
+    assert!(check_server(&sources[2]).unwrap_err().contains(&grant));
+    server.sql("postgres", &grant);
+    assert_eq!(check_server(&sources[2]), Ok(()));
     assert_eq!(generation.sources().unwrap().len(), 2);
+}
+
+#[test]
+fn a_server_that_dies_after_the_cut_leaves_no_generation_that_is_called_exact() {
+    let (world, server) = (World::new(), Postgres::start());
+    let (_, sources) = office(&world, &server);
+    let (generation, document) = run_watched(&world, &sources, &|event| {
+        if let Event::Cut(_) = event {
+            server.server.kill();
+        }
+    });
+    assert_eq!(document.grade, Grade::Incomplete, "{document:#?}");
+    assert!(document.problems.iter().all(|problem| problem.source.as_str() == "server"));
+    assert!(generation.sources().unwrap().iter().any(|source| source.as_str() == "cash"));
+    server.start_again();
+    let (_, document) = run(&world, &sources);
+    assert_eq!(document.grade, Grade::Exact, "{document:#?}");
+}
+
+#[test]
+fn a_table_that_somebody_has_for_himself_is_named_by_the_check_and_nothing_hangs() {
+    let (world, server) = (World::new(), postgres());
+    let book = Book::create_in("stock", server);
+    let mut clerk = Psql::open(&book);
+    clerk.ask("BEGIN; LOCK TABLE event IN ACCESS EXCLUSIVE MODE;").unwrap();
+    let error = check_server(&source(server, &backup_account(server), std::slice::from_ref(&book))).unwrap_err();
+    assert!(error.contains("could not be locked") && error.contains("lock timeout"), "{error}");
+    let (_, document) = {
+        clerk.ask("ROLLBACK;").unwrap();
+        run(&world, &[source(server, &backup_account(server), &[book])])
+    };
+    assert_eq!(document.grade, Grade::Exact, "{document:#?}");
 }
 
 #[test]

@@ -22,6 +22,18 @@ use guard::Guard;
 /// Long enough for terabytes; a dump that hangs is ended by its guard.
 const DUMP_WITHIN: Duration = Duration::from_secs(48 * 3600);
 
+/// How long somebody who checks waits for a table that another has for himself.
+const CHECK_WITHIN: Duration = Duration::from_secs(5);
+
+/// Whether `source` could be copied now: connected to, every table locked and pinned. The error is one sentence, with the
+/// statement that would grant what is missing.
+pub(super) fn check(source: &PostgresSource) -> Result<(), String> {
+    let cut = CutSettings { barrier_within: CHECK_WITHIN, ..CutSettings::default() };
+    let tag = format!("offsite-check-{}", std::process::id());
+    // On a busy server the pins may not meet at the first try; that is no defect.
+    Cluster::open(source, &tag, &cut)?.version().map(drop)
+}
+
 /// All PostgreSQL sources of a capture.
 #[derive(Debug)]
 pub(super) struct PostgresSet<'a> {

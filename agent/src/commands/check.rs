@@ -11,9 +11,9 @@ use serde::Serialize;
 use super::output::{Output, Problems};
 use super::stores::{self, OpenStore};
 use super::{load_config, preflight};
-use crate::config::{Config, Problem, Size};
+use crate::config::{Config, Problem, Size, SourceEntry};
 use crate::failure::{self, Failure, Kind};
-use crate::{clock, platform};
+use crate::{capture, clock, platform};
 
 #[derive(Serialize)]
 struct Checked {
@@ -41,9 +41,10 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
     let local = preflight::problems(&config);
     let mut remote = preflight::absent_folders(&config);
     remote.extend(check_stores(&config)?);
+    let servers = check_servers(&config);
     // If only stores are not as they should be, the settings may well be right.
-    let kind = if local.is_empty() { Kind::Store } else { Kind::Usage };
-    let problems: Vec<Problem> = local.into_iter().chain(remote).collect();
+    let kind = if local.is_empty() && servers.is_empty() { Kind::Store } else { Kind::Usage };
+    let problems: Vec<Problem> = local.into_iter().chain(servers).chain(remote).collect();
     if !problems.is_empty() {
         let what = match problems.len() {
             1 => "one thing would make a run fail".to_owned(),
@@ -53,6 +54,15 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
     }
     let checked = summary(&config);
     output.deed(0, &checked, || show(&checked))
+}
+
+/// What each database server says when it is asked. Secrets that cannot be read have been reported.
+fn check_servers(config: &Config) -> Vec<Problem> {
+    let check = |source: &SourceEntry| {
+        let what = capture::check_server(&source.resolve().ok()?).err()?;
+        Some(Problem { key: source.key("name"), line: None, what: format!("{}: {what}", source.name) })
+    };
+    config.sources.iter().filter_map(check).collect()
 }
 
 /// What each store says when it is asked, all at once.

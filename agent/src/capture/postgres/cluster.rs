@@ -60,6 +60,8 @@ pub(super) struct Facts {
     pub(super) system: String,
     pub(super) timeline: String,
     pub(super) superuser: bool,
+    /// Our account, as it is written in statements.
+    account: String,
 }
 
 /// The instant it is pinned at.
@@ -106,7 +108,7 @@ impl Cluster {
                 database.tables.clear();
             }
             if database.snapshot.is_some() || database.tables.is_empty() {
-                let locked = database.lock();
+                let locked = database.lock(&self.facts.account);
                 if locked.is_err() {
                     database.session = None;
                 }
@@ -192,7 +194,7 @@ impl Database {
     }
 
     /// Begins a transaction that keeps all tables from being emptied, rewritten or dropped.
-    fn lock(&mut self) -> Result<(), String> {
+    fn lock(&mut self, account: &str) -> Result<(), String> {
         self.snapshot = None;
         let limit = LOCK_WITHIN * 2;
         self.ask("ROLLBACK;", limit)?;
@@ -204,7 +206,7 @@ impl Database {
         let name = self.name.clone();
         self.ask(&lock, limit).map_err(|why| match why.contains("permission denied") {
             true => format!(
-                "{why} in {name}; run `GRANT pg_read_all_data TO` this account, or grant it SELECT on all tables"
+                "{why} in {name}; run `GRANT pg_read_all_data TO {account};`, or grant it SELECT on every table there"
             ),
             false => format!("the tables of {name} could not be locked against TRUNCATE and ALTER: {why}"),
         })?;
@@ -257,11 +259,11 @@ fn env(source: &PostgresSource, tag: &str, database: &str) -> BTreeMap<String, E
 fn ask_facts(session: &mut Session, database: &str) -> Result<Facts, String> {
     let statement = "SELECT current_setting('server_version'), (SELECT system_identifier FROM pg_control_system()), \
                      (SELECT timeline_id FROM pg_control_checkpoint()), pg_is_in_recovery(), \
-                     (SELECT rolsuper FROM pg_roles WHERE rolname = current_user), \
+                     (SELECT rolsuper FROM pg_roles WHERE rolname = current_user), quote_ident(current_user), \
                      (SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'p') AND row_security_active(oid));";
     let rows = session.ask(statement, ANSWER_WITHIN).map_err(text)?;
     let fields: Vec<&str> = rows.first().map(|row| row.split('|').collect()).unwrap_or_default();
-    let [version, system, timeline, standby, superuser, hidden] = fields.as_slice() else {
+    let [version, system, timeline, standby, superuser, account, hidden] = fields.as_slice() else {
         return Err("the server did not say what it is".to_owned());
     };
     if *standby == "t" {
@@ -269,8 +271,8 @@ fn ask_facts(session: &mut Session, database: &str) -> Result<Facts, String> {
     }
     if *hidden != "0" {
         return Err(format!(
-            "row-level security hides rows of {hidden} tables in {database} from this account; run `ALTER ROLE` it \
-             `BYPASSRLS`"
+            "row-level security hides rows of {hidden} tables in {database} from this account; run `ALTER ROLE {account} \
+             BYPASSRLS;`"
         ));
     }
     Ok(Facts {
@@ -279,6 +281,7 @@ fn ask_facts(session: &mut Session, database: &str) -> Result<Facts, String> {
         system: (*system).to_owned(),
         timeline: (*timeline).to_owned(),
         superuser: *superuser == "t",
+        account: (*account).to_owned(),
     })
 }
 
