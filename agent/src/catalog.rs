@@ -10,7 +10,7 @@ use crate::format::commit::{self, Commit, CommitError, Heartbeat};
 use crate::format::names::{self, ChainFolder};
 use crate::generation::Class;
 use crate::ids::{ChainId, GenerationId, SiteName};
-use crate::sign::SitePublicKey;
+use crate::sign::{SignError, SitePublicKey};
 use crate::state::CommittedRecord;
 
 /// Generation documents read at once.
@@ -61,6 +61,15 @@ pub enum CatalogError {
         key: ObjectKey,
         /// The most it may have.
         limit: u64,
+    },
+    /// Somebody else signs for this site.
+    #[error(
+        "the heartbeat in the store is signed by the key {found}, which is not this machine's: another machine stores under \
+             the same site name; nothing was sent, give one of them a name of its own"
+    )]
+    OtherKey {
+        /// The fingerprint of the key.
+        found: String,
     },
     /// The listing does not end.
     #[error("the store lists more than {GENERATIONS_MAX} generations of this site: this is no listing of ours")]
@@ -195,7 +204,7 @@ pub async fn pulse(
     let beat = match read_heartbeat(store, site, key).await? {
         Beat::Absent if listed.is_empty() => return Ok(Pulse::Fits),
         Beat::Absent => return Ok(Pulse::Absent),
-        Beat::Unproved => return Ok(Pulse::Unproved),
+        Beat::Unproved | Beat::OtherKey(_) => return Ok(Pulse::Unproved),
         Beat::Genuine(beat) => beat,
     };
     let genuine = listed.iter().filter(|stored| stored.trust == Trust::Signed);
@@ -206,7 +215,8 @@ pub async fn pulse(
 }
 
 /// The heartbeat of a site, if there is one and it is genuine. One that is not is as good as none: a run that died
-/// between the heartbeat and its signature leaves the two apart.
+/// between the heartbeat and its signature leaves the two apart. One that is signed by another key is an error: somebody
+/// else stores under this name, or the site's key was replaced.
 pub async fn heartbeat(
     store: &dyn ObjectStore,
     site: &SiteName,
@@ -215,12 +225,14 @@ pub async fn heartbeat(
     Ok(match read_heartbeat(store, site, key).await? {
         Beat::Genuine(beat) => Some(*beat),
         Beat::Absent | Beat::Unproved => None,
+        Beat::OtherKey(found) => return Err(CatalogError::OtherKey { found }),
     })
 }
 
 enum Beat {
     Absent,
     Unproved,
+    OtherKey(String),
     Genuine(Box<Heartbeat>),
 }
 
@@ -239,7 +251,10 @@ async fn read_heartbeat(store: &dyn ObjectStore, site: &SiteName, key: &SitePubl
             return if none { Ok(Beat::Unproved) } else { Err(error) };
         }
     };
-    let genuine = std::str::from_utf8(&signature).is_ok_and(|signature| key.verify(&document, signature).is_ok());
+    let genuine = match std::str::from_utf8(&signature).map(|signature| key.verify(&document, signature)) {
+        Ok(Err(SignError::OtherKey { found, .. })) => return Ok(Beat::OtherKey(found)),
+        verified => verified.is_ok_and(|verified| verified.is_ok()),
+    };
     let beat: Option<Box<Heartbeat>> = serde_json::from_slice(&document).ok();
     Ok(beat.filter(|beat| genuine && beat.site == *site).map_or(Beat::Unproved, Beat::Genuine))
 }

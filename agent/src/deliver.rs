@@ -230,7 +230,19 @@ impl Place<'_> {
     fn previous_commit(&self, state: &State) -> Result<Option<CommittedRecord>, DeliverError> {
         let known = state.last_committed(&self.target.name)?;
         let (store, public) = (self.target.store.as_ref(), self.settings.key.public());
-        let beat = self.runtime.block_on(catalog::heartbeat(store, self.settings.site, public))?;
+        let beat = match self.runtime.block_on(catalog::heartbeat(store, self.settings.site, public)) {
+            // Without memory and with a key of its own, this machine is new or has lost everything: it may be right.
+            Err(CatalogError::OtherKey { found }) if known.is_none() => {
+                tracing::warn!(
+                    store = %self.target.name,
+                    "what is in the store is signed by another key ({found}). If another machine stores under this site's \
+                     name, give one of them another name now; if this machine's key was lost, older generations need \
+                     the old public key to be checked"
+                );
+                None
+            }
+            read => read?,
+        };
         let found = match beat {
             Some(beat) if known.is_some() => Some((beat.sequence, beat.sha256)),
             // Without a heartbeat that can be believed, the generations themselves say which is the newest.

@@ -95,3 +95,18 @@ fn another_disk_in_the_same_place_gets_a_full_of_its_own() {
     assert!(report.lost.is_empty(), "{report:?}");
     assert_eq!(site.list().len(), 1);
 }
+
+#[test]
+fn a_second_machine_under_the_same_name_is_told_so() {
+    let site = Site::new();
+    std::fs::write(site.source().join("file"), "content").unwrap();
+    site.backup(Class::Rolling);
+    // A machine of its own, with a key of its own, on the same store.
+    let mut other = Site::new();
+    other.store = std::sync::Arc::clone(&site.store);
+    std::fs::write(other.source().join("file"), "other").unwrap();
+    other.backup(Class::Rolling);
+    let report = site.try_backup(Class::Rolling);
+    let error = format!("{:?}", report.stores[0].result.as_ref().unwrap_err());
+    assert!(error.contains("OtherKey"), "{error}");
+}
