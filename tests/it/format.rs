@@ -138,3 +138,24 @@ fn todays_script_restores_what_version_1_stored() {
         assert!(check.unwrap().success());
     }
 }
+
+#[test]
+fn the_script_leaves_no_folder_in_which_nothing_was_restored() {
+    let fixture = fixture();
+    let script = fixture.world.write("restore.sh", RESTORE_SCRIPT);
+    fixture.world.offsite(["key", "new", "stranger.txt"]).expect(0);
+    let stored = fixture.list().remove(0);
+    let out = fixture.world.path("by-hand");
+    let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1/store/townhall/rolling");
+    let run = std::process::Command::new("sh")
+        .arg(&script)
+        .arg(fixture.world.path("stranger.txt"))
+        .arg(store.join(stored.chain.as_str()))
+        .arg(stored.generation.as_str())
+        .arg(&out)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.code() == Some(1) && said.contains("is this the right key?"), "{said}");
+    assert!(!out.exists(), "an empty folder was left");
+}

@@ -84,7 +84,7 @@ fn one_night_and_the_day_after() {
     assert_eq!(report["stores"][0]["stored"], true);
     let id = report["generation"]["id"].as_str().unwrap();
     let listed = office.expect(0, &["list"]).stdout;
-    assert!(listed.contains(id) && listed.contains("full"), "{listed}");
+    assert!(listed.contains(id) && listed.contains("full") && listed.contains("\"first night\""), "{listed}");
     let status = office.expect(0, &["status"]).stdout;
     assert!(status.contains(id) && status.contains("all went well"), "{status}");
     office.expect(0, &["verify"]);
@@ -225,6 +225,14 @@ fn a_new_machine_needs_the_sheet_and_a_key() {
     office.expect(0, &["backup"]);
     let shown = office.expect(0, &["--json", "key", "show"]).json();
     let site_key = shown["site_key"].as_str().unwrap();
+    // What the sheet says is enough, as it stands there.
+    let sheet = office.expect(0, &["key", "sheet"]).stdout;
+    let lines = sheet.split_once("--- offsite.toml ---\n").unwrap().1.split_once("--- end ---").unwrap().0;
+    let printed = office.world.write("printed.toml", lines);
+    let printed = printed.to_str().unwrap();
+    let key = office.key.as_str();
+    let by_sheet = ["--config", printed, "--json", "restore", "latest", "--to", "by-sheet", "--identity", key];
+    assert_eq!(office.expect(0, &by_sheet).json()["signature_checked"], true);
     std::fs::remove_file(office.world.path("site.key")).unwrap();
     let usb = office.world.path("usb");
     let config = format!(

@@ -116,7 +116,14 @@ impl Plan {
 
     fn recipients(&self) -> Vec<String> {
         let new = self.identities.iter().map(|(_, identity)| identity.recipient.clone());
-        self.recipients.iter().cloned().chain(new).collect()
+        let mut all: Vec<String> = Vec::new();
+        for recipient in self.recipients.iter().map(|recipient| recipient.trim().to_owned()).chain(new) {
+            // Twice the same key is one key.
+            if !all.contains(&recipient) {
+                all.push(recipient);
+            }
+        }
+        all
     }
 
     /// With one key, losing it is losing everything: it takes more than an oversight.

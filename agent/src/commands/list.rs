@@ -43,6 +43,8 @@ struct Generation {
     id: String,
     cut: Option<Timestamp>,
     grade: Option<Grade>,
+    /// As it was called; known only on the machine that has it.
+    label: Option<String>,
     content_bytes: Option<u64>,
     places: Vec<Copy>,
 }
@@ -143,6 +145,7 @@ fn add_local(place: &Place, found: &mut BTreeMap<GenerationId, Generation>) -> R
         let generation = entry(found, local.id());
         generation.cut = Some(document.cut.not_after);
         generation.grade = Some(document.grade);
+        generation.label = document.label;
         generation.content_bytes = Some(document.sources.iter().map(|source| source.bytes).sum());
         generation.places.push(Copy {
             place: LOCAL.to_owned(),
@@ -189,6 +192,7 @@ fn entry<'f>(found: &'f mut BTreeMap<GenerationId, Generation>, id: &GenerationI
         id: id.to_string(),
         cut: None,
         grade: None,
+        label: None,
         content_bytes: None,
         places: Vec::new(),
     })
@@ -206,9 +210,10 @@ impl Listing {
             let content = generation.content_bytes.map(|bytes| Size(bytes).to_string()).unwrap_or_default();
             let places: Vec<String> = generation.places.iter().map(Copy::text).collect();
             text.push_str(&format!(
-                "{:22}  {cut:23}  {grade:10}  {content:>10}  {}\n",
+                "{:22}  {cut:23}  {grade:10}  {content:>10}  {}{}\n",
                 generation.id,
-                places.join(", ")
+                places.join(", "),
+                generation.label.as_ref().map(|label| format!("  \"{label}\"")).unwrap_or_default()
             ));
         }
         for generation in &self.generations {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use age::secrecy::{ExposeSecret as _, SecretString};
 use jiff::Timestamp;
 
+use super::spec::quote;
 use crate::config::StoreConfig;
 use crate::ids::SiteName;
 
@@ -25,7 +26,10 @@ const BY_HAND: &str = "\
 HOW TO GET EVERYTHING BACK
 
 With the program (any Linux machine):
-  1. Get offsite, and write a file offsite.toml with the `site` and the `[[store]]` from above.
+  1. Get offsite: the one file that `which offsite` names on the old machine is all of it; keep a copy with a key, and
+     write below where. Or build it from its sources: `cargo install --path agent`.
+     Write the lines between the marks below to a file offsite.toml. Where it says env:NAME, set that variable to
+     the secret.
   2. offsite --config offsite.toml list
   3. offsite --config offsite.toml restore latest --to NEW-FOLDER --identity KEY-FILE
 
@@ -82,6 +86,18 @@ impl Sheet<'_> {
             None => text.push_str("  no signing key has been made yet\n\n"),
         }
         text.push_str(BY_HAND);
+        let version = env!("CARGO_PKG_VERSION");
+        let _ = write!(
+            text,
+            "\nThis sheet was printed by offsite {version}. A copy of the program is kept at: __________________________\n\n"
+        );
+        text.push_str("--- offsite.toml ---\n");
+        let _ = writeln!(text, "site = {}", quote(self.site.as_str()));
+        if let Some((key, _)) = &self.public_key {
+            let _ = writeln!(text, "[signing]\npublic_key = {}", quote(key));
+        }
+        self.stores.iter().for_each(|store| text.push_str(&store.for_restoring()));
+        text.push_str("--- end ---\n");
         text
     }
 }

@@ -117,6 +117,46 @@ impl StoreConfig {
         format!("{}{key}", self.key)
     }
 
+    /// The table `[[store]]` of a configuration to restore with, without any secret: where one is needed, its place is one
+    /// that whoever restores has to fill.
+    pub fn for_restoring(&self) -> String {
+        let mut text = format!("[[store]]\nname = {}\ntype = {}\n", quote(self.name.as_str()), quote(self.kind()));
+        let mut set = |key: &str, value: String| text.push_str(&format!("{key} = {value}\n"));
+        match &self.kind {
+            Kind::S3 { endpoint, region, bucket, prefix, path_style, keys, .. } => {
+                if let Some(endpoint) = endpoint {
+                    set("endpoint", quote(endpoint.as_str()));
+                }
+                set("region", quote(region));
+                set("bucket", quote(bucket));
+                let prefix = prefix.to_string();
+                if !prefix.is_empty() {
+                    set("prefix", quote(prefix.trim_end_matches('/')));
+                }
+                set("path_style", path_style.to_string());
+                if let Some((access_key, ..)) = keys {
+                    set("access_key", quote(access_key));
+                    set("secret_key", quote("env:SECRET_KEY"));
+                }
+            }
+            Kind::Webdav { url, login, .. } => {
+                set("url", quote(url.as_str()));
+                match login {
+                    Login::None => set("login", quote("none")),
+                    Login::Basic(user, _) | Login::Digest(user, _) => {
+                        let digest = matches!(login, Login::Digest(..));
+                        set("login", quote(if digest { "digest" } else { "basic" }));
+                        set("user", quote(user));
+                        set("password", quote("env:PASSWORD"));
+                    }
+                    Login::Bearer(_) => set("token", quote("env:TOKEN")),
+                }
+            }
+            Kind::Directory { path } => set("path", quote(&path.to_string_lossy())),
+        }
+        text
+    }
+
     /// Looks up the secrets; every one that cannot be had is a problem.
     pub fn settings(&self) -> Result<StoreSettings, Vec<Problem>> {
         let mut problems = Vec::new();
@@ -179,6 +219,11 @@ impl fmt::Display for StoreConfig {
             Kind::Directory { path } => write!(f, "{}", path.display()),
         }
     }
+}
+
+/// A text as TOML writes it.
+fn quote(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
 }
 
 fn size(section: &Section<'_, '_>, key: &'static str, default: u64, least: u64) -> u64 {
