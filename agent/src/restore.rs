@@ -27,9 +27,11 @@ mod list;
 mod local;
 mod packs;
 mod plan;
+mod proof;
 mod salvage;
 mod select;
 mod target;
+mod unpack;
 
 pub use error::{ListError, RestoreError};
 pub use extract::BadPack;

@@ -47,9 +47,7 @@ impl Site {
     /// A new site in an empty folder, which seals to the recipient of `identity`.
     pub(crate) fn new(root: &Path, office: &Office, recipient: &str, store: &Store<'_>, log: &Path) -> Self {
         std::fs::remove_dir_all(root).ok();
-        for folder in ["staging", "state", "store"] {
-            std::fs::create_dir_all(root.join(folder)).unwrap();
-        }
+        std::fs::create_dir_all(root.join("store")).unwrap();
         let store = match store {
             Store::Directory => format!("type = \"directory\"\npath = \"{}\"", root.join("store").display()),
             Store::S3 { endpoint, bucket } => format!(

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::packs::{PackError, Packs};
 use super::plan::{Goal, Patch, Piece, Plan};
+use super::unpack::Unpacker;
 use crate::format::manifest::{Manifest, Pack};
 use crate::patch;
 use crate::platform::place::{read_at, write_at};
@@ -67,8 +68,9 @@ pub(super) fn extract(
     std::thread::scope(|scope| {
         for _ in 0..threads.min(plan.plain.len()) {
             scope.spawn(|| {
+                let mut unpacker = Unpacker::new();
                 while let Some((index, pieces)) = plan.plain.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    extraction.plain(*index, pieces, keep);
+                    extraction.plain(*index, pieces, keep, &mut unpacker);
                 }
             });
         }
@@ -91,11 +93,11 @@ impl Extraction<'_> {
         }
     }
 
-    fn plain(&self, index: usize, pieces: &[Piece], keep: bool) {
+    fn plain(&self, index: usize, pieces: &[Piece], keep: bool, unpacker: &mut Unpacker) {
         let Some(pack) = self.manifest.packs.get(index) else { return };
         // Pieces are sorted by where they begin and may overlap; those before `first` are done with.
         let mut first = 0;
-        let read = self.packs.plain(pack, keep, |offset, bytes| {
+        let read = self.packs.plain(pack, keep, unpacker, |offset, bytes| {
             let end = offset + bytes.len() as u64;
             let reached = pieces.get(first..).unwrap_or_default();
             for piece in reached.iter().take_while(|piece| piece.from < end) {

@@ -11,6 +11,7 @@ use sha2::Digest as _;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::unpack::Unpacker;
 use crate::format::Sha256;
 use crate::format::manifest::Pack;
 use crate::format::names::ChainFolder;
@@ -65,22 +66,19 @@ impl Packs<'_> {
         &self,
         pack: &Pack,
         keep: bool,
-        mut take: impl FnMut(u64, &[u8]) -> Result<(), PackError>,
+        unpacker: &mut Unpacker,
+        take: impl FnMut(u64, &[u8]) -> Result<(), PackError>,
     ) -> Result<(), PackError> {
-        self.open(pack, keep, |opened| {
-            let mut unpacked = zstd::Decoder::new(opened).map_err(PackError::Open)?;
-            unpacked.window_log_max(WINDOW_LOG_MAX).map_err(PackError::Open)?;
-            copy(&mut unpacked, pack.content, &mut take)
-        })
+        self.open(pack, keep, |opened| unpacker.unpack(opened, pack.content, take))
     }
 
     /// Reads a patch pack: its content as it lies inside the age file.
     pub(super) fn patches(
         &self,
         pack: &Pack,
-        mut take: impl FnMut(u64, &[u8]) -> Result<(), PackError>,
+        take: impl FnMut(u64, &[u8]) -> Result<(), PackError>,
     ) -> Result<(), PackError> {
-        self.open(pack, false, |mut opened| copy(&mut opened, pack.content, &mut take))
+        self.open(pack, false, |opened| copy(opened, pack.content, take))
     }
 
     fn open(
@@ -208,11 +206,12 @@ impl Read for Sealed {
     }
 }
 
-/// Takes pieces of a pack's content, with the offset of each.
-type Take<'t> = &'t mut dyn FnMut(u64, &[u8]) -> Result<(), PackError>;
-
 /// Hands exactly `bytes` bytes on, and makes sure that there are no more.
-fn copy(from: &mut dyn Read, bytes: u64, take: Take<'_>) -> Result<(), PackError> {
+fn copy(
+    from: &mut dyn Read,
+    bytes: u64,
+    mut take: impl FnMut(u64, &[u8]) -> Result<(), PackError>,
+) -> Result<(), PackError> {
     let mut buffer = vec![0; 1 << 20];
     let mut offset = 0;
     loop {

@@ -4,14 +4,13 @@
 //! whatever the list of entries says.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use sha2::Digest as _;
-
 use super::extract::Sink;
+use super::proof::Proof;
 use super::{Lost, RestoreError};
 use crate::durable;
 use crate::entry::{EntryKind, EntryPath};
@@ -41,7 +40,7 @@ pub(super) struct Growing<'a> {
     pub(super) line: &'a EntryLine,
     /// Where in the stream its content begins.
     pub(super) start: u64,
-    missing: AtomicU64,
+    proof: Proof,
 }
 
 /// The files that a restore puts together, and what became of them.
@@ -197,7 +196,7 @@ impl Target {
 impl<'a> Files<'a> {
     /// `files` are lines of files and where in the stream their contents begin.
     pub(super) fn new(target: &'a Target, files: Vec<(&'a EntryLine, u64)>, progress: &'a Progress) -> Self {
-        let grow = |(line, start): (&'a EntryLine, u64)| Growing { line, start, missing: AtomicU64::new(size(line)) };
+        let grow = |(line, start): (&'a EntryLine, u64)| Growing { line, start, proof: Proof::default() };
         let files = files.into_iter().map(grow).collect();
         let (restored, restored_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { target, files, lost: Mutex::new(Vec::new()), restored, restored_bytes, progress }
@@ -217,7 +216,7 @@ impl<'a> Files<'a> {
             };
             create().map_err(|source| self.target.error(source))?;
             if size(file.line) == 0 {
-                self.complete(index, file);
+                self.complete(index, file, Sha256::of(&[]));
             }
         }
         Ok(())
@@ -228,7 +227,7 @@ impl<'a> Files<'a> {
     pub(super) fn finish(self, why: impl Fn(usize) -> String) -> (u64, u64, Vec<Lost>) {
         let mut lost = self.lost.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         for (index, file) in self.files.iter().enumerate() {
-            if file.missing.load(Ordering::Acquire) > 0 {
+            if file.proof.reached() < size(file.line) {
                 lost.push(Lost { path: file.line.entry.path.to_string(), why: why(index) });
             }
         }
@@ -236,8 +235,8 @@ impl<'a> Files<'a> {
         (self.restored.into_inner(), self.restored_bytes.into_inner(), lost)
     }
 
-    fn complete(&self, index: usize, file: &Growing<'_>) {
-        match self.prove_and_place(index, file) {
+    fn complete(&self, index: usize, file: &Growing<'_>, found: Sha256) {
+        match self.prove_and_place(index, file, found) {
             Ok(true) => {
                 self.restored.fetch_add(1, Ordering::Relaxed);
                 self.restored_bytes.fetch_add(size(file.line), Ordering::Relaxed);
@@ -247,14 +246,14 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// Hashes what lies on disk; a file that is not what was backed up never gets its name.
-    fn prove_and_place(&self, index: usize, file: &Growing<'_>) -> io::Result<bool> {
+    /// A file that is not what was backed up never gets its name.
+    fn prove_and_place(&self, index: usize, file: &Growing<'_>, found: Sha256) -> io::Result<bool> {
         let name = number(index);
-        let mut part = self.target.work.open_part(&name)?;
-        if file.line.sha256.is_some_and(|wanted| !is_digest(&mut part, &wanted).unwrap_or(false)) {
+        if file.line.sha256.is_some_and(|wanted| wanted != found) {
             self.target.work.remove_file(&name)?;
             return Ok(false);
         }
+        let part = self.target.work.open_part(&name)?;
         self.target.note(place::restore_attributes(&part, &file.line.entry)?);
         let (parent, last) = self.target.parent(&file.line.entry.path)?;
         let parent = parent.as_ref().unwrap_or(&self.target.root);
@@ -281,11 +280,10 @@ impl Sink for Files<'_> {
         } else {
             place::write_at(&part, bytes, offset)?;
         }
-        drop(part);
-        let count = bytes.len() as u64;
-        self.progress.add_done(count);
-        if file.missing.fetch_sub(count, Ordering::AcqRel) == count {
-            self.complete(index, file);
+        self.progress.add_done(bytes.len() as u64);
+        if let Some(found) = file.proof.add(&part, offset, bytes, size(file.line))? {
+            drop(part);
+            self.complete(index, file, found);
         }
         Ok(())
     }
@@ -302,18 +300,6 @@ pub(super) fn write_sparse(file: &File, bytes: &[u8], offset: u64) -> io::Result
         at += piece.len() as u64;
     }
     Ok(())
-}
-
-fn is_digest(file: &mut File, wanted: &Sha256) -> io::Result<bool> {
-    file.rewind()?;
-    let mut sha256 = sha2::Sha256::new();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(Sha256(sha256.finalize().into()) == *wanted),
-            read => sha256.update(buffer.get(..read).unwrap_or_default()),
-        }
-    }
 }
 
 fn size(line: &EntryLine) -> u64 {

@@ -1,0 +1,92 @@
+//! Unpacking a run of zstd frames: each at once and in place where it fits, which spares zstd a window and its copying.
+
+use std::io::{self, Read};
+
+use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
+
+use super::packs::{PackError, WINDOW_LOG_MAX};
+
+/// Bytes that one read asks for.
+const READ: usize = 256 << 10;
+/// A frame's content fits into this, if the writer kept to the format.
+const CONTENT: usize = 4 << 20;
+/// A frame fits into this: content that does not compress, and what zstd adds to it.
+const FRAME: usize = CONTENT + READ;
+
+/// Unpacks packs one after another; each thread has its own, for the buffers are costly to come by.
+pub(super) struct Unpacker {
+    context: DCtx<'static>,
+    /// What has been read; what lies before `from` is done with.
+    packed: Vec<u8>,
+    from: usize,
+    content: Vec<u8>,
+}
+
+impl Unpacker {
+    /// With empty buffers, which grow as the frames require.
+    pub(super) fn new() -> Self {
+        Self { context: DCtx::create(), packed: Vec::new(), from: 0, content: Vec::new() }
+    }
+
+    /// Hands on exactly `bytes` bytes of content, piece by piece with the offset of each, and makes sure that there are no
+    /// more.
+    pub(super) fn unpack(
+        &mut self,
+        packed: &mut dyn Read,
+        bytes: u64,
+        mut take: impl FnMut(u64, &[u8]) -> Result<(), PackError>,
+    ) -> Result<(), PackError> {
+        self.packed.clear();
+        self.from = 0;
+        self.context.init().map_err(refused)?;
+        self.context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(refused)?;
+        self.content.reserve_exact(CONTENT);
+        let mut offset = 0;
+        let mut inside = false;
+        loop {
+            let more = self.fetch(packed).map_err(PackError::Open)?;
+            if !more && !inside {
+                break;
+            }
+            let mut input = InBuffer::around(self.packed.get(self.from..).unwrap_or_default());
+            self.content.clear();
+            let mut output = OutBuffer::around(&mut self.content);
+            let hint = self.context.decompress_stream(&mut output, &mut input).map_err(refused)?;
+            self.from += input.pos();
+            inside = hint != 0;
+            if offset + self.content.len() as u64 > bytes {
+                return Err(PackError::Size);
+            }
+            if !more && self.content.is_empty() {
+                return Err(PackError::Open(io::ErrorKind::UnexpectedEof.into()));
+            }
+            if !self.content.is_empty() {
+                take(offset, &self.content)?;
+            }
+            offset += self.content.len() as u64;
+        }
+        if offset == bytes { Ok(()) } else { Err(PackError::Size) }
+    }
+
+    /// Reads until a whole frame is at hand, or as much as one may have, or all there is; `false` if that is nothing.
+    fn fetch(&mut self, packed: &mut dyn Read) -> io::Result<bool> {
+        loop {
+            let waiting = self.packed.get(self.from..).unwrap_or_default();
+            if waiting.len() >= FRAME || zstd_safe::find_frame_compressed_size(waiting).is_ok() {
+                return Ok(true);
+            }
+            self.packed.drain(..self.from);
+            self.from = 0;
+            let before = self.packed.len();
+            self.packed.reserve(READ);
+            packed.take(READ as u64).read_to_end(&mut self.packed)?;
+            if self.packed.len() == before {
+                return Ok(before > 0);
+            }
+        }
+    }
+}
+
+fn refused(code: zstd_safe::ErrorCode) -> PackError {
+    PackError::Open(io::Error::other(zstd_safe::get_error_name(code)))
+}
