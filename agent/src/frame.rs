@@ -15,6 +15,11 @@ pub const CONTENT_MAX: usize = crate::format::FRAME_BYTES_MAX;
 /// enough of it, over a whole frame, to find the picture that occurs in two documents. Level 3 pays five times as much.
 const BARELY: [CParameter; 3] = [CParameter::CompressionLevel(-5), CParameter::WindowLog(22), CParameter::HashLog(16)];
 
+/// Level 3 with tables of half the size, which stay in a core's own cache beside all else: a fifth less time for one
+/// hundredth more bytes. Below [`LARGE`], zstd chooses such tables by itself.
+const THREE: [CParameter; 3] = [CParameter::CompressionLevel(3), CParameter::HashLog(16), CParameter::ChainLog(15)];
+const LARGE: usize = 256 << 10;
+
 /// What zstd did not do, and to what.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
@@ -55,7 +60,7 @@ pub struct Compressor {
 }
 
 impl Compressor {
-    /// Compresses at zstd's `level`.
+    /// Compresses at zstd's `level`, 3 a little faster.
     #[must_use]
     pub fn new(level: i32) -> Self {
         Self { ctx: CCtx::create(), level }
@@ -69,7 +74,11 @@ impl Compressor {
     /// [`FrameError::Compress`]; `out` is then as long as it was.
     pub fn frame(&mut self, content: &[u8], out: &mut Vec<u8>) -> Result<(), FrameError> {
         let level = [CParameter::CompressionLevel(self.level)];
-        let settings: &[CParameter] = if looks_incompressible(content) { &BARELY } else { &level };
+        let settings: &[CParameter] = match self.level {
+            _ if looks_incompressible(content) => &BARELY,
+            3 if content.len() > LARGE => &THREE,
+            _ => &level,
+        };
         self.ctx
             .reset(ResetDirective::Parameters)
             .and_then(|_| settings.iter().try_for_each(|setting| self.ctx.set_parameter(*setting).map(|_| ())))

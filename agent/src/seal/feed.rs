@@ -22,6 +22,9 @@ mod content;
 /// A frame is dealt out when this many runs of the stream wait for it, however small it is.
 const ITEMS_MAX: usize = 4096;
 
+/// So many buffers are kept at hand.
+const IDLE_MAX: usize = 4;
+
 /// What the feeder found out about the stream.
 pub(super) struct Fed {
     pub(super) stream_bytes: u64,
@@ -49,6 +52,8 @@ struct Feeder<'a> {
     items: Vec<Item>,
     next_slot: u64,
     full: Option<Full>,
+    /// Buffers that were not needed.
+    idle: Vec<Vec<u8>>,
 }
 
 /// Walks the whole generation.
@@ -61,7 +66,7 @@ pub(super) fn feed(
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<Fed, SealError> {
     let full = request.full.filter(|_| request.delivery.number > 0).and_then(Full::open);
-    let frame = Work { slot: 0, content: Vec::new(), chunks: Vec::new(), reference: None };
+    let frame = Work { slot: 0, content: Vec::new(), chunks: Vec::new(), reference: None, output: Vec::new() };
     let mut feeder = Feeder {
         request,
         chain: &request.delivery.chain,
@@ -76,6 +81,7 @@ pub(super) fn feed(
         items: Vec::new(),
         next_slot: 1,
         full,
+        idle: Vec::new(),
     };
     feeder.walk()
 }
@@ -242,6 +248,7 @@ impl Feeder<'_> {
         } else {
             self.frame.content.extend_from_slice(&content);
         }
+        self.put_by(content);
         self.frame.chunks.push((hash, u32::try_from(bytes).map_err(|_| SealError::Internal("a chunk is too large"))?));
         self.position += bytes as u64;
         self.item(Item::New { slot: self.frame.slot, from, bytes: bytes as u64 })
@@ -255,7 +262,21 @@ impl Feeder<'_> {
         self.position += bytes as u64;
         self.items.push(Item::New { slot, from: 0, bytes: bytes as u64 });
         let chunks = vec![(hash, u32::try_from(bytes).map_err(|_| SealError::Internal("a chunk is too large"))?)];
-        self.deal(Some(Work { slot, content, chunks, reference: Some(reference) }))
+        let output = self.buffer();
+        self.deal(Some(Work { slot, content, chunks, reference: Some(reference), output }))
+    }
+
+    /// An empty buffer, a used one if there is one: large allocations cost page faults.
+    fn buffer(&mut self) -> Vec<u8> {
+        self.idle.pop().unwrap_or_else(|| self.dealer.buffer())
+    }
+
+    /// Keeps a buffer that was not needed.
+    fn put_by(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() >= CHUNK_BYTES_MAX && self.idle.len() < IDLE_MAX {
+            buffer.clear();
+            self.idle.push(buffer);
+        }
     }
 
     fn item(&mut self, item: Item) -> Result<(), SealError> {
@@ -271,7 +292,8 @@ impl Feeder<'_> {
         if self.frame.content.is_empty() {
             return if self.items.is_empty() { Ok(()) } else { self.deal(None) };
         }
-        let empty = Work { slot: self.next_slot, content: Vec::new(), chunks: Vec::new(), reference: None };
+        let output = self.buffer();
+        let empty = Work { slot: self.next_slot, content: Vec::new(), chunks: Vec::new(), reference: None, output };
         self.next_slot += 1;
         let frame = std::mem::replace(&mut self.frame, empty);
         self.deal(Some(frame))

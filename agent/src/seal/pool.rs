@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::SealError;
 use super::reference::Reference;
-use crate::format::FRAME_BYTES_MAX;
 use crate::format::manifest::Extent;
+use crate::format::{CHUNK_BYTES_MAX, FRAME_BYTES_MAX};
 use crate::frame::Compressor;
 use crate::patch;
 use crate::state::ChunkHash;
@@ -43,6 +43,8 @@ pub(super) struct Work {
     pub(super) chunks: Vec<(ChunkHash, u32)>,
     /// What it may be a patch of.
     pub(super) reference: Option<Reference>,
+    /// An empty buffer for what becomes of it.
+    pub(super) output: Vec<u8>,
 }
 
 /// What a worker made of a job.
@@ -75,20 +77,26 @@ pub(super) struct Dealer {
 pub(super) struct Collector {
     receivers: Vec<Receiver<Result<Done, SealError>>>,
     turn: usize,
+    spare: Spare,
 }
+
+/// Where buffers go that are done with.
+#[derive(Clone)]
+pub(super) struct Spare(SyncSender<Vec<u8>>);
 
 /// One worker's ends.
 pub(super) struct Worker {
     jobs: Receiver<Job>,
     results: SyncSender<Result<Done, SealError>>,
-    spare: SyncSender<Vec<u8>>,
+    spare: Spare,
 }
 
 /// Channels for `count` workers.
 pub(super) fn channels(count: usize) -> (Dealer, Vec<Worker>, Collector) {
     let (spare_in, spare) = sync_channel(4 * count);
+    let spare_in = Spare(spare_in);
     let mut dealer = Dealer { senders: Vec::new(), turn: 0, spare };
-    let mut collector = Collector { receivers: Vec::new(), turn: 0 };
+    let mut collector = Collector { receivers: Vec::new(), turn: 0, spare: spare_in.clone() };
     let mut workers = Vec::new();
     for _ in 0..count {
         let (job_in, jobs) = sync_channel(QUEUE);
@@ -111,6 +119,23 @@ impl Dealer {
     /// An empty buffer, a used one if there is one: large allocations cost page faults.
     pub(super) fn buffer(&self) -> Vec<u8> {
         self.spare.try_recv().unwrap_or_default()
+    }
+}
+
+impl Spare {
+    /// A buffer that is small, or that nobody waits for, is simply dropped.
+    pub(super) fn give_back(&self, mut buffer: Vec<u8>) {
+        if buffer.capacity() >= CHUNK_BYTES_MAX {
+            buffer.clear();
+            let _full = self.0.try_send(buffer);
+        }
+    }
+}
+
+impl Collector {
+    /// Where the buffers of results go.
+    pub(super) fn spare(&self) -> Spare {
+        self.spare.clone()
     }
 }
 
@@ -142,29 +167,22 @@ impl Worker {
     }
 }
 
-fn pack(compressor: &mut Compressor, work: Work, spare: &SyncSender<Vec<u8>>) -> Result<Packed, SealError> {
-    let Work { slot, mut content, chunks, reference } = work;
+fn pack(compressor: &mut Compressor, work: Work, spare: &Spare) -> Result<Packed, SealError> {
+    let Work { slot, content, chunks, reference, output } = work;
     let content_bytes = content.len() as u64;
-    let mut packed = Packed { slot, chunks, content_bytes, bytes: Vec::new(), reference: None };
+    let mut packed = Packed { slot, chunks, content_bytes, bytes: output, reference: None };
     if let Some(reference) = reference {
         if let Some(bytes) = patch::make_patch(&reference.bytes, &content)? {
-            packed.bytes = bytes;
+            spare.give_back(std::mem::replace(&mut packed.bytes, bytes));
             packed.reference = Some((reference.at, reference.bytes.len() as u64));
         }
-        give_back(reference.bytes, spare);
+        spare.give_back(reference.bytes);
     }
     if packed.reference.is_none() {
         for piece in content.chunks(FRAME_BYTES_MAX) {
             compressor.frame(piece, &mut packed.bytes)?;
         }
     }
-    content.clear();
-    give_back(content, spare);
+    spare.give_back(content);
     Ok(packed)
-}
-
-/// A buffer that nobody waits for is simply dropped.
-fn give_back(mut buffer: Vec<u8>, spare: &SyncSender<Vec<u8>>) {
-    buffer.clear();
-    let _full = spare.try_send(buffer);
 }

@@ -4,7 +4,7 @@
 //! only if the index of chunks proves that they were sealed, at the position the patch will name.
 
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::iter::Peekable;
 use std::ops::Range;
 
@@ -111,43 +111,53 @@ impl OldFile {
         Self { file, position, bytes, landmarks: None, proved: vec![false; chunks] }
     }
 
-    /// The old bytes that `content`, which stands at `at` in its file, seems to come from. Old bytes that cannot be read or
-    /// proved are none.
+    /// Fills `into` with the old bytes that `content`, which stands at `at` in its file, seems to come from, and answers with
+    /// their position in the full. Old bytes that cannot be read or proved are none.
     pub(super) fn reference(
         &mut self,
         at: u64,
         content: &[u8],
         state: &State,
         chain: &ChainRecord,
-    ) -> Result<Option<Reference>, SealError> {
+        into: &mut Vec<u8>,
+    ) -> Result<Option<u64>, SealError> {
         if self.bytes <= REFERENCE_MAX as u64 {
-            return self.prove(0..self.bytes, state, chain);
+            let all = 0..self.bytes;
+            return if self.read(&all, into) { self.prove(&all, all.clone(), state, chain, into) } else { Ok(None) };
         }
         if at < self.bytes && self.landmarks.is_none() {
             let place = at..(at + content.len() as u64).min(self.bytes);
-            let Ok(old) = self.read(&place) else { return Ok(None) };
-            if same_place(&old, content) {
-                return self.prove(place, state, chain);
+            let chunks = self.chunks_of(&place);
+            if !self.read(&chunks, into) {
+                return Ok(None);
+            }
+            if part(into, &chunks, &place).is_some_and(|range| same_place(into.get(range).unwrap_or_default(), content))
+            {
+                return self.prove(&chunks, place, state, chain, into);
             }
             let Ok(landmarks) = self.file.rewind().and_then(|()| Landmarks::read(&mut self.file)) else {
                 return Ok(None);
             };
             self.landmarks = Some(landmarks);
         }
-        match self.landmarks.as_ref().and_then(|landmarks| landmarks.locate(content)) {
-            Some(run) => self.prove(run, state, chain),
-            None => Ok(None),
-        }
+        let Some(run) = self.landmarks.as_ref().and_then(|landmarks| landmarks.locate(content)) else {
+            return Ok(None);
+        };
+        let chunks = self.chunks_of(&run);
+        if self.read(&chunks, into) { self.prove(&chunks, run, state, chain, into) } else { Ok(None) }
     }
 
-    /// The bytes of `run`, if the index says that they were sealed where they should have been.
-    fn prove(&mut self, run: Range<u64>, state: &State, chain: &ChainRecord) -> Result<Option<Reference>, SealError> {
-        if run.is_empty() {
-            return Ok(None);
-        }
-        let whole = run.start / CHUNK * CHUNK..run.end.next_multiple_of(CHUNK).min(self.bytes);
-        let Ok(mut bytes) = self.read(&whole) else { return Ok(None) };
-        for (index, chunk) in (whole.start / CHUNK..).zip(bytes.chunks(CHUNK_BYTES_MAX)) {
+    /// Leaves of `bytes`, which are those of `chunks`, those of `run`, if the index says that they were sealed where they
+    /// should have been.
+    fn prove(
+        &mut self,
+        chunks: &Range<u64>,
+        run: Range<u64>,
+        state: &State,
+        chain: &ChainRecord,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Option<u64>, SealError> {
+        for (index, chunk) in (chunks.start / CHUNK..).zip(bytes.chunks(CHUNK_BYTES_MAX)) {
             let proved = usize::try_from(index).ok().and_then(|index| self.proved.get_mut(index));
             let Some(proved) = proved else { return Ok(None) };
             if !*proved {
@@ -158,23 +168,31 @@ impl OldFile {
                 return Ok(None);
             }
         }
-        let (Ok(before), Ok(wanted)) = (usize::try_from(run.start - whole.start), usize::try_from(run.end - run.start))
-        else {
-            return Ok(None);
-        };
-        bytes.drain(..before);
-        bytes.truncate(wanted);
-        Ok(Some(Reference { at: self.position + run.start, bytes }))
+        let Some(range) = part(bytes, chunks, &run).filter(|range| !range.is_empty()) else { return Ok(None) };
+        bytes.truncate(range.end);
+        bytes.drain(..range.start);
+        Ok(Some(self.position + run.start))
     }
 
-    fn read(&mut self, run: &Range<u64>) -> io::Result<Vec<u8>> {
-        let wanted = run.end - run.start;
-        let mut bytes = Vec::new();
-        self.file.seek(SeekFrom::Start(run.start))?;
-        if self.file.by_ref().take(wanted).read_to_end(&mut bytes)? as u64 == wanted {
-            Ok(bytes)
-        } else {
-            Err(io::ErrorKind::UnexpectedEof.into())
-        }
+    /// The whole chunks that `run` lies in.
+    fn chunks_of(&self, run: &Range<u64>) -> Range<u64> {
+        run.start / CHUNK * CHUNK..run.end.next_multiple_of(CHUNK).min(self.bytes)
     }
+
+    /// Fills `into` with the bytes of `run`; says whether it could.
+    fn read(&mut self, run: &Range<u64>, into: &mut Vec<u8>) -> bool {
+        let Ok(wanted) = usize::try_from(run.end - run.start) else { return false };
+        into.clear();
+        into.reserve_exact(wanted);
+        let file = &mut self.file;
+        let read = file.seek(SeekFrom::Start(run.start)).and_then(|_| file.take(wanted as u64).read_to_end(into));
+        read.is_ok_and(|read| read == wanted)
+    }
+}
+
+/// Where in `bytes`, which are those of `chunks`, those of `run` lie.
+fn part(bytes: &[u8], chunks: &Range<u64>, run: &Range<u64>) -> Option<Range<usize>> {
+    let start = usize::try_from(run.start.checked_sub(chunks.start)?).ok()?;
+    let end = usize::try_from(run.end.checked_sub(chunks.start)?).ok()?;
+    (end <= bytes.len()).then_some(start..end)
 }

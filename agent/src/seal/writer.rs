@@ -90,11 +90,13 @@ pub(super) fn write(
         waiting: VecDeque::new(),
         extents: Runs::default(),
     };
+    let spare = collector.spare();
     for done in collector {
         let done = done?;
         writer.waiting.extend(done.items);
         if let Some(packed) = done.result {
             writer.place(&packed)?;
+            spare.give_back(packed.bytes);
         }
         writer.settle();
     }

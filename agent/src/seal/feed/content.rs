@@ -10,7 +10,7 @@ use crate::entry::EntryPath;
 use crate::format::{CHUNK_BYTES_MAX, Sha256};
 use crate::seal::SealError;
 use crate::seal::hashes::FileHashes;
-use crate::seal::reference::OldFile;
+use crate::seal::reference::{OldFile, Reference};
 use crate::state::ChunkHash;
 
 /// SHA-256 of a file, begun only when the file turns out to have changed: BLAKE3 tells that at a quarter of the cost.
@@ -100,22 +100,24 @@ impl Feeder<'_> {
             return Err(SealError::Stopped);
         }
         if self.find(&hash, content.len() as u64)? {
+            self.put_by(content);
             return Ok(());
         }
-        let reference = match old {
-            Some(old) => old.reference(at, &content, &self.lookup, self.chain)?,
-            None => None,
-        };
-        match reference {
-            Some(reference) => self.patch(hash, content, reference),
-            None => self.plain(hash, content),
+        let Some(old) = old else { return self.plain(hash, content) };
+        let mut bytes = self.buffer();
+        match old.reference(at, &content, &self.lookup, self.chain, &mut bytes)? {
+            Some(at) => self.patch(hash, content, Reference { at, bytes }),
+            None => {
+                self.put_by(bytes);
+                self.plain(hash, content)
+            }
         }
     }
 
     /// The next chunk of a file: at most a chunk's size, at most `left`.
     fn read(&mut self, path: &EntryPath, file: &mut File, left: u64) -> Result<Vec<u8>, SealError> {
         let size = left.min(CHUNK_BYTES_MAX as u64);
-        let mut content = self.dealer.buffer();
+        let mut content = self.buffer();
         content.reserve_exact(CHUNK_BYTES_MAX.min(usize::try_from(size).unwrap_or(CHUNK_BYTES_MAX)));
         let read = file.take(size).read_to_end(&mut content).map_err(|e| unreadable(path, e))?;
         if read as u64 == size { Ok(content) } else { Err(changed(path)) }
