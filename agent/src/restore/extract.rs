@@ -1,5 +1,6 @@
 //! Executing a plan: packs in parallel, each opened once; patches applied as soon as their reference is complete.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -96,11 +97,15 @@ impl Extraction<'_> {
     fn plain(&self, index: usize, pieces: &[Piece], keep: bool, unpacker: &mut Unpacker) {
         let Some(pack) = self.manifest.packs.get(index) else { return };
         // Pieces are sorted by where they begin and may overlap; those before `first` are done with.
-        let mut first = 0;
-        let read = self.packs.plain(pack, keep, unpacker, |offset, bytes| {
+        let first = Cell::new(0);
+        let reached = |end: u64| {
+            let open = pieces.get(first.get()..).unwrap_or_default();
+            open.iter().take_while(move |piece| piece.from < end)
+        };
+        let wanted = |from: u64, to: u64| reached(to).any(|piece| piece.from + piece.bytes > from);
+        let read = self.packs.plain(pack, keep, unpacker, wanted, |offset, bytes| {
             let end = offset + bytes.len() as u64;
-            let reached = pieces.get(first..).unwrap_or_default();
-            for piece in reached.iter().take_while(|piece| piece.from < end) {
+            for piece in reached(end) {
                 let from = piece.from.max(offset);
                 let to = (piece.from + piece.bytes).min(end);
                 if from < to {
@@ -108,7 +113,7 @@ impl Extraction<'_> {
                     self.give(&piece.goal, from - piece.from, part)?;
                 }
             }
-            first += reached.iter().take_while(|piece| piece.from + piece.bytes <= end).count();
+            first.set(first.get() + reached(end).take_while(|piece| piece.from + piece.bytes <= end).count());
             Ok(())
         });
         if let Err(error) = read {

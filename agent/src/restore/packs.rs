@@ -60,16 +60,17 @@ pub enum PackError {
 }
 
 impl Packs<'_> {
-    /// Reads a plain pack: hands its content to `take`, piece by piece, with the offset of each. The pack is proved to be
-    /// the one that is named only when this returns.
+    /// Reads a plain pack: hands what is wanted of its content to `take`, and what lies beside it, piece by piece, with the
+    /// offset of each. The pack is proved to be the one that is named only when this returns.
     pub(super) fn plain(
         &self,
         pack: &Pack,
         keep: bool,
         unpacker: &mut Unpacker,
+        wanted: impl Fn(u64, u64) -> bool,
         take: impl FnMut(u64, &[u8]) -> Result<(), PackError>,
     ) -> Result<(), PackError> {
-        self.open(pack, keep, |opened| unpacker.unpack(opened, pack.content, take))
+        self.open(pack, keep, |opened| unpacker.unpack(opened, pack.content, wanted, take))
     }
 
     /// Reads a patch pack: its content as it lies inside the age file.

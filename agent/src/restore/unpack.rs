@@ -28,12 +28,13 @@ impl Unpacker {
         Self { context: DCtx::create(), packed: Vec::new(), from: 0, content: Vec::new() }
     }
 
-    /// Hands on exactly `bytes` bytes of content, piece by piece with the offset of each, and makes sure that there are no
-    /// more.
+    /// Hands the content on, piece by piece with the offset of each, and makes sure that it is exactly `bytes` bytes long.
+    /// Whole frames of which nothing is wanted, by offset and end, are passed over.
     pub(super) fn unpack(
         &mut self,
         packed: &mut dyn Read,
         bytes: u64,
+        wanted: impl Fn(u64, u64) -> bool,
         mut take: impl FnMut(u64, &[u8]) -> Result<(), PackError>,
     ) -> Result<(), PackError> {
         self.packed.clear();
@@ -48,7 +49,15 @@ impl Unpacker {
             if !more && !inside {
                 break;
             }
-            let mut input = InBuffer::around(self.packed.get(self.from..).unwrap_or_default());
+            let waiting = self.packed.get(self.from..).unwrap_or_default();
+            if let Some((packed, content)) = whole_frame(waiting).filter(|_| !inside)
+                && !wanted(offset, offset.saturating_add(content))
+            {
+                self.from += packed;
+                offset = offset.saturating_add(content);
+                continue;
+            }
+            let mut input = InBuffer::around(waiting);
             self.content.clear();
             let mut output = OutBuffer::around(&mut self.content);
             let hint = self.context.decompress_stream(&mut output, &mut input).map_err(refused)?;
@@ -85,6 +94,13 @@ impl Unpacker {
             }
         }
     }
+}
+
+/// The size of the frame at the beginning of `bytes`, if all of it is there, and that of its content, if it says so.
+fn whole_frame(bytes: &[u8]) -> Option<(usize, u64)> {
+    let packed = zstd_safe::find_frame_compressed_size(bytes).ok()?;
+    let content = zstd_safe::get_frame_content_size(bytes).ok()??;
+    Some((packed, content))
 }
 
 fn refused(code: zstd_safe::ErrorCode) -> PackError {
