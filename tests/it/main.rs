@@ -21,9 +21,11 @@ mod full_disks;
 mod machines;
 mod parts;
 mod postgres;
+mod privacy;
 mod program;
 mod proxy;
 mod signals;
+mod stores_end_to_end;
 mod support;
 mod tidy;
 
