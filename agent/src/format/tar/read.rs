@@ -1,4 +1,4 @@
-//! Reading headers back. What is not exactly what [`header`](super::header) writes is none: so, a header is told from
+//! Reading headers back. What is not exactly what `header` writes is none: so, a header is told from
 //! anything else by a look at its bytes.
 
 use super::{BLOCK, header, padding};
