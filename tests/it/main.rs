@@ -24,6 +24,7 @@ mod postgres;
 mod privacy;
 mod program;
 mod proxy;
+mod scale;
 mod signals;
 mod stores_end_to_end;
 mod support;

@@ -177,11 +177,11 @@ fn modes(folder: &Path) {
     }
 }
 
-/// Makes a socket. Its name may be 108 bytes long at most, so it is made elsewhere and moved.
+/// Makes a socket. Its path may be 108 bytes long at most, so it leads through the open folder.
 fn socket(root: &Path) {
-    let short = tempfile::tempdir().unwrap();
-    drop(UnixListener::bind(short.path().join("s")).unwrap());
-    std::fs::rename(short.path().join("s"), root.join("socket")).unwrap();
+    let folder = File::open(root).unwrap();
+    let path = format!("/proc/self/fd/{}/socket", std::os::fd::AsRawFd::as_raw_fd(&folder));
+    drop(UnixListener::bind(path).unwrap());
 }
 
 fn open(path: &Path) -> File {

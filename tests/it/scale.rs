@@ -1,0 +1,86 @@
+//! What is large, many, deep, odd or empty: all of it in one generation, with memory that does not grow with it.
+
+use std::fs::File;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::Path;
+use std::time::Instant;
+
+use tests::tree::Tree;
+use tests::{Outcome, Rng, World, office};
+
+/// The most memory that the program may take, in KiB.
+const PEAK_KIB_MAX: u64 = 256 << 10;
+/// More than the 8 GiB that fit into a tar header without extension.
+const HUGE_BYTES: u64 = (8 << 30) + (1 << 20) + 1;
+/// Where the huge file has content: at both ends, and around 4 GiB.
+const HUGE_CONTENT: [u64; 3] = [0, (4 << 30) - 3000, HUGE_BYTES - 5000];
+const SMALL_FILES: u64 = 100_000;
+
+fn make_huge(path: &Path) {
+    let file = File::create(path).unwrap();
+    for (at, seed) in HUGE_CONTENT.into_iter().zip(1..) {
+        file.write_all_at(&Rng::new(seed).bytes(5000), at).unwrap();
+    }
+    assert_eq!(file.metadata().unwrap().len(), HUGE_BYTES);
+}
+
+/// That the file is the same, as far as can be told without reading 8 GiB of zeros: its digest is for the program to check.
+#[track_caller]
+fn assert_huge(path: &Path) {
+    let file = File::open(path).unwrap();
+    let metadata = file.metadata().unwrap();
+    assert_eq!(metadata.len(), HUGE_BYTES);
+    assert!(metadata.blocks() * 512 < 1 << 20, "it has no holes any more: {} blocks", metadata.blocks());
+    for (at, seed) in HUGE_CONTENT.into_iter().zip(1..) {
+        let mut content = vec![0; 5000];
+        file.read_exact_at(&mut content, at).unwrap();
+        assert!(content == Rng::new(seed).bytes(5000), "the content at {at} is another");
+    }
+}
+
+fn make_many(root: &Path) {
+    for folder in 0..SMALL_FILES / 500 {
+        let folder = root.join(format!("{folder:03}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        for number in 0..500 {
+            std::fs::write(folder.join(format!("{number}")), format!("{number}\n").repeat(number % 3)).unwrap();
+        }
+    }
+}
+
+fn run(world: &World, arguments: &[&str]) -> Outcome {
+    let began = Instant::now();
+    let outcome = world.offsite(arguments).expect(0);
+    eprintln!("{}: {:.1?}, {} MiB", arguments[0], began.elapsed(), outcome.peak_kib >> 10);
+    assert!((1..PEAK_KIB_MAX).contains(&outcome.peak_kib), "{} KiB\n{outcome}", outcome.peak_kib);
+    outcome
+}
+
+#[test]
+fn what_is_huge_many_deep_odd_or_empty_comes_back_in_little_memory() {
+    let world = World::in_memory();
+    make_huge(&world.make_folder("huge").join("image"));
+    make_many(&world.make_folder("many"));
+    let odd = world.make_folder("odd");
+    office::deep(&odd.join("deep"), 200);
+    office::zoo(&odd, &mut Rng::new(51));
+    world.make_folder("empty");
+    world.make_folder("usb");
+    let path = |name: &str| world.path(name).display().to_string();
+    let (usb, key, second, staging, state) = (path("usb"), path("key"), path("second"), path("staging"), path("state"));
+    let mut init = vec!["init", "--site", "office", "--store", &usb, "--new-identity", &key];
+    init.extend(["--new-identity", &second, "--staging", &staging, "--state", &state]);
+    let sources = ["huge", "many", "odd", "empty"].map(path);
+    init.extend(sources.iter().flat_map(|source| ["--source", source]));
+    world.offsite(init).expect(0);
+
+    run(&world, &["backup"]);
+    run(&world, &["verify"]);
+    run(&world, &["restore", "latest", "--to", "back", "--identity", "key"]);
+    assert_huge(&world.path("back/huge/image"));
+    for source in ["many", "odd", "empty"] {
+        Tree::read(&world.path(source)).without_special().assert_equals(&Tree::read(&world.path("back").join(source)));
+    }
+    // Nothing has changed: what is the same is found without reading it, and names are all there is to hold.
+    run(&world, &["backup"]);
+}
