@@ -152,7 +152,7 @@ impl Server {
         }
         child.wait().unwrap();
         guard::stopped(child.id());
-        wait_until(Duration::from_secs(10), "a killed server's processes to go", || {
+        wait_until(Duration::from_secs(60), "a killed server's processes to go", || {
             started.retain(|process| state(*process).is_some_and(|(state, _)| state != 'Z'));
             started.is_empty()
         });
