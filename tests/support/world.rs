@@ -237,8 +237,15 @@ pub fn offsite_program() -> &'static Path {
         let profile = tests.parent().and_then(Path::parent).expect("tests lie in target/PROFILE/deps");
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--workspace", "--locked", "--bin", "offsite", "--target-dir"]);
+        // Together with a test, so that the features are those of the tests: what was built for them serves here too.
+        build.args(["build", "--quiet", "--workspace", "--locked", "--test=it", "--bin=offsite", "--target-dir"]);
         build.arg(profile.parent().unwrap()).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        // What Cargo told this test of its package would reach build scripts that look at it, and all be built again.
+        for name in std::env::vars_os().map(|(name, _)| name) {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|of| name.as_encoded_bytes().starts_with(of.as_bytes())) {
+                build.env_remove(name);
+            }
+        }
         if profile.ends_with("release") {
             build.arg("--release");
         }
