@@ -3,6 +3,7 @@
 //! Every problem is found in one go and named with its line, its setting and a remedy. What comes out holds no text that
 //! is really a path, a size or a duration. Secrets are named by their place ([`SecretRef`]) and read when they are used.
 
+mod office;
 mod secret;
 mod sources;
 mod stores;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+use crate::calendar::Calendar;
 use crate::failure;
 use crate::ids::SiteName;
 use crate::keys::{RecipientError, Recipients, recipients_of_file};
@@ -69,6 +71,8 @@ pub struct Place {
     pub public_key: Option<SitePublicKey>,
     /// The places off site: at least one.
     pub stores: Vec<StoreConfig>,
+    /// When people work at the office.
+    pub calendar: Calendar,
 }
 
 /// How packs are made.
@@ -264,7 +268,8 @@ fn read_place(reader: &Reader<'_>, root: &Section<'_, '_>) -> Option<Place> {
     }
     let stores: Vec<StoreConfig> = sections.into_iter().filter_map(StoreConfig::read).collect();
     report_twins(reader, "store", stores.iter().map(|store| store.name.as_str()));
-    Some(Place { site: site?, staging, state, signing_key, signing_key_set, public_key, stores })
+    let calendar = office::read(root);
+    Some(Place { site: site?, staging, state, signing_key, signing_key_set, public_key, stores, calendar })
 }
 
 /// The section, with texts that may be recipients; `None` if not all of them could be had.

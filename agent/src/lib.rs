@@ -3,6 +3,7 @@
 //! `ARCHITECTURE.md` beside this crate draws the map; `FORMAT.md` describes every byte that is stored.
 
 // Words, pure.
+pub mod calendar;
 pub mod entry;
 pub mod format;
 pub mod generation;

@@ -16,11 +16,13 @@ fn examples() -> Vec<PathBuf> {
     examples
 }
 
-/// As it is, but for the one other file that it names.
+/// As it is, but for the other files that it names.
 fn read(world: &World, path: &Path) -> String {
     let recipients = world.write("recipients.txt", format!("# elsewhere\n{RECIPIENT}\n"));
+    let holidays = world.write("holidays.ics", "BEGIN:VCALENDAR\r\nEND:VCALENDAR\r\n");
     let text = std::fs::read_to_string(path).unwrap();
     text.replace("/etc/offsite/recipients.txt", &recipients.to_string_lossy())
+        .replace("/etc/offsite/holidays.ics", &holidays.to_string_lossy())
 }
 
 fn shown(problems: &[Problem]) -> String {
