@@ -4,6 +4,7 @@ mod backup;
 mod bars;
 mod check;
 mod demo;
+mod evidence;
 mod find;
 mod holder;
 mod init;

@@ -45,5 +45,6 @@ pub mod restore;
 pub mod upload;
 pub mod verify;
 
-// What this machine remembers of its runs.
+// What this machine remembers of its runs, and can show years later.
+pub mod evidence;
 pub mod state;

@@ -16,6 +16,7 @@ mod config;
 mod conformance;
 mod crash;
 mod damage;
+mod evidence;
 mod format;
 mod full_disks;
 mod machines;

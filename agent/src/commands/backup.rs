@@ -6,18 +6,20 @@ mod report;
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use providers::{Access, Policy};
 
 use super::bars::Bars;
 use super::output::{Output, Problems, say};
 use super::stores::{self, OpenStore};
-use super::{Ended, interrupt, key, load_config, preflight};
+use super::{Ended, evidence, interrupt, key, load_config, output, preflight};
 use crate::backup::{BackupError, BackupReport, BackupRequest, Run};
 use crate::capture::{CutSettings, HolderProgram, SourceConfig};
 use crate::cli::BackupArgs;
 use crate::clock;
 use crate::config::{Config, Problem};
 use crate::deliver::DeliverSettings;
+use crate::evidence::Record;
 use crate::failure::{Failure, Kind};
 use crate::generation::Class;
 use crate::progress::Progress;
@@ -53,15 +55,34 @@ pub(super) fn run(arguments: &BackupArgs, path: &Path, quiet: bool, output: Outp
     Ok(code)
 }
 
-/// One run, whose end is remembered for `offsite status`.
+/// One run, whose end is remembered for `offsite status` and in the evidence log.
 pub(super) fn execute(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failure> {
+    let began = clock::now();
     let result = attempt(config, what, quiet).map(|report| Report::of(&report));
+    if let Some(run) = record(&result, began) {
+        evidence::record(&config.place, Record::Run(run));
+    }
     if let Some(last) = LastRun::of(&result, clock::now())
         && let Err((path, error)) = last.write(&config.place.state)
     {
         say(&format!("warning: how this run ended could not be written to {}: {error}", path.display()));
     }
     result
+}
+
+/// What the evidence log keeps of a run; nothing if another run was under way, which will tell of itself.
+fn record(result: &Result<Report, Failure>, began: Timestamp) -> Option<crate::evidence::Run> {
+    match result {
+        Ok(report) => Some(report.record(began)),
+        Err(failure) if failure.kind() == Kind::Locked => None,
+        Err(failure) => Some(crate::evidence::Run {
+            began: Some(began),
+            exit_code: failure.kind().code(),
+            messages: output::messages(failure),
+            hints: failure.hints().to_vec(),
+            ..Default::default()
+        }),
+    }
 }
 
 /// Everything that can be known to fail is looked at first; then it runs.

@@ -114,6 +114,11 @@ pub(crate) fn problems(failure: &Failure) -> &[Problem] {
     }
 }
 
+/// What failed, why, and everything that is wrong, a sentence each.
+pub(crate) fn messages(failure: &Failure) -> Vec<String> {
+    failure.chain().into_iter().chain(problems(failure).iter().map(ToString::to_string)).collect()
+}
+
 /// Several things that are wrong, none of them more than the others.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]

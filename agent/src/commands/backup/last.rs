@@ -61,8 +61,7 @@ impl LastRun {
                 generation: None,
                 grade: None,
                 failed: Vec::new(),
-                messages: [failure.chain(), output::problems(failure).iter().map(ToString::to_string).collect()]
-                    .concat(),
+                messages: output::messages(failure),
             }),
         }
     }

@@ -11,8 +11,9 @@ use crate::catalog::CatalogError;
 use crate::commands::show;
 use crate::config::Size;
 use crate::deliver::{DeliverError, Delivered};
+use crate::evidence;
 use crate::failure::{self, Kind};
-use crate::generation::{CutMethod, Document, Grade};
+use crate::generation::{Class, CutMethod, Document, Grade};
 use crate::upload::UploadError;
 
 /// The report of a run.
@@ -26,6 +27,7 @@ pub(in crate::commands) struct Report {
 #[derive(Debug, Serialize)]
 struct Generation {
     id: String,
+    class: Class,
     grade: Grade,
     label: Option<String>,
     cut_not_before: Timestamp,
@@ -104,6 +106,19 @@ impl Report {
             .collect()
     }
 
+    /// The run as the evidence log keeps it.
+    pub(super) fn record(&self, began: Timestamp) -> evidence::Run {
+        let resumed = self.resumed.iter().map(|stored| stored.record(true));
+        evidence::Run {
+            began: Some(began),
+            exit_code: self.exit_code(),
+            generation: self.generation.as_ref().map(Generation::record),
+            stores: self.stores.iter().map(|stored| stored.record(false)).chain(resumed).collect(),
+            messages: Vec::new(),
+            hints: Vec::new(),
+        }
+    }
+
     pub(in crate::commands) fn text(&self) -> String {
         let mut text = String::new();
         if let Some(generation) = &self.generation {
@@ -142,6 +157,46 @@ impl Report {
 }
 
 impl Generation {
+    fn record(&self) -> evidence::RunGeneration {
+        let source = |source: &Source| evidence::RunSource {
+            name: source.name.clone(),
+            source: source.kind.clone(),
+            entries: source.entries,
+            bytes: source.bytes,
+        };
+        let mut problems: Vec<evidence::RunProblem> = Vec::new();
+        for Trouble { source, path, what, missing } in &self.problems {
+            let files = path.as_ref().map(|_| 1);
+            let same = problems.iter_mut().find(|known| {
+                known.source == *source
+                    && known.what == *what
+                    && known.missing == *missing
+                    && known.files.is_some() == files.is_some()
+            });
+            match same {
+                Some(known) => known.files = known.files.map(|count| count + 1),
+                None => problems.push(evidence::RunProblem {
+                    source: source.clone(),
+                    what: what.clone(),
+                    missing: *missing,
+                    files,
+                }),
+            }
+        }
+        evidence::RunGeneration {
+            id: self.id.clone(),
+            class: self.class,
+            grade: self.grade,
+            label: self.label.clone(),
+            cut_not_before: self.cut_not_before,
+            cut_not_after: self.cut_not_after,
+            cut_method: self.cut_method,
+            held_us_max: self.held_us_max,
+            sources: self.sources.iter().map(source).collect(),
+            problems,
+        }
+    }
+
     fn write(&self, text: &mut String) {
         let label = self.label.as_ref().map(|label| format!(" ({label})")).unwrap_or_default();
         let _ = writeln!(text, "Generation {}{label}: {}", self.id, show::grade(self.grade));
@@ -165,6 +220,20 @@ impl Generation {
 }
 
 impl Stored {
+    fn record(&self, resumed: bool) -> evidence::RunStore {
+        evidence::RunStore {
+            store: self.store.clone(),
+            generation: self.generation.clone(),
+            resumed,
+            stored: self.stored,
+            full: self.full,
+            content_bytes: self.content_bytes,
+            sent_bytes: self.sent_bytes,
+            exit_code: self.exit_code,
+            messages: self.error.clone(),
+        }
+    }
+
     fn write(&self, text: &mut String) {
         let (Some(full), Some(sent), Some(packs), Some(content)) =
             (self.full, self.sent_bytes, self.sent_packs, self.content_bytes)
@@ -182,6 +251,7 @@ impl Stored {
 fn generation(id: &str, document: &Document) -> Generation {
     Generation {
         id: id.to_owned(),
+        class: document.class,
         grade: document.grade,
         label: document.label.clone(),
         cut_not_before: document.cut.not_before,

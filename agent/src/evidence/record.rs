@@ -1,0 +1,217 @@
+//! What an entry of the evidence log tells. Pure.
+//!
+//! Logs are kept for years: fields are added and never renamed, new ones have a default, and names are texts here, so that
+//! what once was a name can always be read.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::generation::{Class, CutMethod, Grade};
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Record {
+    /// A run: a generation was made and brought into stores, or could not be.
+    Run(Run),
+    /// A restore was rehearsed.
+    Drill(Drill),
+    /// Generations were removed because retention said so.
+    Prune(Prune),
+    /// What is stored was read again and hashed.
+    Verify(Verify),
+    /// What a store really does was tried.
+    Probe(Probe),
+    /// Somebody proved what an identity opens.
+    KeyProof(KeyProof),
+    /// Something that a newer program wrote.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// When it began; it ended when the entry was added.
+    pub began: Option<Timestamp>,
+    /// The exit code it ended with.
+    pub exit_code: u8,
+    /// The new generation, if one was captured.
+    pub generation: Option<RunGeneration>,
+    /// What became of it in each store, and of what earlier runs had left unfinished.
+    pub stores: Vec<RunStore>,
+    /// Why there was no run, or none to its end.
+    pub messages: Vec<String>,
+    /// What to do about that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hints: Vec<String>,
+}
+
+/// The generation that a run captured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunGeneration {
+    /// Its name.
+    pub id: String,
+    /// Rolling or archival.
+    pub class: Class,
+    /// How far it is of one instant and whole.
+    pub grade: Grade,
+    /// What the operator called it.
+    pub label: Option<String>,
+    /// The instant is not earlier than this.
+    pub cut_not_before: Timestamp,
+    /// The instant is not later than this.
+    pub cut_not_after: Timestamp,
+    /// How the instant was had.
+    pub cut_method: CutMethod,
+    /// Longest time that any writer was held, in microseconds.
+    pub held_us_max: u64,
+    /// What was copied.
+    pub sources: Vec<RunSource>,
+    /// What is missing or not as asked for.
+    pub problems: Vec<RunProblem>,
+}
+
+/// One source of a generation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSource {
+    /// Its name.
+    pub name: String,
+    /// Its type in the configuration, such as `sqlite`.
+    pub source: String,
+    /// Files and folders in it.
+    pub entries: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+}
+
+/// Something that is missing from a generation or not as asked for. Files are counted, not named: names of files stay in
+/// the copy itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunProblem {
+    /// The source.
+    pub source: String,
+    /// One sentence.
+    pub what: String,
+    /// Whether the generation is incomplete because of it.
+    pub missing: bool,
+    /// Of how many files and folders it is true; nothing if it is about the whole source.
+    pub files: Option<u64>,
+}
+
+/// What became of one generation in one store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunStore {
+    /// The store.
+    pub store: String,
+    /// The generation.
+    pub generation: String,
+    /// Whether an earlier run had begun it.
+    pub resumed: bool,
+    /// Whether the store has it.
+    pub stored: bool,
+    /// Whether it is a full one.
+    pub full: Option<bool>,
+    /// Bytes of its content.
+    pub content_bytes: Option<u64>,
+    /// Bytes that were sent for it.
+    pub sent_bytes: Option<u64>,
+    /// The exit code that this store alone would have given the run.
+    pub exit_code: u8,
+    /// What went wrong, with its causes.
+    pub messages: Vec<String>,
+}
+
+/// A rehearsed restore.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drill {
+    /// The generation that was restored.
+    pub generation: String,
+    /// Where it was taken from.
+    pub store: String,
+    /// Whether everything that was looked at is good.
+    pub passed: bool,
+    /// Files that were restored and compared with their SHA-256.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// How long it may take, in milliseconds, if that is set.
+    pub target_ms: Option<u64>,
+    /// The databases, each with what was found.
+    pub databases: Vec<DrilledDatabase>,
+    /// Everything that is not good, a sentence each.
+    pub findings: Vec<String>,
+    /// What was not looked at, and why.
+    pub not_done: Vec<String>,
+}
+
+/// One database in a drill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrilledDatabase {
+    /// Its name: the source, and the database in it if there are several.
+    pub name: String,
+    /// The engine that opened it.
+    pub engine: String,
+    /// Whether it was opened and is sound; nothing if it was not opened.
+    pub sound: Option<bool>,
+}
+
+/// Generations that were removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prune {
+    /// The store, or `local`.
+    pub store: String,
+    /// What was removed.
+    pub removed: Vec<String>,
+    /// How many generations are kept.
+    pub kept: u64,
+    /// Bytes that became free, as far as is known.
+    pub freed_bytes: u64,
+    /// Why nothing, or not all of the plan, was removed.
+    pub refused: Vec<String>,
+}
+
+/// What is stored was read again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verify {
+    /// The store.
+    pub store: String,
+    /// Generations that were looked at.
+    pub generations: u64,
+    /// Packs that were read and are whole.
+    pub packs: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Packs that were there and not read this time.
+    pub packs_not_read: u64,
+    /// What is not as it should be, and why the store could not be read.
+    pub findings: Vec<String>,
+}
+
+/// What a store really does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// The store.
+    pub store: String,
+    /// Whether it does all that is relied on.
+    pub passed: bool,
+    /// What was found, a line each.
+    pub findings: Vec<String>,
+}
+
+/// A proof of what an identity opens.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyProof {
+    /// Who proved it: the account and the machine.
+    pub who: String,
+    /// The recipients whose secret half was at hand.
+    pub opens: Vec<String>,
+    /// The other recipients of the configuration.
+    pub not_proved: Vec<String>,
+    /// Generations whose manifests were opened.
+    pub generations: Vec<String>,
+    /// Generations that could not be opened.
+    pub not_opened: Vec<String>,
+}
