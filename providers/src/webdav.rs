@@ -140,6 +140,12 @@ impl WebdavStore {
     }
 }
 
+/// Paths of the entries of an answer to PROPFIND; none if it is no such answer.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn paths_in(xml: &[u8]) -> Vec<String> {
+    multistatus::parse(xml).unwrap_or_default().into_iter().map(|entry| entry.path).collect()
+}
+
 #[async_trait]
 impl ObjectStore for WebdavStore {
     fn limits(&self) -> Limits {

@@ -19,6 +19,7 @@ mod damage;
 mod evidence;
 mod format;
 mod full_disks;
+mod fuzz;
 mod machines;
 mod parts;
 mod postgres;

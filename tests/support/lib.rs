@@ -14,6 +14,7 @@
 pub mod clerks;
 pub mod disk;
 pub mod engine;
+pub mod fuzz;
 pub mod guard;
 pub mod http;
 pub mod machine;
