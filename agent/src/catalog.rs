@@ -187,7 +187,8 @@ impl Pulse {
             Self::Ahead(beat) => Some(format!(
                 "it names {} (number {}) as the newest generation, and that is not there: newer generations were \
                  removed, or old ones put in their place; find out who can write to the store. What is listed is \
-                 genuine all the same and can be restored by its name",
+                 genuine all the same and can be restored by its name. If the store keeps older versions, \
+                 `offsite list --as-of TIME` shows what was there before",
                 beat.generation, beat.sequence
             )),
         }

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 
 use crate::config::{DEFAULT_PATH, SecretRef};
 use crate::ids::{GenerationId, NameError, SiteName, SourceName, StoreName};
@@ -98,6 +101,11 @@ pub struct ListArgs {
     /// Look only here: the name of a store, or `local`
     #[arg(long, value_name = "STORE")]
     pub from: Option<From>,
+
+    /// Show the stores as they were at this time: `2026-11-22T06:00:00Z`, or `2026-11-22 06:00` by the clock on the wall.
+    /// Needs stores that keep older versions
+    #[arg(long, value_name = "TIME")]
+    pub as_of: Option<AsOf>,
 }
 
 /// `offsite restore`.
@@ -129,6 +137,10 @@ pub struct RestoreArgs {
     /// Take it from here: the name of a store, or `local`
     #[arg(long, value_name = "STORE")]
     pub from: Option<From>,
+
+    /// Take it as it was in the store at this time (see `offsite list`), whatever was overwritten or deleted later
+    #[arg(long, value_name = "TIME")]
+    pub as_of: Option<AsOf>,
 
     /// Replace files that are there already
     #[arg(long)]
@@ -191,6 +203,23 @@ impl std::str::FromStr for From {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         if text == "local" { Ok(Self::Local) } else { text.parse().map(Self::Store) }
+    }
+}
+
+/// A moment in the past of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AsOf(pub Timestamp);
+
+impl std::str::FromStr for AsOf {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(at) = text.parse() {
+            return Ok(Self(at));
+        }
+        let wall: Option<DateTime> = text.parse().ok();
+        let at = wall.and_then(|wall| wall.to_zoned(TimeZone::system()).ok());
+        at.map(|at| Self(at.timestamp())).ok_or("a time is written 2026-11-22T06:00:00Z or \"2026-11-22 06:00\"")
     }
 }
 
@@ -326,6 +355,17 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+
+    #[test]
+    fn a_moment_is_written_with_or_without_a_zone() {
+        let at: AsOf = "2026-11-22T06:00:00Z".parse().unwrap();
+        assert_eq!(at.0.as_second(), 1_795_327_200);
+        let wall: AsOf = "2026-11-22 06:00".parse().unwrap();
+        assert_eq!(at.0.to_zoned(TimeZone::UTC).datetime(), wall.0.to_zoned(TimeZone::system()).datetime());
+        for bad in ["", "yesterday", "6 o'clock", "2026-13-01"] {
+            assert!(bad.parse::<AsOf>().is_err(), "{bad:?} was accepted");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -3,6 +3,7 @@
 //! Every problem is found in one go and named with its line, its setting and a remedy. What comes out holds no text that
 //! is really a path, a size or a duration. Secrets are named by their place ([`SecretRef`]) and read when they are used.
 
+mod lock;
 mod office;
 mod secret;
 mod sources;
@@ -26,11 +27,12 @@ use crate::ids::SiteName;
 use crate::keys::{RecipientError, Recipients, recipients_of_file};
 use crate::sign::SitePublicKey;
 
+pub use lock::LockConfig;
 pub use secret::{SecretError, SecretRef};
 pub use sources::SourceEntry;
 pub use stores::StoreConfig;
 pub use table::Problem;
-pub use units::{Size, Span, UnitError};
+pub use units::{Size, Span, Term, UnitError};
 
 use table::{Reader, Section};
 

@@ -32,6 +32,9 @@ use crate::state::{ChainRecord, CommittedRecord, Delivery, NewDelivery, Phase, S
 use crate::upload::{self, Interrupt, Spooled, StoreTarget, UploadError};
 
 mod commit;
+mod lock;
+
+pub use lock::LockTerms;
 
 /// Asks for the packs of committed generations only.
 const NO_DELIVERY: i64 = -1;
@@ -142,6 +145,15 @@ pub enum DeliverError {
         /// The state database.
         state: PathBuf,
     },
+    /// What is to be locked would be locked until a wrong date.
+    #[error(
+        "this machine's clock is {ahead_s} s ahead of the store's (behind it, if negative): objects would be locked until a \
+         wrong date, so nothing was sent; set the clock right"
+    )]
+    Clock {
+        /// How far, in seconds.
+        ahead_s: i64,
+    },
     /// A key could not be formed.
     #[error("an object has no name")]
     Key(#[from] KeyError),
@@ -169,9 +181,11 @@ impl DeliverError {
     pub fn is_hopeless(&self) -> bool {
         match self {
             Self::SpoolLost { .. }
-            | Self::Upload(UploadError::Foreign { .. })
+            | Self::Upload(UploadError::Foreign { .. } | UploadError::Unlocked { .. })
             | Self::Seal(SealError::Changed(_) | SealError::Staging(StagingError::Damaged { .. }))
             | Self::Staging(StagingError::Damaged { .. }) => true,
+            // Such as a lock that the bucket cannot give: what was asked for will be refused each time.
+            Self::Upload(UploadError::Store(error)) => error.kind == ErrorKind::Unsupported,
             Self::Seal(SealError::Read { source, .. } | SealError::Staging(StagingError::Io { source, .. }))
             | Self::Staging(StagingError::Io { source, .. }) => source.kind() == std::io::ErrorKind::NotFound,
             _ => false,
@@ -264,10 +278,13 @@ impl Place<'_> {
     }
 
     fn begin(&self, state: &mut State, class: Class, generation: &LocalGeneration) -> Result<Delivery, DeliverError> {
+        self.check_clock(class)?;
         let now = clock::now();
         let open = state.open_chain(&self.target.name)?;
         let chain = match (class, open) {
-            (Class::Rolling, Some(open)) if self.takes_more(state, &open, now)? && self.is_whole(state, &open)? => {
+            (Class::Rolling, Some(open))
+                if self.takes_more(state, &open, now)? && self.is_whole(state, &open)? && self.is_locked(&open)? =>
+            {
                 Some(open)
             }
             (Class::Rolling, Some(open)) => {
@@ -372,6 +389,7 @@ impl Place<'_> {
         self.progress.begin(Stage::Sealing, total);
         let folder = ChainFolder::new(self.settings.site, delivery.chain.class, &delivery.chain.name)?;
         let waiting = self.waiting_packs(state, delivery, &folder)?;
+        let locked_until = self.locked_until(&delivery.chain);
         let room = (self.settings.spool_bytes / self.target.pack_bytes.max(1)).saturating_sub(4).clamp(1, 1024);
         let (sender, receiver) = mpsc::channel(usize::try_from(room).unwrap_or(1));
         let mut sending_state = state.reopen()?;
@@ -399,7 +417,8 @@ impl Place<'_> {
                 seal::seal(&settings, &request, &self.spool, state, self.progress, &stop, |pack| {
                     let Ok(key) = folder.pack(&pack.name) else { return false };
                     let path = self.spool.path(&pack.name.to_string());
-                    let object = Spooled { id: pack.id, key, path, bytes: pack.sealed, sha256: pack.name.sha256 };
+                    let (bytes, sha256) = (pack.sealed, pack.name.sha256);
+                    let object = Spooled { id: pack.id, key, path, bytes, sha256, locked_until };
                     sender.blocking_send(object).is_ok()
                 })
             });
@@ -438,7 +457,9 @@ impl Place<'_> {
         for pack in state.packs(&delivery.chain, delivery.id)?.into_iter().filter(|pack| !pack.stored) {
             let path = self.spool.path(&pack.name.to_string());
             let key = folder.pack(&pack.name)?;
-            let object = Spooled { id: pack.id, key, path, bytes: pack.sealed, sha256: pack.name.sha256 };
+            let (bytes, sha256) = (pack.sealed, pack.name.sha256);
+            let locked_until = self.locked_until(&delivery.chain);
+            let object = Spooled { id: pack.id, key, path, bytes, sha256, locked_until };
             if self.is_in_spool(&object)? {
                 waiting.push(object);
             } else {

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use providers::{Body, ErrorKind, Multipart, ObjectKey, ObjectStore, Part, PutOptions, Upload};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use crate::deliver::LockTerms;
 use crate::format::Sha256;
 use crate::ids::StoreName;
 use crate::progress::Progress;
@@ -36,6 +38,8 @@ pub struct StoreTarget {
     pub pack_bytes: u64,
     /// Objects larger than this are sent in parts of this size, where the store can take parts.
     pub part_bytes: u64,
+    /// How long its objects are locked, if they are.
+    pub lock: Option<LockTerms>,
 }
 
 /// An object in the spool.
@@ -51,6 +55,15 @@ pub struct Spooled {
     pub bytes: u64,
     /// Its digest.
     pub sha256: Sha256,
+    /// Until when nobody can delete it, if it is to be locked.
+    pub locked_until: Option<Timestamp>,
+}
+
+impl Spooled {
+    /// A new object, locked if it is to be.
+    fn options(&self) -> PutOptions {
+        PutOptions { locked_until: self.locked_until, ..PutOptions::CREATE }
+    }
 }
 
 /// Why an object is not in the store.
@@ -79,6 +92,17 @@ pub enum UploadError {
     Foreign {
         /// The object.
         key: ObjectKey,
+    },
+    /// It is there, but not locked as it has to be.
+    #[error(
+        "`{key}` is in the store already, and not locked until {until}: it was put there before the configuration asked for a \
+         lock"
+    )]
+    Unlocked {
+        /// The object.
+        key: ObjectKey,
+        /// Until when it should be locked.
+        until: Timestamp,
     },
     /// Somebody asked to stop.
     #[error("sending was interrupted; the next run goes on from here")]
@@ -149,7 +173,7 @@ pub async fn send(
         }
         _ => {
             let body = Body::from_file(object.path.clone(), object.bytes, object.sha256.0);
-            let put = store.put(&object.key, &body, &PutOptions::CREATE).await;
+            let put = store.put(&object.key, &body, &object.options()).await;
             progress.add_sent(object.bytes);
             match put {
                 Err(error) if error.kind == ErrorKind::AlreadyExists => same_object(store, object).await,
@@ -164,9 +188,24 @@ pub async fn is_there(store: &dyn ObjectStore, object: &Spooled) -> Result<bool,
     Ok(providers::holds(store, &object.key, object.bytes, &object.sha256.0).await?.is_some())
 }
 
-/// Makes sure that the object of this name in the store is the one in the spool, proved by its content.
+/// Makes sure that the object of this name in the store is the one in the spool, proved by its content, and locked as long
+/// as it has to be.
 async fn same_object(store: &dyn ObjectStore, object: &Spooled) -> Result<(), UploadError> {
-    if is_there(store, object).await? { Ok(()) } else { Err(UploadError::Foreign { key: object.key.clone() }) }
+    if !is_there(store, object).await? {
+        return Err(UploadError::Foreign { key: object.key.clone() });
+    }
+    check_lock(store, object).await
+}
+
+/// Makes sure that the object in the store, which is the one in the spool, is locked as long as it has to be.
+async fn check_lock(store: &dyn ObjectStore, object: &Spooled) -> Result<(), UploadError> {
+    let Some(until) = object.locked_until else { return Ok(()) };
+    let said = match store.versions() {
+        Some(versions) => versions.locked_until(&object.key.clone().into()).await?,
+        None => None,
+    };
+    let locked = said.is_some_and(|said| said.as_second() >= until.as_second());
+    if locked { Ok(()) } else { Err(UploadError::Unlocked { key: object.key.clone(), until }) }
 }
 
 /// Sends an object in parts. An upload that the store has forgotten is begun anew, once.
@@ -191,7 +230,7 @@ async fn send_parts(
                 state.set_upload(&target.name, object.key.as_str(), None)?;
                 // The reply to an earlier `complete` may have been lost: whether the object is there decides.
                 if is_there(target.store.as_ref(), object).await? {
-                    return Ok(());
+                    return check_lock(target.store.as_ref(), object).await;
                 }
                 if anew {
                     return Err(error.into());
@@ -251,6 +290,7 @@ async fn begin_or_resume(
             // Forgotten by the store, or completed with a lost reply.
             Err(error) if error.kind == ErrorKind::NotFound => {
                 if is_there(target.store.as_ref(), object).await? {
+                    check_lock(target.store.as_ref(), object).await?;
                     state.set_upload(&target.name, object.key.as_str(), None)?;
                     return Ok(None);
                 }
@@ -259,7 +299,7 @@ async fn begin_or_resume(
             Err(error) => return Err(error.into()),
         }
     }
-    let upload = multipart.begin(&object.key, &PutOptions::CREATE).await?;
+    let upload = multipart.begin(&object.key, &object.options()).await?;
     let text = serde_json::to_string(&upload).map_err(|_| UploadError::Internal("an upload has no text form"))?;
     state.set_upload(&target.name, object.key.as_str(), Some(&text))?;
     Ok(Some((upload, Vec::new())))

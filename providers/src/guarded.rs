@@ -37,6 +37,15 @@ impl Guarded {
         self.slots.acquire().await.ok()
     }
 
+    /// Whether an object is locked as long as it is to be.
+    async fn is_locked(&self, meta: &ObjectMeta, until: Option<Timestamp>) -> bool {
+        let Some(until) = until else { return true };
+        let Some(versions) = self.store.versions() else { return false };
+        let object = ObjectRef { key: meta.key.clone(), version: meta.version.clone() };
+        let said = versions.locked_until(&object).await.ok().flatten();
+        said.is_some_and(|said| said.as_second() >= until.as_second())
+    }
+
     fn inner_multipart(&self) -> Result<&dyn Multipart> {
         self.store.multipart().ok_or_else(|| Error::new(ErrorKind::Unsupported, "sending parts").store(self))
     }
@@ -60,7 +69,9 @@ impl ObjectStore for Guarded {
             let mut done = self.store.put(key, body, options).await;
             if attempts.is_repeated() && is(&done, ErrorKind::AlreadyExists) {
                 // Perhaps what is there is ours, and only its reply was lost.
-                if let Ok(Some(ours)) = proof::holds(&*self.store, key, body.len(), body.sha256()).await {
+                if let Ok(Some(ours)) = proof::holds(&*self.store, key, body.len(), body.sha256()).await
+                    && self.is_locked(&ours, options.locked_until).await
+                {
                     done = Ok(ours);
                 }
             }
@@ -155,6 +166,7 @@ impl Multipart for Guarded {
                 && (is(&done, ErrorKind::NotFound) || is(&done, ErrorKind::AlreadyExists))
                 && let Ok(key) = upload.key.parse()
                 && let Ok(Some(ours)) = proof::holds_parts(&*self.store, &key, parts).await
+                && self.is_locked(&ours, upload.locked_until).await
             {
                 done = Ok(ours);
             }

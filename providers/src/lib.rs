@@ -15,6 +15,7 @@ mod key;
 mod memory;
 mod open;
 mod pace;
+mod past;
 mod probe;
 mod proof;
 mod retry;
@@ -29,6 +30,7 @@ pub use key::{KEY_BYTES_MAX, KeyError, KeyPrefix, ObjectKey, SEGMENT_BYTES_MAX};
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryStore;
 pub use open::{guard, open};
+pub use past::as_of;
 pub use probe::{Finding, Verdict, probe};
 pub use proof::holds;
 pub use settings::{

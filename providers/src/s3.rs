@@ -149,7 +149,7 @@ impl ObjectStore for S3Store {
             .set_object_lock_retain_until_date(lock.map(|lock| lock.until))
             .body(content.clone().into());
         let sent = request.customize().interceptor(KnownDigest::new(body.sha256())).send().await;
-        let reply = sent.map_err(|cause| self.failed(OPERATION, key, cause))?;
+        let reply = sent.map_err(|cause| lock::refused(self.failed(OPERATION, key, cause), options))?;
         let said = tags::of_body(&content, body.sha256(), reply.checksum_sha256(), reply.e_tag());
         let version = reply.version_id().map(str::to_owned);
         let meta = ObjectMeta { key: key.clone(), bytes: body.len(), version, sha256: None, modified: None };
@@ -161,7 +161,7 @@ impl ObjectStore for S3Store {
             }
         };
         if let Some(until) = options.locked_until {
-            self.assure_locked(OPERATION, &meta, until).await?;
+            self.prove_locked(OPERATION, &meta, until).await?;
         }
         Ok(meta)
     }

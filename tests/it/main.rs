@@ -20,6 +20,7 @@ mod evidence;
 mod format;
 mod full_disks;
 mod fuzz;
+mod lock;
 mod machines;
 mod parts;
 mod postgres;

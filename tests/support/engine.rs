@@ -125,6 +125,7 @@ impl Site {
             store: Arc::clone(&self.store),
             pack_bytes: self.pack_bytes,
             part_bytes: 8 << 20,
+            lock: None,
         }];
         let request = BackupRequest {
             settings: DeliverSettings {

@@ -13,7 +13,10 @@ use agent::progress::Progress;
 use agent::restore::{self, RestoreRequest, StoredOrigin};
 use agent::sign::{SiteKey, SitePublicKey};
 use agent::verify;
-use providers::{Access, DirectorySettings, LockMode, ObjectStore, Policy, S3Credentials, S3Settings, StoreSettings};
+use jiff::Timestamp;
+use providers::{
+    Access, DirectorySettings, LockMode, ObjectKey, ObjectStore, Policy, S3Credentials, S3Settings, StoreSettings,
+};
 use tokio::runtime::Runtime;
 
 use crate::servers::Keys;
@@ -68,6 +71,30 @@ impl Machine {
             lock_mode: LockMode::Governance,
         };
         Self::with(world, &StoreSettings::S3(settings), &store)
+    }
+
+    /// A machine whose store is a bucket at `url` that locks, and whose agent holds a key of least rights. `lock` is its
+    /// table `[store.lock]`, inline.
+    pub fn with_locking_bucket(url: &str, bucket: &str, lock: &str) -> Self {
+        let machine = Self::with_bucket(url, bucket);
+        let agent = machine.world.write("agent-secret", Keys::AGENT_A.secret);
+        let store = std::fs::read_to_string(machine.world.path("store.toml")).unwrap();
+        let store = store
+            .replace(Keys::ADMIN.id, Keys::AGENT_A.id)
+            .replace(&machine.world.path("s3-secret").display().to_string(), &agent.display().to_string());
+        machine.world.write("store.toml", format!("{store}\nlock = {{ {lock} }}"));
+        machine.configure(100, "");
+        machine
+    }
+
+    /// From here on the configuration has these keys for its bucket instead of the agent's.
+    pub fn restore_with(&self, keys: Keys) {
+        let secret = self.world.write("restorer-secret", keys.secret);
+        let store = std::fs::read_to_string(self.world.path("store.toml")).unwrap();
+        let agent = self.world.path("agent-secret").display().to_string();
+        let store = store.replace(Keys::AGENT_A.id, keys.id).replace(&agent, &secret.display().to_string());
+        self.world.write("store.toml", store);
+        self.configure(100, "");
     }
 
     fn with(world: World, settings: &StoreSettings, store: &str) -> Self {
@@ -160,6 +187,24 @@ impl Machine {
         let prefix = format!("{}/", self.site).parse().unwrap();
         let objects = self.store.list(&prefix).map_ok(|meta| meta.key.to_string());
         self.runtime.block_on(objects.try_collect()).unwrap()
+    }
+
+    /// When the newest object of the site was written, by the store's clock.
+    pub fn newest_object(&self) -> Timestamp {
+        use futures_util::TryStreamExt as _;
+        let prefix = format!("{}/", self.site).parse().unwrap();
+        let times = self.store.list(&prefix).map_ok(|meta| meta.modified.unwrap());
+        self.runtime.block_on(times.try_fold(Timestamp::MIN, async |a, b| Ok(a.max(b)))).unwrap()
+    }
+
+    /// The dates until which the objects of these keys, as the bucket has them, are locked.
+    pub fn lock_dates<'k>(&self, keys: impl Iterator<Item = &'k str>) -> BTreeSet<Timestamp> {
+        let versions = self.store.versions().unwrap();
+        keys.map(|key| {
+            let object: ObjectKey = key.strip_prefix("site-a/").unwrap().parse().unwrap();
+            self.runtime.block_on(versions.locked_until(&object.into())).unwrap().unwrap()
+        })
+        .collect()
     }
 
     /// Re-reads everything that is stored, and panics about whatever is not as it should be.

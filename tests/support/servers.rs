@@ -16,7 +16,7 @@ pub use nginx::nginx;
 pub use postgres::{Postgres, SUPERUSER, postgres};
 pub use rclone::{RcloneS3, rclone_s3, rclone_webdav};
 pub use sabre::sabre;
-pub use seaweedfs::{Bucket, Keys, SeaweedFs, seaweedfs};
+pub use seaweedfs::{Bucket, Keys, SeaweedFs, Version, seaweedfs};
 pub use wsgidav::wsgidav;
 
 use std::path::{Path, PathBuf};

@@ -130,6 +130,7 @@ fn target(store: &OpenStore<'_>) -> StoreTarget {
         store: Arc::clone(&store.store),
         pack_bytes: store.config.pack_bytes,
         part_bytes: store.config.part_bytes,
+        lock: store.config.lock.map(|lock| lock.terms),
     }
 }
 

@@ -170,6 +170,7 @@ fn restore_and_judge(layout: &Layout, office: &Office) -> Result<Findings, Failu
         identities: vec![layout.identity.clone()],
         passphrase: None,
         from: None,
+        as_of: None,
         overwrite: false,
     };
     let restored = restore::execute(&arguments, &layout.config, true)?;

@@ -1,5 +1,7 @@
 //! Finding generations: what each store has, what this machine has, and which one is meant.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use providers::{Access, ObjectStore, Policy};
 use tokio::runtime::Runtime;
@@ -8,9 +10,10 @@ use super::output::say;
 use super::stores::{self, ClosedStore, OpenStore};
 use super::{key, show};
 use crate::catalog::{self, CatalogError, Pulse, Stored, Trust};
-use crate::cli::Which;
+use crate::cli::{AsOf, Which};
 use crate::config::Place;
 use crate::failure::{self, Failure, Kind};
+use crate::format::names;
 use crate::ids::{GenerationId, StoreName};
 use crate::sign::SitePublicKey;
 use crate::staging::{self, LocalGeneration};
@@ -29,10 +32,15 @@ pub(super) struct Stores<'a> {
 impl<'a> Stores<'a> {
     /// Opens the stores and reads their catalogs, all at once.
     pub(super) fn read(place: &'a Place, only: Option<&StoreName>) -> Result<Self, Failure> {
+        Self::read_as_of(place, only, None)
+    }
+
+    /// As [`Stores::read`], of the stores as they were at a time.
+    pub(super) fn read_as_of(place: &'a Place, only: Option<&StoreName>, as_of: Option<AsOf>) -> Result<Self, Failure> {
         let key = key::public_key(place).map_err(|error| Failure::new(Kind::Failed, error))?;
-        let (stores, closed) = stores::open(place, only, Access::Agent, &Policy::default())?;
+        let (mut stores, closed) = stores::open(place, only, Access::Agent, &Policy::default())?;
         let runtime = stores::runtime()?;
-        let reads = stores.iter().map(|store| read_one(store.store.as_ref(), place, key.as_ref()));
+        let reads = stores.iter_mut().map(|store| read_one(&mut store.store, place, key.as_ref(), as_of));
         let (lists, pulses): (Vec<_>, Vec<_>) = runtime
             .block_on(futures_util::future::join_all(reads))
             .into_iter()
@@ -105,14 +113,19 @@ impl<'a> Stores<'a> {
     }
 }
 
+/// What is in a store; `store` is from then on the store as it was at the time that is asked for.
 async fn read_one(
-    store: &dyn ObjectStore,
+    store: &mut Arc<dyn ObjectStore>,
     place: &Place,
     key: Option<&SitePublicKey>,
+    as_of: Option<AsOf>,
 ) -> Result<(Vec<Stored>, Pulse), CatalogError> {
-    let listed = catalog::list(store, &place.site, key).await?;
+    if let Some(AsOf(at)) = as_of {
+        *store = providers::as_of(Arc::clone(store), &names::site_prefix(&place.site)?, at).await?;
+    }
+    let listed = catalog::list(store.as_ref(), &place.site, key).await?;
     let pulse = match key {
-        Some(key) => catalog::pulse(store, &place.site, key, &listed).await?,
+        Some(key) => catalog::pulse(store.as_ref(), &place.site, key, &listed).await?,
         None => Pulse::Fits,
     };
     Ok((listed, pulse))

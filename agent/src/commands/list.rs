@@ -11,7 +11,7 @@ use super::output::{Output, say};
 use super::stores::OpenStore;
 use super::{Ended, load_place, show};
 use crate::catalog::{CatalogError, Pulse, Stored, Trust};
-use crate::cli::{From, ListArgs};
+use crate::cli::{AsOf, From, ListArgs};
 use crate::config::{Place, Size};
 use crate::failure::{self, Failure, Kind};
 use crate::generation::{Class, Grade};
@@ -21,6 +21,8 @@ use crate::staging;
 #[derive(Serialize)]
 struct Listing {
     site: String,
+    /// The time that the stores are shown of; now if absent.
+    as_of: Option<Timestamp>,
     signatures_checked: bool,
     generations: Vec<Generation>,
     /// Heartbeats that are not as they should be.
@@ -75,7 +77,7 @@ const LOCAL: &str = "local";
 
 pub(super) fn run(arguments: &ListArgs, path: &Path, output: Output) -> Ended {
     let place = load_place(path)?;
-    let listing = list(&place, arguments.from.as_ref())?;
+    let listing = list(&place, arguments.from.as_ref(), arguments.as_of)?;
     let refused =
         listing.generations.iter().flat_map(|generation| &generation.places).any(|copy| copy.refused.is_some());
     let code = match listing.failed.first() {
@@ -94,16 +96,20 @@ pub(super) fn run(arguments: &ListArgs, path: &Path, output: Output) -> Ended {
     Ok(code)
 }
 
-fn list(place: &Place, from: Option<&From>) -> Result<Listing, Failure> {
+fn list(place: &Place, from: Option<&From>, as_of: Option<AsOf>) -> Result<Listing, Failure> {
     let mut found: BTreeMap<GenerationId, Generation> = BTreeMap::new();
     let mut failed = Vec::new();
     let mut heartbeats = Vec::new();
     let mut signatures_checked = true;
-    if matches!(from, None | Some(From::Local)) {
+    if as_of.is_some() && from == Some(&From::Local) {
+        let what = "what this machine had at an earlier time is not known";
+        return Err(Failure::new(Kind::Usage, what).hint("`--as-of` asks stores that keep older versions"));
+    }
+    if as_of.is_none() && matches!(from, None | Some(From::Local)) {
         add_local(place, &mut found)?;
     }
     if from != Some(&From::Local) {
-        let stores = Stores::read(place, from.and_then(From::store))?;
+        let stores = Stores::read_as_of(place, from.and_then(From::store), as_of)?;
         signatures_checked = stores.key.is_some();
         heartbeats.extend(stores.pulses().map(|(store, pulse)| Beat {
             store: store.config.name.to_string(),
@@ -127,7 +133,8 @@ fn list(place: &Place, from: Option<&From>) -> Result<Listing, Failure> {
     }
     let mut generations: Vec<Generation> = found.into_values().collect();
     generations.sort_by(|a, b| (a.cut, &a.id).cmp(&(b.cut, &b.id)));
-    Ok(Listing { site: place.site.to_string(), signatures_checked, generations, heartbeats, failed })
+    let as_of = as_of.map(|AsOf(at)| at);
+    Ok(Listing { site: place.site.to_string(), as_of, signatures_checked, generations, heartbeats, failed })
 }
 
 fn failed_store(store: &OpenStore<'_>, error: &CatalogError) -> FailedStore {
@@ -200,10 +207,12 @@ fn entry<'f>(found: &'f mut BTreeMap<GenerationId, Generation>, id: &GenerationI
 
 impl Listing {
     fn text(&self) -> String {
+        let then = self.as_of.map(|at| format!("As it was at {}:\n", show::time(at))).unwrap_or_default();
         if self.generations.is_empty() {
-            return format!("There is no generation of {} yet.\n", self.site);
+            return format!("{then}There is no generation of {} yet.\n", self.site);
         }
-        let mut text = format!("{:22}  {:23}  {:10}  {:>10}  WHERE\n", "GENERATION", "AS OF", "GRADE", "CONTENT");
+        let mut text = then;
+        text += &format!("{:22}  {:23}  {:10}  {:>10}  WHERE\n", "GENERATION", "AS OF", "GRADE", "CONTENT");
         for generation in &self.generations {
             let cut = generation.cut.map(show::time).unwrap_or_default();
             let grade = generation.grade.map_or("", show::grade_word);

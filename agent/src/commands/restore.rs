@@ -73,8 +73,12 @@ pub(super) fn execute(arguments: &RestoreArgs, path: &Path, quiet: bool) -> Resu
     let progress = Arc::new(Progress::default());
     // Whoever holds a key wants to know that it works; without one, only this machine can help.
     let from_here = match &arguments.from {
+        Some(From::Local) if arguments.as_of.is_some() => {
+            let what = "what this machine had at an earlier time is not known";
+            return Err(Failure::new(Kind::Usage, what).hint("`--as-of` asks stores that keep older versions"));
+        }
         Some(from) => *from == From::Local,
-        None => arguments.identities.is_empty(),
+        None => arguments.identities.is_empty() && arguments.as_of.is_none(),
     };
     let done = if from_here {
         from_local(&place, &arguments.generation, &request, (&progress, quiet))?
@@ -111,7 +115,7 @@ fn from_store(
             .hint("name the file of the key: `--identity FILE`"));
     }
     let identities = key::load_identities(&arguments.identities, arguments.passphrase.as_ref())?;
-    let mut stores = Stores::read(place, arguments.from.as_ref().and_then(From::store))?;
+    let mut stores = Stores::read_as_of(place, arguments.from.as_ref().and_then(From::store), arguments.as_of)?;
     stores.complain()?;
     let places = stores.read.iter().map(|(store, _)| store.config.name.as_str()).collect::<Vec<_>>().join(", ");
     let (store, stored) =

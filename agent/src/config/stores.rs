@@ -9,6 +9,7 @@ use providers::{
 };
 use url::Url;
 
+use super::lock::{self, LockConfig};
 use super::secret::SecretRef;
 use super::table::{Problem, Section};
 use super::units::Size;
@@ -24,6 +25,8 @@ pub struct StoreConfig {
     pub pack_bytes: u64,
     /// Parts of a multipart transfer have this many bytes; packs up to it are sent in one piece.
     pub part_bytes: u64,
+    /// How its objects are locked, if they are.
+    pub lock: Option<LockConfig>,
     /// Its path in the configuration: `store[2].`
     key: String,
     kind: Kind,
@@ -91,8 +94,9 @@ impl StoreConfig {
         let pack_default = if kind == "webdav" { PACK_BYTES_WEBDAV } else { PACK_BYTES };
         let pack_bytes = size(&section, "pack", pack_default, PACK_BYTES_MIN);
         let part_bytes = if kind == "s3" { size(&section, "part", PART_BYTES, PART_BYTES_MIN) } else { PART_BYTES };
+        let lock = if kind == "s3" { lock::read(&section) } else { None };
         section.finish();
-        Some(Self { name: name?, pack_bytes, part_bytes, key, kind: settings? })
+        Some(Self { name: name?, pack_bytes, part_bytes, lock, key, kind: settings? })
     }
 
     /// The kind, as it is written in the configuration: `s3`, `webdav` or `directory`.
@@ -185,7 +189,7 @@ impl StoreConfig {
                     path_style: *path_style,
                     ca_file: ca_file.clone(),
                     credentials,
-                    lock_mode: LockMode::Governance,
+                    lock_mode: self.lock.map_or(LockMode::Governance, |lock| lock.mode),
                 })
             }
             Kind::Webdav { url, login, ca_file } => {

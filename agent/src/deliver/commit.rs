@@ -101,7 +101,8 @@ pub(super) fn send(place: &Place<'_>, state: &mut State, delivery: &Delivery) ->
         }
         let key = object.key.parse()?;
         let path = place.spool.path(&object.file);
-        let spooled = Spooled { id: i64::from(object.rank), key, path, bytes: object.bytes, sha256: object.sha256 };
+        let (id, bytes, sha256) = (i64::from(object.rank), object.bytes, object.sha256);
+        let spooled = Spooled { id, key, path, bytes, sha256, locked_until: place.locked_until(&delivery.chain) };
         if *place.interrupt.borrow() {
             return Err(UploadError::Interrupted.into());
         }

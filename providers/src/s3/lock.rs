@@ -1,15 +1,17 @@
 //! Object lock: asked for in the writing request, and never believed without a proof.
 
+use std::error::Error as _;
+
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{ObjectLockEnabled, ObjectLockMode, ObjectLockRetention, ObjectLockRetentionMode};
 use jiff::Timestamp;
 
 use super::S3Store;
 use super::classify::classify;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::ObjectKey;
 use crate::settings::LockMode;
-use crate::store::{ObjectMeta, ObjectRef, Versions as _};
+use crate::store::{ObjectMeta, ObjectRef, PutOptions, Versions as _};
 
 /// What the bucket said when it was asked whether it can lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +20,7 @@ pub(super) enum LockState {
     Enabled,
     /// It cannot, or does not know what that is.
     Absent,
-    /// We may not ask; every lock has to be looked at.
+    /// We may not ask; whether an object is locked is looked at in any case.
     Secret,
 }
 
@@ -26,6 +28,18 @@ pub(super) enum LockState {
 pub(super) struct Lock {
     pub(super) mode: ObjectLockMode,
     pub(super) until: DateTime,
+}
+
+/// What a bucket that cannot lock says to an object that is to be locked makes little sense; this says what it means.
+pub(super) fn refused(mut error: Error, options: &PutOptions) -> Error {
+    if options.locked_until.is_none() || error.kind != ErrorKind::Protocol {
+        return error;
+    }
+    let said = error.source().map(ToString::to_string).unwrap_or_default();
+    let why =
+        format!("it was to be locked, and that was not understood; was the bucket made with object lock? ({said})");
+    error.kind = ErrorKind::Unsupported;
+    error.because(why)
 }
 
 impl S3Store {
@@ -45,19 +59,6 @@ impl S3Store {
                 let why = "the bucket has no object lock, so that nothing would keep the object from being deleted";
                 Err(self.error(ErrorKind::Unsupported, operation).key(key).because(why))
             }
-        }
-    }
-
-    /// Proves the lock of an object that was written in one request: a bucket that says it locks does so.
-    pub(super) async fn assure_locked(
-        &self,
-        operation: &'static str,
-        meta: &ObjectMeta,
-        until: Timestamp,
-    ) -> Result<()> {
-        match self.lock_state().await? {
-            LockState::Enabled => Ok(()),
-            _ => self.prove_locked(operation, meta, until).await,
         }
     }
 
@@ -83,7 +84,13 @@ impl S3Store {
         self.prove_locked(operation, meta, until).await
     }
 
-    async fn prove_locked(&self, operation: &'static str, meta: &ObjectMeta, until: Timestamp) -> Result<()> {
+    /// Fails unless the store says of this very version that it is locked until then or longer.
+    pub(super) async fn prove_locked(
+        &self,
+        operation: &'static str,
+        meta: &ObjectMeta,
+        until: Timestamp,
+    ) -> Result<()> {
         let object = ObjectRef { key: meta.key.clone(), version: meta.version.clone() };
         match self.locked_until(&object).await? {
             Some(said) if said.as_second() >= until.as_second() => Ok(()),

@@ -8,7 +8,7 @@ use super::classify::classify;
 use super::client::KnownDigest;
 use super::pages::{Page, pages};
 use super::tags::{self, Said};
-use super::{S3Store, timestamp};
+use super::{S3Store, lock, timestamp};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyPrefix, ObjectKey};
 use crate::proof;
@@ -47,7 +47,8 @@ impl Multipart for S3Store {
             .checksum_algorithm(ChecksumAlgorithm::Sha256)
             .set_object_lock_mode(lock.as_ref().map(|lock| lock.mode.clone()))
             .set_object_lock_retain_until_date(lock.map(|lock| lock.until));
-        let reply = request.send().await.map_err(|cause| self.failed(OPERATION, key, cause))?;
+        let sent = request.send().await;
+        let reply = sent.map_err(|cause| lock::refused(self.failed(OPERATION, key, cause), options))?;
         match reply.upload_id() {
             Some(id) if !id.is_empty() => {
                 Ok(Upload { key: key.to_string(), id: id.to_owned(), begun: None, locked_until: options.locked_until })

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
     BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
 };
-use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::types::{ObjectLockRetention, ObjectLockRetentionMode};
 
 use super::{unique, write_settings};
 use crate::process::{Recipe, Server, free_ports};
@@ -148,7 +150,87 @@ pub struct Bucket {
     client: Client,
 }
 
+/// One version of an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// Its key.
+    pub key: String,
+    /// Its version.
+    pub id: String,
+}
+
 impl Bucket {
+    /// The bucket as the holder of other keys meets it.
+    pub fn as_seen_by(&self, server: &SeaweedFs, keys: Keys) -> Self {
+        Self { name: self.name.clone(), client: client_of(&server.url(), keys) }
+    }
+
+    /// Every version of every object; no delete markers.
+    pub fn versions(&self) -> Vec<Version> {
+        let list = self.client.list_object_versions().bucket(&self.name).send();
+        wait(async move {
+            let found = list.await.unwrap();
+            assert!(!found.is_truncated().unwrap_or_default(), "more than one page");
+            let text = |text: Option<&str>| text.unwrap().to_owned();
+            let mut versions: Vec<_> = found
+                .versions()
+                .iter()
+                .map(|version| Version { key: text(version.key()), id: text(version.version_id()) })
+                .collect();
+            versions.sort();
+            versions
+        })
+    }
+
+    /// Tries to destroy a version, by the special right to do so as well; answers whether the server let it.
+    pub fn try_destroy(&self, version: &Version) -> bool {
+        let delete = self.client.delete_object().bucket(&self.name).key(&version.key).version_id(&version.id);
+        let (plain, bypassing) = (delete.clone().send(), delete.bypass_governance_retention(true).send());
+        wait(async move { plain.await.is_ok() | bypassing.await.is_ok() })
+    }
+
+    /// Tries to let the lock of a version end in a minute, or to take it for a weaker one.
+    pub fn try_unlock(&self, version: &Version) -> bool {
+        let soon = DateTime::from(SystemTime::now() + Duration::from_secs(60));
+        let tries = [ObjectLockRetentionMode::Compliance, ObjectLockRetentionMode::Governance].map(|mode| {
+            let shorter = ObjectLockRetention::builder().mode(mode).retain_until_date(soon).build();
+            let put = self.client.put_object_retention().bucket(&self.name).key(&version.key).version_id(&version.id);
+            put.retention(shorter).bypass_governance_retention(true).send()
+        });
+        wait(async move {
+            let mut let_it = false;
+            for one in tries {
+                let_it |= one.await.is_ok();
+            }
+            let_it
+        })
+    }
+
+    /// Tries to put another object in the place of one.
+    pub fn try_write(&self, key: &str, bytes: &[u8]) -> bool {
+        let body = ByteStream::from(bytes.to_vec());
+        let put = self.client.put_object().bucket(&self.name).key(key).body(body).send();
+        wait(async move { put.await.is_ok() })
+    }
+
+    /// Tries to delete an object, which in a bucket with versions hides it.
+    pub fn try_delete(&self, key: &str) -> bool {
+        let delete = self.client.delete_object().bucket(&self.name).key(key).send();
+        wait(async move { delete.await.is_ok() })
+    }
+
+    /// Tries to read an object.
+    pub fn try_read(&self, key: &str) -> bool {
+        let get = self.client.get_object().bucket(&self.name).key(key).send();
+        wait(async move { get.await.is_ok() })
+    }
+
+    /// Tries to list what lies below a prefix.
+    pub fn try_list(&self, prefix: &str) -> bool {
+        let list = self.client.list_objects_v2().bucket(&self.name).prefix(prefix).send();
+        wait(async move { list.await.is_ok() })
+    }
+
     /// Size of every object, by key.
     pub fn list(&self) -> BTreeMap<String, u64> {
         let list = self.client.list_objects_v2().bucket(&self.name).into_paginator().send();
@@ -210,7 +292,11 @@ fn ready(http: u16, master: u16) -> bool {
 
 /// A client with all rights. Checksums only where they are asked for: the most portable form.
 fn client(url: &str) -> Client {
-    let credentials = Credentials::new(Keys::ADMIN.id, Keys::ADMIN.secret, None, None, "tests");
+    client_of(url, Keys::ADMIN)
+}
+
+fn client_of(url: &str, keys: Keys) -> Client {
+    let credentials = Credentials::new(keys.id, keys.secret, None, None, "tests");
     let settings = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .http_client(aws_smithy_http_client::Builder::new().build_http())

@@ -1,0 +1,112 @@
+//! Locks and the past: what a thief with a key can do to a bucket that locks, and what comes back all the same.
+
+use tests::machine::Machine;
+use tests::servers::{Bucket, Keys, SeaweedFs, seaweedfs};
+use tests::tree::{Tree, assert_same};
+use tests::{Rng, office};
+
+/// More than one part, so that the lock of an object made of parts is among them.
+const BYTES: usize = 7 << 20;
+
+#[test]
+fn what_is_locked_outlasts_a_thief_with_every_key() {
+    let server = seaweedfs();
+    let bucket = server.locking_bucket("thief");
+    let lock = "mode = \"compliance\", archival = \"10 years\"";
+    let machine = Machine::with_locking_bucket(&server.url(), &bucket.name, lock);
+    machine.world.write("source/large", providers::conformance::noise(1, BYTES));
+    office::deep(&machine.source(), 20);
+    let archival = machine.backup(&["--archive", "--label", "for the auditor"]).expect(0).json();
+    let archival = archival["generation"]["id"].as_str().unwrap().to_owned();
+    let before = Tree::read(&machine.source());
+
+    let ours: Vec<_> = bucket.versions().into_iter().filter(|version| version.key.contains("/archive/")).collect();
+    assert!(ours.len() >= 5, "{ours:?}");
+    let at = newest(&machine);
+    for keys in [Keys::AGENT_A, Keys::SITE_A, Keys::ADMIN] {
+        let seen = bucket.as_seen_by(server, keys);
+        for version in &ours {
+            assert!(!seen.try_unlock(version), "{} shortened the lock of {version:?}", keys.id);
+            assert!(!seen.try_destroy(version), "{} destroyed {version:?}", keys.id);
+        }
+    }
+    plunder(server, &bucket);
+    assert!(ours.iter().all(|version| bucket.versions().contains(version)), "a locked version is gone");
+
+    // Now it seems as if nothing was there, or something else.
+    let hidden = machine.world.offsite(["--json", "list", "--from", "far"]).run();
+    assert!(!hidden.stdout.contains("\"signed\": true"), "{hidden}");
+    machine.restore_with(Keys::ADMIN);
+    let listed = machine.world.offsite(["--json", "list", "--as-of", &at]).expect(0).json();
+    assert_eq!(listed["generations"][0]["id"], archival.as_str(), "{listed}");
+    assert_eq!(listed["generations"][0]["places"][0]["signed"], true, "{listed}");
+    let identity = machine.world.path("identity.txt");
+    let arguments = ["restore", &archival, "--to", "back", "--as-of", &at, "--identity", identity.to_str().unwrap()];
+    machine.world.offsite(arguments).expect(0);
+    assert!(before.differences(&Tree::read(&machine.world.path("back/docs"))).is_empty());
+    assert_same(&machine.source(), &machine.world.path("back/docs"));
+}
+
+/// Overwrites everything, then deletes everything, with whatever key allows it.
+fn plunder(server: &SeaweedFs, bucket: &Bucket) {
+    for key in bucket.list().keys() {
+        let agent = bucket.as_seen_by(server, Keys::AGENT_A);
+        assert!(agent.try_write(key, b"ransom"), "the agent's key writes");
+        assert!(!agent.try_delete(key), "the agent's key deletes");
+        assert!(bucket.as_seen_by(server, Keys::SITE_A).try_delete(key));
+    }
+    assert!(bucket.list().is_empty());
+}
+
+/// The time of the newest object that there is now, by the store's clock.
+fn newest(machine: &Machine) -> String {
+    machine.newest_object().to_string()
+}
+
+#[test]
+fn rolling_chains_are_locked_as_long_as_they_are_needed() {
+    let server = seaweedfs();
+    let bucket = server.locking_bucket("rolling");
+    let lock = "mode = \"governance\", rolling = \"30 days\"";
+    let machine = Machine::with_locking_bucket(&server.url(), &bucket.name, lock);
+    let mut rng = Rng::new(5);
+    office::documents(&machine.source(), &mut rng, 10, 100_000);
+    machine.backup(&[]).expect(0);
+    office::one_day(&machine.source(), &mut rng);
+    let second = machine.backup(&[]).expect(0).json();
+    assert_eq!(second["stores"][0]["full"], false, "{second}");
+    let ours: Vec<_> = bucket.versions().into_iter().filter(|version| version.key.contains("/rolling/")).collect();
+    let dates = machine.lock_dates(ours.iter().map(|version| version.key.as_str()));
+    assert_eq!(dates.len(), 1, "all objects of a chain have one date: {dates:?}");
+    for keys in [Keys::AGENT_A, Keys::SITE_A] {
+        assert!(ours.iter().all(|version| !bucket.as_seen_by(server, keys).try_destroy(version)));
+    }
+    // A longer lock begins a new chain: what it builds on would be free too early.
+    let store = std::fs::read_to_string(machine.world.path("store.toml")).unwrap();
+    machine.world.write("store.toml", store.replace("30 days", "60 days"));
+    machine.configure(100, "");
+    let third = machine.backup(&[]).expect(0).json();
+    assert_eq!(third["stores"][0]["full"], true, "{third}");
+    machine.verify();
+}
+
+#[test]
+fn a_bucket_that_cannot_lock_gets_nothing() {
+    let server = seaweedfs();
+    let bucket = server.bucket("plain");
+    let lock = "mode = \"compliance\", archival = \"1 year\"";
+    let machine = Machine::with_locking_bucket(&server.url(), &bucket.name, lock);
+    machine.world.write("source/file", "x");
+    let refused = machine.backup(&["--archive"]).run();
+    assert!(refused.code == Some(4) && refused.to_string().contains("lock"), "{refused}");
+    let sent: Vec<_> = bucket.list().into_keys().filter(|key| key.contains("/archive/")).collect();
+    assert!(sent.is_empty(), "{sent:?}");
+    // What is not to be locked is sent, and has no past.
+    machine.restore_with(Keys::ADMIN);
+    let rolling = machine.backup(&[]).run().json();
+    assert_eq!(rolling["stores"][0]["stored"], true, "{rolling}");
+    let past = machine.world.offsite(["list", "--as-of", "2030-01-01T00:00:00Z"]).expect(4);
+    assert!(past.stderr.contains("no older versions"), "{past}");
+    let local = machine.world.offsite(["list", "--from", "local", "--as-of", "2030-01-01T00:00:00Z"]).expect(2);
+    assert!(local.stderr.contains("--as-of"), "{local}");
+}
