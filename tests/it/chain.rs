@@ -1,9 +1,14 @@
 //! Chains: every generation of a chain comes back as it was, and a day's work costs a day's work.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use agent::generation::Class;
+use agent::ids::GenerationId;
+use rusqlite::Connection;
+use sha2::Digest as _;
 use tests::engine::Site;
+use tests::machine::Machine;
 use tests::tree::{self, Tree};
 use tests::{Rng, office};
 
@@ -18,27 +23,109 @@ fn a_generation_with_one_of_everything_comes_back_as_it_was() {
     tree::assert_same(&site.source(), &to.join("docs"));
 }
 
+/// What a run made, and what the sources were at that moment.
+struct Day {
+    generation: GenerationId,
+    documents: Tree,
+    /// The hot copy, as it was staged.
+    ledger: Vec<u8>,
+    rows: Vec<Row>,
+}
+
+type Row = (i64, i64, String);
+
+/// Seven runs of the program: documents of all sorts, a database that lies among them and is at rest, and one that is
+/// copied hot. Each day some are changed, made, renamed, grown, shrunk and deleted; on one the databases are vacuumed.
 #[test]
 fn each_of_seven_days_in_a_chain_comes_back_as_it_was() {
-    let site = Site::new();
+    let machine = Machine::in_memory();
     let mut rng = Rng::new(7);
-    office::zoo(&site.source(), &mut rng);
-    office::documents(&site.source(), &mut rng, 400, 8 << 20);
+    office::zoo(&machine.source(), &mut rng);
+    office::documents(&machine.source(), &mut rng, 300, 6 << 20);
+    let paths = [machine.source().join("at-rest.db"), machine.world.path("ledger.db")];
+    paths.iter().for_each(|path| open_books(path, &mut rng));
+    // Its writers keep it open, and what they wrote last lies in its log.
+    let writer = Connection::open(&paths[1]).unwrap();
+    writer.pragma_update(None, "journal_mode", "WAL").unwrap();
+    let ledger = format!("[[source]]\nname = \"ledger\"\ntype = \"sqlite\"\npath = \"{}\"\n", paths[1].display());
+    machine.configure(100, &ledger);
+
     let mut days = Vec::new();
     for day in 0..7 {
-        let generation = site.backup(Class::Rolling);
-        // Owners and times are compared too, so what a day was is kept as it was read, not as a copy.
-        days.push((generation, Tree::read(&site.source()).without_special(), format!("day-{day}")));
-        office::one_day(&site.source(), &mut rng);
+        if day > 0 {
+            // Not the databases: half of one is none.
+            office::one_day_but(&machine.source(), &mut rng, &paths[..1]);
+            paths.iter().for_each(|path| one_day_of_books(path, &mut rng));
+        }
+        if day == 4 {
+            paths.iter().for_each(|path| Connection::open(path).unwrap().execute_batch("VACUUM").unwrap());
+        }
+        let report = machine.backup(&[]).expect(0).json();
+        let generation: GenerationId = report["generation"]["id"].as_str().unwrap().parse().unwrap();
+        let staged = machine.world.path("staging").join(generation.as_str()).join("data/ledger/ledger.db");
+        days.push(Day {
+            // Owners and times are compared too, so what a day was is kept as it was read, not as a copy.
+            documents: Tree::read(&machine.source()).without_special(),
+            ledger: std::fs::read(staged).unwrap(),
+            rows: rows(&paths[1]),
+            generation,
+        });
     }
-    let chains: Vec<_> = site.list().into_iter().map(|stored| stored.chain).collect();
-    assert!(chains.iter().all(|chain| *chain == days[0].0), "not one chain: {chains:?}");
-    for (generation, original, name) in &days {
-        let to = site.world.path(name);
-        let report = site.restore(generation, &to).unwrap();
-        assert_eq!((report.lost, report.bad_packs.len()), (vec![], 0), "{name}");
-        original.assert_equals(&Tree::read(&to.join("docs")));
+    let chains: Vec<_> = machine.list().into_iter().map(|stored| stored.chain).collect();
+    assert!(chains.len() == 7 && chains.iter().all(|chain| *chain == days[0].generation), "not one chain: {chains:?}");
+    for day in &days {
+        let to = machine.restored_to(&day.generation);
+        day.documents.assert_equals(&Tree::read(&to.path().join("docs")));
+        let ledger = to.path().join("ledger/ledger.db");
+        assert!(std::fs::read(&ledger).unwrap() == day.ledger, "{}: the database is another one", day.generation);
+        assert!(rows(&ledger) == day.rows, "{}: the rows are others", day.generation);
     }
+    let different: BTreeSet<_> = days.iter().map(|day| sha2::Sha256::digest(&day.ledger).to_vec()).collect();
+    assert_eq!(different.len(), 7, "nothing was changed on some day");
+}
+
+/// A new database with an index and 10 000 rows.
+fn open_books(path: &Path, rng: &mut Rng) {
+    let mut database = Connection::open(path).unwrap();
+    database
+        .execute_batch("CREATE TABLE entry (id INTEGER PRIMARY KEY, amount INTEGER, what TEXT); CREATE INDEX by_what ON entry (what)")
+        .unwrap();
+    let change = database.transaction().unwrap();
+    (0..10_000).for_each(|_| enter(&change, rng));
+    change.commit().unwrap();
+}
+
+/// Some rows of random places are changed, some deleted, and some are new.
+fn one_day_of_books(path: &Path, rng: &mut Rng) {
+    let mut database = Connection::open(path).unwrap();
+    let last: u64 = database.query_row("SELECT max(id) FROM entry", [], |row| row.get(0)).unwrap();
+    let change = database.transaction().unwrap();
+    for _ in 0..200 {
+        let (amount, id) = (rng.below(100_000), rng.between(1, last));
+        change.execute("UPDATE entry SET amount = ?1 WHERE id = ?2", (amount, id)).unwrap();
+        enter(&change, rng);
+    }
+    for _ in 0..50 {
+        change.execute("DELETE FROM entry WHERE id = ?1", [rng.between(1, last)]).unwrap();
+    }
+    change.commit().unwrap();
+}
+
+fn enter(change: &rusqlite::Transaction<'_>, rng: &mut Rng) {
+    let what = String::from_utf8(rng.text(40)).unwrap();
+    let sql = "INSERT INTO entry (amount, what) VALUES (?1, ?2)";
+    change.prepare_cached(sql).unwrap().execute((rng.below(100_000), what)).unwrap();
+}
+
+/// All rows, of a database that is whole.
+#[track_caller]
+fn rows(path: &Path) -> Vec<Row> {
+    let database = Connection::open(path).unwrap();
+    let sound: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(sound, "ok");
+    let mut statement = database.prepare("SELECT id, amount, what FROM entry ORDER BY id").unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+    rows.map(Result::unwrap).collect()
 }
 
 #[test]

@@ -40,7 +40,15 @@ pub struct Machine {
 impl Machine {
     /// A machine whose store is the folder `store` of its world; its packs have 1 MiB.
     pub fn new() -> Self {
-        let world = World::new();
+        Self::in_world(World::new())
+    }
+
+    /// The same, in memory if there is room (see [`World::in_memory`]).
+    pub fn in_memory() -> Self {
+        Self::in_world(World::in_memory())
+    }
+
+    fn in_world(world: World) -> Self {
         let path = world.make_folder("store");
         let store = format!("type = \"directory\"\npath = \"{}\"\npack = \"1 MiB\"", path.display());
         Self::with(world, &StoreSettings::Directory(DirectorySettings { path }), &store)
@@ -217,9 +225,15 @@ impl Machine {
         assert!(report.findings.is_empty(), "{:?}", report.findings);
     }
 
-    /// The source as it comes back from `generation` in the store.
+    /// The documents as they come back from `generation` in the store.
     #[track_caller]
     pub fn restored(&self, generation: &GenerationId) -> Tree {
+        Tree::read(&self.restored_to(generation).path().join("docs"))
+    }
+
+    /// A folder with all sources as they come back from `generation` in the store.
+    #[track_caller]
+    pub fn restored_to(&self, generation: &GenerationId) -> tempfile::TempDir {
         let stored = self.list().into_iter().find(|stored| stored.generation == *generation);
         let stored = stored.unwrap_or_else(|| panic!("{generation} is not in the store"));
         let origin = StoredOrigin {
@@ -233,7 +247,7 @@ impl Machine {
         let request = RestoreRequest { to: to.path(), source: None, paths: None, overwrite: false };
         let report = restore::from_store(&origin, &request, &Progress::default()).unwrap();
         assert!(report.lost.is_empty() && report.bad_packs.is_empty(), "{:?} {:?}", report.lost, report.bad_packs);
-        Tree::read(&to.path().join("docs"))
+        to
     }
 
     /// Panics unless nothing is half done: the state agrees with itself and with the store, each generation was committed

@@ -78,8 +78,13 @@ pub fn deep(root: &Path, levels: usize) {
 /// A day's work on the files below `root`: of 100 files about two each are overwritten in part, grown, shrunk,
 /// replaced, renamed, deleted, made anew, and given another mode.
 pub fn one_day(root: &Path, rng: &mut Rng) {
-    let files: Vec<PathBuf> =
-        paths(root).into_iter().filter(|path| path.symlink_metadata().unwrap().is_file()).collect();
+    one_day_but(root, rng, &[]);
+}
+
+/// The same, but nobody touches the files `but`.
+pub fn one_day_but(root: &Path, rng: &mut Rng, but: &[PathBuf]) {
+    let files = paths(root).into_iter().filter(|path| path.symlink_metadata().unwrap().is_file());
+    let files: Vec<PathBuf> = files.filter(|path| !but.contains(path)).collect();
     for (number, path) in files.iter().enumerate() {
         let bytes = path.symlink_metadata().unwrap().len();
         match rng.below(50) {
