@@ -11,6 +11,7 @@ mod patterns;
 mod postgres;
 mod problems;
 mod protocol;
+mod room;
 mod session;
 mod settings;
 mod sqlite;
@@ -37,6 +38,7 @@ use sqlite::{SqliteSet, file_bytes};
 
 pub use holder::{HolderError, HolderProgram, serve as serve_holder};
 pub use patterns::{PatternError, Patterns};
+pub use room::room_needed;
 pub use settings::{
     CommandSource, CutSettings, EnvValue, FolderSource, Output, PostgresSource, SourceConfig, SourceKind, SqliteSource,
 };
@@ -95,8 +97,8 @@ pub enum CaptureError {
     Staging(#[from] StagingError),
     /// The disk is too small, or too full.
     #[error(
-        "the disk of the staging folder {} has no room for the capture, which needs {} more; free some space or let \
-         `[staging] path` point to a larger disk", folder.display(), size(*needed)
+        "the disk of the staging folder {} has no room for the capture, which needs {} more; free some space, or let \
+         the setting `staging` name a folder on a larger disk", folder.display(), size(*needed)
     )]
     NoSpace {
         /// The folder.

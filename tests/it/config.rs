@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use agent::config::{Config, Loaded, Problem};
-use tests::World;
+use tests::servers::{USER, apache};
+use tests::{World, tls};
 
 const RECIPIENT: &str = "age1c6jmkffv5mrt7vecchjcghtzytyp5gxg0p909q8a6l39hq3cjczs06mx3h";
 
@@ -167,6 +168,56 @@ fn what_is_not_there_is_found_before_the_run() {
          [[source]]\nname = \"mail\"\ntype = \"command\"\ncommand = [\"/no/such/program\", \"{staging}\"]\n\
          [[store]]\nname = \"nas\"\ntype = \"directory\"\npath = \"/no/such/drive\"\n";
     assert_eq!(keys_of_problems(&world, &text), ["source[2].path", "source[3].command", "store[2].path"]);
+}
+
+#[test]
+fn what_cannot_be_read_as_what_it_is_said_to_be_is_found_before_the_run() {
+    let (world, text) = office();
+    world.write("ledger.db", "these are no pages of a database");
+    world.write("empty.db", "");
+    let source = |name: &str, kind: &str, path: &str| {
+        let path = world.path(path);
+        format!("[[source]]\nname = \"{name}\"\ntype = \"{kind}\"\npath = \"{}\"\n", path.display())
+    };
+    // A database that nobody has written to yet is an empty file.
+    let text = text
+        + &source("no-database", "sqlite", "ledger.db")
+        + &source("no-folder", "folder", "ledger.db")
+        + &source("no-file", "sqlite", "documents")
+        + &source("new", "sqlite", "empty.db");
+    assert_eq!(keys_of_problems(&world, &text), ["source[2].path", "source[3].path", "source[4].path"]);
+}
+
+#[test]
+fn a_store_that_refuses_or_does_not_answer_is_found_before_the_run() {
+    let (world, text) = office();
+    world.write("password", "not the password");
+    let url = apache().collection("refused").urls.https_digest.unwrap();
+    let store = |name: &str, url: &str, login: &str| {
+        let (ca, password) = (tls::authority().ca.display(), world.path("password"));
+        format!(
+            "[[store]]\nname = \"{name}\"\ntype = \"webdav\"\nurl = \"{url}\"\nlogin = \"{login}\"\nuser = \"{USER}\"\n\
+             password = \"file:{}\"\nca_file = \"{ca}\"\n",
+            password.display()
+        )
+    };
+    let text = text
+        + &store("wrong-password", &url, "digest")
+        + &store("wrong-login", &url, "basic")
+        + &store("nobody-there", "https://127.0.0.1:9/", "basic");
+    world.configure(&text);
+    let outcome = world.offsite(["--json", "check"]).expect(4);
+    let problems = outcome.json()["error"]["problems"].as_array().unwrap().clone();
+    let keys: Vec<_> = problems.iter().map(|problem| problem["key"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["store[2].name", "store[3].name", "store[4].name"], "{outcome}");
+    for (problem, words) in problems.iter().zip(["password", "login = \"digest\"", "url"]) {
+        assert!(problem["what"].as_str().unwrap().contains(words), "`{words}` is not said\n{outcome}");
+    }
+    assert!(!world.path("staging").exists() && !world.path("state").exists(), "something was written");
+    // With something wrong on this machine as well, all of it is said, and it is the configuration's fault.
+    world.configure(&text.replace("/documents", "/no-documents"));
+    let outcome = world.offsite(["--json", "check"]).expect(2);
+    assert_eq!(outcome.json()["error"]["problems"].as_array().unwrap().len(), 4, "{outcome}");
 }
 
 #[test]

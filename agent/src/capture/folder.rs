@@ -4,6 +4,7 @@
 //! what has not changed since is linked from there. Memory holds the names of the folders on the way down, no more.
 
 mod file;
+pub(super) mod room;
 
 use std::collections::HashMap;
 use std::io::ErrorKind;

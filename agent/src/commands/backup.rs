@@ -87,7 +87,9 @@ fn record(result: &Result<Report, Failure>, began: Timestamp) -> Option<crate::e
 
 /// Everything that can be known to fail is looked at first; then it runs.
 fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<BackupReport, Failure> {
-    let problems = preflight::problems(config);
+    // What an earlier run left is finished in any case; that takes no room in staging.
+    let room = if preflight::is_unfinished(&config.place) { None } else { preflight::room(config) };
+    let problems = preflight::problems(config, room.as_ref());
     if !problems.is_empty() {
         let what = "the run was not begun, and nothing was written".to_owned();
         return Err(Failure::new(Kind::Usage, Problems { what, problems }));

@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
-use providers::{Access, KeyPrefix, Policy};
+use providers::{Access, ErrorKind, KeyPrefix, Policy};
 use serde::Serialize;
 
 use super::output::{Output, Problems};
+use super::preflight::Room;
 use super::stores::{self, OpenStore};
 use super::{load_config, preflight};
 use crate::config::{Config, Problem, Size, SourceEntry};
 use crate::failure::{self, Failure, Kind};
-use crate::{capture, clock, platform};
+use crate::{capture, clock};
 
 #[derive(Serialize)]
 struct Checked {
@@ -21,6 +22,8 @@ struct Checked {
     stores: Vec<Thing>,
     recipients: usize,
     staging_free_bytes: Option<u64>,
+    /// What the next generation takes of it, at most.
+    staging_needed_bytes: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -38,7 +41,8 @@ const CLOCK_DIFFERENCE_MAX: SignedDuration = SignedDuration::from_mins(5);
 
 pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
     let config = load_config(path)?;
-    let local = preflight::problems(&config);
+    let room = preflight::room(&config);
+    let local = preflight::problems(&config, room.as_ref());
     let mut remote = preflight::absent_folders(&config);
     remote.extend(check_stores(&config)?);
     let servers = check_servers(&config);
@@ -52,7 +56,7 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
         };
         return Err(Failure::new(kind, Problems { what, problems }));
     }
-    let checked = summary(&config);
+    let checked = summary(&config, room);
     output.deed(0, &checked, || show(&checked))
 }
 
@@ -83,7 +87,8 @@ async fn check_store(store: &OpenStore<'_>, site: &KeyPrefix) -> Option<Problem>
     let problem = |what| Some(Problem { key: store.config.key("name"), line: None, what });
     let name = &store.config.name;
     if let Some(Err(error)) = store.store.list(site).next().await {
-        return problem(format!("{name} cannot be read: {}", failure::one_line(&error)));
+        let what = failure::one_line(&error);
+        return problem(format!("{name} cannot be read: {what}; {}", remedy(error.kind)));
     }
     match store.store.now().await {
         Ok(theirs) => {
@@ -96,11 +101,21 @@ async fn check_store(store: &OpenStore<'_>, site: &KeyPrefix) -> Option<Problem>
     }
 }
 
+/// What to look at first.
+fn remedy(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Unavailable | ErrorKind::Throttled => "see whether its url or endpoint is right and the line is up",
+        ErrorKind::NotFound => "see whether its bucket or folder is there",
+        ErrorKind::Denied => "see whether its login may list, read and write there",
+        _ => "correct the settings of this store",
+    }
+}
+
 fn clock_difference(a: Timestamp, b: Timestamp) -> SignedDuration {
     a.duration_since(b).abs()
 }
 
-fn summary(config: &Config) -> Checked {
+fn summary(config: &Config, room: Option<Room>) -> Checked {
     let sources = config.sources.iter().map(|source| Thing {
         name: source.name.to_string(),
         kind: source.kind(),
@@ -120,7 +135,8 @@ fn summary(config: &Config) -> Checked {
         sources: sources.collect(),
         stores: stores.collect(),
         recipients: config.recipients.count(),
-        staging_free_bytes: config.place.staging.ancestors().find_map(|folder| platform::free_bytes(folder).ok()),
+        staging_free_bytes: room.map(|room| room.free_bytes),
+        staging_needed_bytes: room.map(|room| room.needed_bytes),
     }
 }
 
@@ -131,8 +147,8 @@ fn show(checked: &Checked) -> String {
             text.push_str(&format!("ok  {what:7} {:20} {:9} {}\n", thing.name, thing.kind, thing.place));
         }
     }
-    if let Some(free) = checked.staging_free_bytes {
-        text.push_str(&format!("ok  staging {} free\n", Size(free)));
+    if let (Some(free), Some(needed)) = (checked.staging_free_bytes, checked.staging_needed_bytes) {
+        text.push_str(&format!("ok  staging {} free, and a generation takes {} at most\n", Size(free), Size(needed)));
     }
     text.push_str(&format!("ok  keys    {} can open what is stored\n", checked.recipients));
     if checked.recipients == 1 {

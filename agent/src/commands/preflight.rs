@@ -2,18 +2,49 @@
 //! a signing key that are missing.
 
 use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, Place, Problem, SourceEntry, StoreConfig};
+use crate::capture;
+use crate::config::{Config, Place, Problem, Size, SourceEntry, StoreConfig};
 use crate::failure;
+use crate::ids::StoreName;
 use crate::keys::RecipientError;
 use crate::platform;
 use crate::sign::{SignError, SiteKey};
 use crate::staging;
-use crate::state::State;
+use crate::state::{State, StateError};
+
+/// What SQLite databases begin with.
+const SQLITE_HEAD: &[u8] = b"SQLite format 3\0";
+
+/// The room in staging, and how much of it a generation takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) free_bytes: u64,
+    /// At most, if that is not more than there is; else as exactly as can be told.
+    pub(super) needed_bytes: u64,
+}
+
+/// Looks at the disk of staging and at everything that is to be copied there. `None` if the disk does not say what is free.
+pub(super) fn room(config: &Config) -> Option<Room> {
+    let Place { staging, state, .. } = &config.place;
+    let there = staging.ancestors().find(|folder| folder.exists())?;
+    let free_bytes = platform::free_bytes(there).ok()?;
+    // Secrets that are missing are reported, and no copy is larger for them.
+    let sources: Vec<_> = config.sources.iter().filter_map(|source| source.resolve().ok()).collect();
+    let previous = staging::generations(staging).ok().and_then(|mut generations| generations.pop());
+    let own = [staging.clone(), state.clone()];
+    let needed = |changed_only| capture::room_needed(&sources, there, &own, previous.as_ref(), changed_only);
+    let mut needed_bytes = needed(false);
+    if needed_bytes > free_bytes && previous.is_some() {
+        needed_bytes = needed(true);
+    }
+    Some(Room { free_bytes, needed_bytes })
+}
 
 /// Everything on this machine that would make a run fail. Nothing is written.
-pub(super) fn problems(config: &Config) -> Vec<Problem> {
+pub(super) fn problems(config: &Config, room: Option<&Room>) -> Vec<Problem> {
     let mut problems = config.missing_secrets();
     let mut report = |key: String, what: String| problems.push(Problem { key, line: None, what });
     for source in &config.sources {
@@ -23,6 +54,16 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
         if let Err(what) = check_writable(folder) {
             report(key.to_owned(), what);
         }
+    }
+    if let Some(Room { free_bytes, needed_bytes }) = room.filter(|room| room.needed_bytes > room.free_bytes) {
+        let what = format!(
+            "the disk of {} has no room for a generation: it takes {}, and {} are free; free some space, or name a folder \
+             on a larger disk",
+            config.place.staging.display(),
+            Size(*needed_bytes),
+            Size(*free_bytes)
+        );
+        report("staging".to_owned(), what);
     }
     if let Err(what) = check_signing_key(&config.place) {
         report("signing.key".to_owned(), what);
@@ -49,10 +90,7 @@ fn check_source(source: &SourceEntry, report: &mut impl FnMut(String, String)) {
         let read = if source.folder().is_some() {
             fs::read_dir(path).map(drop)
         } else {
-            File::open(path).and_then(|file| file.metadata()).and_then(|metadata| match metadata.is_file() {
-                true => Ok(()),
-                false => Err(std::io::Error::other("it is not a file")),
-            })
+            File::open(path).and_then(check_database)
         };
         if let Err(error) = read {
             let what =
@@ -65,6 +103,16 @@ fn check_source(source: &SourceEntry, report: &mut impl FnMut(String, String)) {
             report(source.key(key), format!("{} is not a program that can be run", program.display()));
         }
     }
+}
+
+/// A file that begins as SQLite databases do; or is empty, as one is that nobody has written to yet.
+fn check_database(file: File) -> io::Result<()> {
+    let mut head = Vec::new();
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    file.take(SQLITE_HEAD.len() as u64).read_to_end(&mut head)?;
+    if head.is_empty() || head == SQLITE_HEAD { Ok(()) } else { Err(io::Error::other("it is not an SQLite database")) }
 }
 
 /// The folder, or the nearest one above it that exists, can be written.
@@ -111,16 +159,21 @@ fn check_signing_key(place: &Place) -> Result<(), String> {
 /// Whether this machine knows of generations. A memory that cannot be read is one.
 fn has_memory(place: &Place) -> bool {
     let local = staging::generations(&place.staging).map_or(true, |generations| !generations.is_empty());
-    // Looking must not make one.
-    let has_state = place.state.join("state.db").exists();
-    let stored = || {
-        State::open(&place.state, &place.site)
-            .and_then(|state| {
-                let all: Result<Vec<_>, _> =
-                    place.stores.iter().map(|store| state.last_committed(&store.name)).collect();
-                all.map(|last| last.iter().any(Option::is_some))
-            })
-            .unwrap_or(true)
-    };
-    local || (has_state && stored())
+    let stored = |state: &State, store: &StoreName| Ok(state.last_committed(store)?.is_some());
+    local || any_store(place, stored).unwrap_or(true)
+}
+
+/// Whether an earlier run left something to finish.
+pub(super) fn is_unfinished(place: &Place) -> bool {
+    any_store(place, |state, store| Ok(state.unfinished(store)?.is_some())).unwrap_or(false)
+}
+
+/// Asks the state about each store. Where there is no state, the answer is no: looking must not make one.
+fn any_store(place: &Place, ask: impl Fn(&State, &StoreName) -> Result<bool, StateError>) -> Result<bool, StateError> {
+    if !place.state.join("state.db").exists() {
+        return Ok(false);
+    }
+    let state = State::open(&place.state, &place.site)?;
+    let answers: Result<Vec<bool>, _> = place.stores.iter().map(|store| ask(&state, &store.name)).collect();
+    Ok(answers?.contains(&true))
 }

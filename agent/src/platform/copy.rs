@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
 
-use rustix::fs::{ioctl_ficlone, seek};
+use rustix::fs::{ioctl_ficlone, seek, statfs};
 use rustix::io::Errno;
 
-use super::tree::FileStat;
+use super::tree::{FileStat, path_stat};
 
 /// Makes the empty file `to` share the content of `from`; says whether it does. False means that these file systems
 /// cannot, and that nothing was done.
@@ -17,6 +18,17 @@ pub(crate) fn share_content(from: &File, to: &File) -> io::Result<bool> {
         Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY | Errno::NOSYS | Errno::PERM) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether a copy from `from` to `to` is likely to share its content: both lie on one file system of a kind that can.
+/// Whether it really does shows only when it is tried.
+pub(crate) fn may_share(from: &Path, to: &Path) -> bool {
+    const BTRFS: i64 = 0x9123_683E;
+    const SHARING: [i64; 3] = [BTRFS, 0x5846_5342 /* XFS */, 0xCA45_1A4E /* bcachefs */];
+    let kind = |path: &Path| Some((path_stat(path).ok()?.dev, statfs(path).ok()?.f_type));
+    let (Some((from, from_type)), Some((to, to_type))) = (kind(from), kind(to)) else { return false };
+    // Parts of one Btrfs have numbers of their own.
+    SHARING.contains(&from_type) && from_type == to_type && (from == to || from_type == BTRFS)
 }
 
 /// After so many bytes it is told how far a copy is.

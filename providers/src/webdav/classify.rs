@@ -17,7 +17,13 @@ pub(super) fn refused(operation: &'static str, status: StatusCode, headers: &Hea
     };
     let mut said = format!("the server said {status}");
     match status.as_u16() {
-        401 => said.push_str("; are name and password right, or is an app password needed?"),
+        401 => {
+            let logins = logins(headers);
+            if !logins.is_empty() {
+                said = format!("{said}; it takes {}", logins.join(" or "));
+            }
+            said.push_str("; are login, name and password right, or is an app password needed?");
+        }
         405 => said.push_str("; it may be read-only, or its disk full"),
         301..=308 => {
             let to = headers.get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("somewhere else");
@@ -26,6 +32,21 @@ pub(super) fn refused(operation: &'static str, status: StatusCode, headers: &Hea
         _ => {}
     }
     Error::new(kind, operation).retry(retry).because(said)
+}
+
+/// The logins that a refusal offers, as the configuration has them.
+fn logins(headers: &HeaderMap) -> Vec<String> {
+    let offers = headers.get_all(header::WWW_AUTHENTICATE);
+    let offers: Vec<String> = offers.iter().filter_map(|o| Some(o.to_str().ok()?.to_ascii_lowercase())).collect();
+    // One header may offer several.
+    let offered = |name: &&str| {
+        offers.iter().any(|o| o.split(", ").any(|part| part.split(' ').next().is_some_and(|w| w == *name)))
+    };
+    ["basic", "digest", "bearer"]
+        .iter()
+        .filter(|name| offered(name))
+        .map(|name| format!("login = \"{name}\""))
+        .collect()
 }
 
 /// The error of a request that got no answer; not yet named.
@@ -89,6 +110,20 @@ mod tests {
         for (status, kind, retry) in rows {
             assert_eq!(of_status(status), (kind, retry), "{status}");
         }
+    }
+
+    #[test]
+    fn a_refused_login_names_those_that_are_taken() {
+        let said = |offers: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            offers.iter().for_each(|offer| drop(headers.append(header::WWW_AUTHENTICATE, offer.parse().unwrap())));
+            let error = refused("listing", StatusCode::UNAUTHORIZED, &headers);
+            std::error::Error::source(&error).unwrap().to_string()
+        };
+        assert!(said(&["Basic realm=\"dav\""]).contains("; it takes login = \"basic\"; are"));
+        let several = said(&["Digest realm=\"a, b\", nonce=\"x\", Basic realm=\"digest \"", "Negotiate"]);
+        assert!(several.contains("it takes login = \"basic\" or login = \"digest\"; are"), "{several}");
+        assert!(!said(&["Negotiate"]).contains("it takes") && !said(&[]).contains("it takes"));
     }
 
     #[test]

@@ -82,8 +82,7 @@ impl Place<'_> {
     fn link(&self, stat: &FileStat, known: Option<&IndexedEntry>) -> Option<Staged> {
         let known = known?;
         let EntryKind::File { bytes, sparse } = known.entry.kind else { return None };
-        let now = Seen { dev: stat.dev, ino: stat.ino, ctime: stat.ctime };
-        if known.seen != Some(now) || bytes != stat.bytes || known.entry.mtime != stat.mtime {
+        if !is_unchanged(stat, known) {
             return None;
         }
         // A file can have only so many links; then it is copied anew.
@@ -104,6 +103,13 @@ impl Place<'_> {
         };
         Ok(Copied { file: last, problem: Some(problem.to_owned()) })
     }
+}
+
+/// Whether the file is still the one that was copied as `known`.
+pub(super) fn is_unchanged(stat: &FileStat, known: &IndexedEntry) -> bool {
+    let EntryKind::File { bytes, .. } = known.entry.kind else { return false };
+    let now = Seen { dev: stat.dev, ino: stat.ino, ctime: stat.ctime };
+    known.seen == Some(now) && bytes == stat.bytes && known.entry.mtime == stat.mtime
 }
 
 /// One try, and whether the file stayed as it was meanwhile.

@@ -1,0 +1,40 @@
+//! How much room a generation takes in staging, as far as that can be known before it is made.
+
+use std::path::{Path, PathBuf};
+
+use super::folder;
+use super::settings::{SourceConfig, SourceKind};
+use super::sqlite::file_bytes;
+use crate::platform;
+use crate::staging::LocalGeneration;
+
+/// Bytes that a generation of `sources` takes in the folder `staging`: databases and files as large as they are, what
+/// servers and programs write as large as it was in `previous`.
+///
+/// With `changed_only`, files of folders that have not changed since `previous` count nothing, since they are linked from
+/// there; finding that out takes longer. `own` are folders of our own, which are never copied.
+pub fn room_needed(
+    sources: &[SourceConfig],
+    staging: &Path,
+    own: &[PathBuf],
+    previous: Option<&LocalGeneration>,
+    changed_only: bool,
+) -> u64 {
+    let own: Vec<_> = own.iter().filter_map(|folder| platform::tree::path_stat(folder).ok()).collect();
+    let own: Vec<_> = own.iter().map(|stat| (stat.dev, stat.ino)).collect();
+    let before = previous.and_then(|generation| generation.document().ok());
+    let as_before = |source: &SourceConfig| {
+        let record = before.iter().flat_map(|document| &document.sources).find(|record| record.name == source.name);
+        record.map_or(0, |record| record.bytes)
+    };
+    let bytes = sources.iter().map(|source| match &source.kind {
+        SourceKind::Sqlite(sqlite) => file_bytes(sqlite),
+        // A copy that shares its blocks with the original takes no room.
+        SourceKind::Folder(folder) if platform::copy::may_share(&folder.path, staging) => 0,
+        SourceKind::Folder(folder) => {
+            folder::room::bytes(folder, &source.name, previous.filter(|_| changed_only), &own)
+        }
+        SourceKind::Postgres(_) | SourceKind::Command(_) => as_before(source),
+    });
+    bytes.fold(0, u64::saturating_add)
+}
