@@ -116,7 +116,9 @@ mod tests {
     fn a_refused_login_names_those_that_are_taken() {
         let said = |offers: &[&'static str]| {
             let mut headers = HeaderMap::new();
-            offers.iter().for_each(|offer| drop(headers.append(header::WWW_AUTHENTICATE, offer.parse().unwrap())));
+            for offer in offers {
+                headers.append(header::WWW_AUTHENTICATE, offer.parse().unwrap());
+            }
             let error = refused("listing", StatusCode::UNAUTHORIZED, &headers);
             std::error::Error::source(&error).unwrap().to_string()
         };
