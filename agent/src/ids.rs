@@ -80,6 +80,11 @@ slug!(
     StoreName,
     "name of a store"
 );
+slug!(
+    /// One job of the schedule.
+    JobName,
+    "name of a job"
+);
 
 fn is_slug(text: &str) -> bool {
     text.len() <= 64

@@ -23,6 +23,9 @@ mod platform;
 pub mod keys;
 pub mod sign;
 
+// What happens by itself, and when.
+pub mod schedule;
+
 // The program.
 pub mod cli;
 pub mod commands;
