@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-use crate::config::{DEFAULT_PATH, SecretRef};
-use crate::ids::{GenerationId, NameError, SiteName, SourceName, StoreName};
+use crate::config::{DEFAULT_PATH, SecretRef, Span};
+use crate::ids::{GenerationId, JobName, NameError, SiteName, SourceName, StoreName};
 use crate::restore::PathPattern;
+use crate::schedule::Lane;
 
 /// Gets an office's data out of the building, whole and in step, and proves that it can come back.
 #[derive(Debug, Parser)]
@@ -62,8 +63,10 @@ pub enum Verb {
     Restore(RestoreArgs),
     /// Read what is stored again and prove that it is what was stored; needs no key
     Verify(VerifyArgs),
-    /// Show the last run of each store, what is unfinished, and how much room there is
-    Status,
+    /// Show the last run and the next, what is overdue or unfinished, and how much room there is
+    Status(StatusArgs),
+    /// Run the schedule: every job of the configuration at its time
+    Daemon(DaemonArgs),
     /// Print the completions of a shell
     Completions {
         /// The shell
@@ -160,6 +163,59 @@ pub struct VerifyArgs {
     /// Only in this store
     #[arg(long, value_name = "STORE")]
     pub from: Option<StoreName>,
+}
+
+/// `offsite status`.
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// Ask this store when the site was last heard of, instead of this machine
+    #[arg(long, value_name = "STORE")]
+    pub from: Option<StoreName>,
+}
+
+/// `offsite daemon`.
+#[derive(Args, Debug)]
+pub struct DaemonArgs {
+    /// What to tell the daemon that runs; without it, this becomes the daemon
+    #[command(subcommand)]
+    pub tell: Option<DaemonVerb>,
+}
+
+/// What the daemon can be told.
+#[derive(Debug, Subcommand)]
+pub enum DaemonVerb {
+    /// Begin no scheduled run for a while; what runs goes on
+    Pause {
+        /// For so long, at most 7 days: a pause that nobody ends is the end of the backups
+        #[arg(long = "for", value_name = "TIME", default_value = "24 h")]
+        span: Span,
+    },
+    /// End the pause; what it held back begins
+    Resume,
+    /// Run a job now
+    Run {
+        /// The job
+        job: JobName,
+    },
+}
+
+/// Whether a job can run these arguments by itself, and what it must not run beside; an error is what to do about it.
+pub fn scheduled(run: &[String]) -> Result<Lane, String> {
+    // The daemon gives these itself.
+    if let Some(own) = run.iter().find(|argument| argument.starts_with("--config") || *argument == "--json") {
+        return Err(format!("leave out {own}: the daemon says it already"));
+    }
+    let arguments = std::iter::once("offsite").chain(run.iter().map(String::as_str));
+    let cli = Cli::try_parse_from(arguments).map_err(|error| {
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        format!("this is no command of offsite: {}", first.trim_start_matches("error: "))
+    })?;
+    match cli.verb {
+        Verb::Backup(_) => Ok(Lane::Changes),
+        Verb::Verify(_) | Verb::Check => Ok(Lane::Reads),
+        _ => Err("this is nothing that runs by itself; backup, verify and check are".to_owned()),
+    }
 }
 
 /// A generation as a person names it.

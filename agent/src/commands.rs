@@ -3,6 +3,7 @@
 mod backup;
 mod bars;
 mod check;
+mod daemon;
 mod demo;
 mod evidence;
 mod find;
@@ -65,7 +66,8 @@ fn run(cli: &Cli, output: Output) -> Ended {
         Verb::List(arguments) => list::run(arguments, config, output),
         Verb::Restore(arguments) => restore::run(arguments, config, cli.quiet, output),
         Verb::Verify(arguments) => verify::run(arguments, config, cli.quiet, output),
-        Verb::Status => status::run(config, output),
+        Verb::Status(arguments) => status::run(arguments, config, output),
+        Verb::Daemon(arguments) => daemon::run(arguments, config, output).map(done),
         Verb::Completions { shell } => shell::completions(*shell).map(done),
         Verb::Man => shell::man().map(done),
         Verb::Holder => holder::run().map(done),
@@ -89,7 +91,8 @@ fn verb(verb: &Verb) -> &'static str {
         Verb::List(_) => "list",
         Verb::Restore(_) => "restore",
         Verb::Verify(_) => "verify",
-        Verb::Status => "status",
+        Verb::Status(_) => "status",
+        Verb::Daemon(_) => "daemon",
         Verb::Completions { .. } => "completions",
         Verb::Man => "man",
         Verb::Demo(_) => "demo",
@@ -100,9 +103,12 @@ fn verb(verb: &Verb) -> &'static str {
 
 /// The log goes to standard error: warnings, or more if asked for; `OFFSITE_LOG` may say more exactly what.
 fn start_log(cli: &Cli) {
+    // What the daemon does is told to nobody but the log.
+    let is_daemon = matches!(&cli.verb, Verb::Daemon(arguments) if arguments.tell.is_none());
     let level = match (cli.quiet, cli.verbose) {
         (true, _) => LevelFilter::ERROR,
-        (false, 0) => LevelFilter::WARN,
+        (false, 0) if !is_daemon => LevelFilter::WARN,
+        (false, 0) => LevelFilter::INFO,
         (false, 1) => LevelFilter::INFO,
         (false, _) => LevelFilter::DEBUG,
     };

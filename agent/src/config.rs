@@ -3,6 +3,7 @@
 //! Every problem is found in one go and named with its line, its setting and a remedy. What comes out holds no text that
 //! is really a path, a size or a duration. Secrets are named by their place ([`SecretRef`]) and read when they are used.
 
+mod jobs;
 mod lock;
 mod office;
 mod secret;
@@ -25,6 +26,7 @@ use crate::calendar::Calendar;
 use crate::failure;
 use crate::ids::SiteName;
 use crate::keys::{RecipientError, Recipients, recipients_of_file};
+use crate::schedule::Schedule;
 use crate::sign::SitePublicKey;
 
 pub use lock::LockConfig;
@@ -75,6 +77,8 @@ pub struct Place {
     pub stores: Vec<StoreConfig>,
     /// When people work at the office.
     pub calendar: Calendar,
+    /// What happens by itself.
+    pub schedule: Schedule,
 }
 
 /// How packs are made.
@@ -271,7 +275,8 @@ fn read_place(reader: &Reader<'_>, root: &Section<'_, '_>) -> Option<Place> {
     let stores: Vec<StoreConfig> = sections.into_iter().filter_map(StoreConfig::read).collect();
     report_twins(reader, "store", stores.iter().map(|store| store.name.as_str()));
     let calendar = office::read(root);
-    Some(Place { site: site?, staging, state, signing_key, signing_key_set, public_key, stores, calendar })
+    let schedule = jobs::read(reader, root, site.as_ref(), &calendar);
+    Some(Place { site: site?, staging, state, signing_key, signing_key_set, public_key, stores, calendar, schedule })
 }
 
 /// The section, with texts that may be recipients; `None` if not all of them could be had.

@@ -24,6 +24,7 @@ use crate::generation::Class;
 use crate::ids::{GenerationId, SiteName};
 use crate::keys::Recipients;
 use crate::progress::{Progress, Stage};
+use crate::schedule::Schedule;
 use crate::seal::{self, SealError, SealRequest, SealSettings, Sealed};
 use crate::sign::{SignError, SiteKey};
 use crate::spool::{Spool, SpoolError};
@@ -63,6 +64,8 @@ pub struct DeliverSettings<'a> {
     pub chain_days: u32,
     /// A chain takes so many generations, the full included.
     pub chain_generations: u32,
+    /// What happens by itself: the heartbeat tells when the next run is due.
+    pub schedule: Option<&'a Schedule>,
 }
 
 /// A generation that a store has.

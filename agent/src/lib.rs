@@ -24,6 +24,7 @@ pub mod keys;
 pub mod sign;
 
 // What happens by itself, and when.
+pub mod daemon;
 pub mod schedule;
 
 // The program.

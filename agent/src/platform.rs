@@ -10,6 +10,7 @@ use std::path::Path;
 pub(crate) mod copy;
 pub(crate) mod place;
 pub(crate) mod process;
+pub(crate) mod service;
 pub(crate) mod tree;
 
 /// Makes the names in `folder` last over a loss of power.

@@ -13,10 +13,12 @@
 mod job;
 mod memory;
 mod plain;
+mod promise;
 mod step;
 mod times;
 
 pub use job::{Deadline, Job, Lane, Late, Schedule, delay};
 pub use memory::{Ended, JobMemory, Memory, Running, Waiting, Why};
+pub use promise::Promise;
 pub use step::{Action, EndWhy, Event, SkipWhy};
 pub use times::{Times, TimesError};

@@ -137,6 +137,7 @@ impl Site {
                 spool_bytes: 64 << 20,
                 chain_days: 7,
                 chain_generations: self.chain_generations,
+                schedule: None,
             },
             staging: &self.world.path("staging"),
             sources: &sources,

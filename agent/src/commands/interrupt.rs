@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -19,12 +19,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(30);
 ///
 /// Signals are answered by a thread of their own, which nothing that the run does can hold up.
 pub(super) fn watch(progress: &Arc<Progress>) -> Result<Interrupt, Failure> {
-    let failed = |error| Failure::new(Kind::Failed, error);
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    let mut signals = {
-        let _inside = runtime.enter();
-        (signal(SignalKind::interrupt()).map_err(failed)?, signal(SignalKind::terminate()).map_err(failed)?)
-    };
+    let (runtime, mut signals) = signals()?;
     let (sender, receiver) = watch::channel(false);
     let progress = Arc::clone(progress);
     let answer = move || {
@@ -41,8 +36,36 @@ pub(super) fn watch(progress: &Arc<Progress>) -> Result<Interrupt, Failure> {
             std::process::exit(Kind::Interrupted.code().into());
         });
     };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(answer).map_err(failed)?;
+    spawn(answer)?;
     Ok(receiver)
+}
+
+/// Calls `tell` at each such signal.
+pub(super) fn each(tell: impl Fn() + Send + 'static) -> Result<(), Failure> {
+    let (runtime, mut signals) = signals()?;
+    spawn(move || {
+        runtime.block_on(async move {
+            loop {
+                next(&mut signals).await;
+                tell();
+            }
+        });
+    })
+}
+
+fn signals() -> Result<(Runtime, (Signal, Signal)), Failure> {
+    let failed = |error| Failure::new(Kind::Failed, error);
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let signals = {
+        let _inside = runtime.enter();
+        (signal(SignalKind::interrupt()).map_err(failed)?, signal(SignalKind::terminate()).map_err(failed)?)
+    };
+    Ok((runtime, signals))
+}
+
+fn spawn(answer: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(answer);
+    thread.map(|_| ()).map_err(|error| Failure::new(Kind::Failed, error))
 }
 
 async fn next((interrupt, terminate): &mut (Signal, Signal)) {

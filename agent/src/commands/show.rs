@@ -1,5 +1,7 @@
 //! How values are shown to people.
 
+use std::io::{self, IsTerminal as _};
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use providers::ErrorKind;
@@ -10,6 +12,21 @@ use crate::generation::Grade;
 /// A time as the clock on the wall shows it.
 pub(super) fn time(at: Timestamp) -> String {
     at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+/// Words that say that all is well; green, where somebody can see it.
+pub(super) fn good(words: &str) -> String {
+    painted(words, "32")
+}
+
+/// Words that say that something is wrong; red, where somebody can see it. The words say it without the colour as well.
+pub(super) fn bad(words: &str) -> String {
+    painted(words, "1;31")
+}
+
+fn painted(words: &str, colour: &str) -> String {
+    let plain = std::env::var_os("NO_COLOR").is_some() || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    if io::stdout().is_terminal() && !plain { format!("\x1b[{colour}m{words}\x1b[0m") } else { words.to_owned() }
 }
 
 /// `1 pack`, `2 packs`.

@@ -1,4 +1,9 @@
-//! `offsite status`: the last run of each store, what is unfinished, and how much room there is.
+//! `offsite status`: what needs attention first, then the last run and the next, what is unfinished, and how much room there
+//! is. From this machine alone, or with `--from` from a store alone.
+
+mod far;
+mod jobs;
+mod text;
 
 use std::fs;
 use std::path::Path;
@@ -8,21 +13,28 @@ use serde::Serialize;
 
 use super::backup::LastRun;
 use super::output::Output;
-use super::{Ended, load_place, show};
-use crate::config::{Place, Size, Span};
+use super::{Ended, load_place};
+use crate::cli::StatusArgs;
+use crate::config::Place;
 use crate::failure::{Failure, Kind};
 use crate::generation::Grade;
 use crate::ids::StoreName;
-use crate::state::State;
+use crate::state::{Delivery, State};
 use crate::{clock, platform, staging};
+
+use jobs::Jobs;
 
 #[derive(Serialize)]
 struct Status {
     site: String,
+    /// What somebody should do something about, in sentences; nothing if all is well.
+    attention: Vec<String>,
     /// False if there was no run on this machine yet, or its memory is lost.
     has_state: bool,
     /// How the last run ended, whatever it did.
     last_run: Option<LastRun>,
+    /// What happens by itself; absent if nothing does.
+    schedule: Option<Jobs>,
     stores: Vec<Store>,
     local_generations: u64,
     spool_bytes: u64,
@@ -35,6 +47,8 @@ struct Store {
     last: Option<Last>,
     /// The generation that a run has begun to store and not finished.
     unfinished: Option<String>,
+    /// How far it has come.
+    upload: Option<Upload>,
 }
 
 #[derive(Serialize)]
@@ -46,14 +60,26 @@ struct Last {
     added_bytes: u64,
 }
 
-pub(super) fn run(path: &Path, output: Output) -> Ended {
+#[derive(Serialize)]
+struct Upload {
+    /// Sealed so far.
+    sealed_bytes: u64,
+    /// Of that, in the store.
+    stored_bytes: u64,
+}
+
+pub(super) fn run(arguments: &StatusArgs, path: &Path, output: Output) -> Ended {
     let place = load_place(path)?;
-    let status = status(&place)?;
-    output.result(&status, || status.text(clock::now()))?;
+    if let Some(store) = &arguments.from {
+        return far::run(&place, store, output);
+    }
+    let now = clock::now();
+    let status = status(&place, now)?;
+    output.result(&status, || status.text(now))?;
     Ok(0)
 }
 
-fn status(place: &Place) -> Result<Status, Failure> {
+fn status(place: &Place, now: Timestamp) -> Result<Status, Failure> {
     let failed = |error| Failure::new(Kind::Failed, error);
     // Looking must not make one.
     let has_state = place.state.join("state.db").exists();
@@ -65,10 +91,16 @@ fn status(place: &Place) -> Result<Status, Failure> {
     } else {
         0
     };
+    let last_run = LastRun::read(&place.state);
+    let schedule = Jobs::of(place, now);
+    let attention = last_run.iter().flat_map(LastRun::attention);
+    let attention = schedule.iter().flat_map(|jobs| jobs.attention(now)).chain(attention).collect();
     Ok(Status {
         site: place.site.to_string(),
+        attention,
         has_state,
-        last_run: LastRun::read(&place.state),
+        last_run,
+        schedule,
         stores: stores?,
         local_generations: local,
         spool_bytes: folder_bytes(&place.state.join("spool")),
@@ -78,9 +110,12 @@ fn status(place: &Place) -> Result<Status, Failure> {
 
 fn store(state: Option<&State>, name: &StoreName) -> Result<Store, Failure> {
     let failed = |error| Failure::new(Kind::Failed, error);
-    let Some(state) = state else { return Ok(Store { name: name.to_string(), last: None, unfinished: None }) };
+    let Some(state) = state else {
+        return Ok(Store { name: name.to_string(), last: None, unfinished: None, upload: None });
+    };
     let last = state.last_committed(name).map_err(failed)?;
     let unfinished = state.unfinished(name).map_err(failed)?;
+    let upload = unfinished.as_ref().map(|delivery| upload(state, delivery)).transpose()?;
     Ok(Store {
         name: name.to_string(),
         last: last.map(|record| Last {
@@ -91,7 +126,19 @@ fn store(state: Option<&State>, name: &StoreName) -> Result<Store, Failure> {
             added_bytes: record.added_bytes,
         }),
         unfinished: unfinished.map(|delivery| delivery.generation.to_string()),
+        upload,
     })
+}
+
+fn upload(state: &State, delivery: &Delivery) -> Result<Upload, Failure> {
+    let packs = state.packs(&delivery.chain, delivery.id).map_err(|error| Failure::new(Kind::Failed, error))?;
+    let own = packs.iter().filter(|pack| pack.name.number == delivery.number);
+    let (mut sealed_bytes, mut stored_bytes) = (0, 0);
+    for pack in own {
+        sealed_bytes += pack.sealed;
+        stored_bytes += if pack.stored { pack.sealed } else { 0 };
+    }
+    Ok(Upload { sealed_bytes, stored_bytes })
 }
 
 /// What lies in a folder and below; what disappears meanwhile is not counted.
@@ -103,44 +150,4 @@ fn folder_bytes(folder: &Path) -> u64 {
         Err(_) => 0,
     });
     sizes.sum()
-}
-
-impl Status {
-    fn text(&self, now: Timestamp) -> String {
-        let mut text = format!("Site {}\n", self.site);
-        if let Some(last) = &self.last_run {
-            text.push_str(&last.text(now));
-        }
-        text.push_str("In each store, the newest from this machine:\n");
-        for store in &self.stores {
-            let what = match &store.last {
-                None => "nothing stored from this machine yet".to_owned(),
-                Some(last) => {
-                    let ago = Span(now.duration_since(last.committed).unsigned_abs());
-                    let (at, grade) = (show::time(last.committed), show::grade(last.grade));
-                    let added = Size(last.added_bytes);
-                    format!("{ago} ago ({at}): {}, {grade}, {added} sent", last.generation)
-                }
-            };
-            text.push_str(&format!("  {:24} {what}\n", store.name));
-            if let Some(generation) = &store.unfinished {
-                text.push_str(&format!("  {:24} UNFINISHED: {generation}; the next run goes on with it\n", ""));
-            }
-        }
-        text.push_str(&format!("  {} on this machine", show::counted(self.local_generations, "generation")));
-        if let Some(free) = self.staging_free_bytes {
-            text.push_str(&format!(", {} free for more", Size(free)));
-        }
-        text.push('\n');
-        if self.spool_bytes > 0 {
-            text.push_str(&format!("  {} in the spool\n", Size(self.spool_bytes)));
-        }
-        if !self.has_state {
-            text.push_str(
-                "There is no memory of runs on this machine: either there was none yet, or its state folder is lost.\n\
-                 In that case the next run makes a full upload; what is stored is not harmed.\n",
-            );
-        }
-        text
-    }
 }

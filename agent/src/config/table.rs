@@ -176,6 +176,14 @@ impl<'r, 't> Section<'r, 't> {
         Some(texts)
     }
 
+    /// A text, or a list of texts.
+    pub(super) fn one_or_more(&self, key: &'static str) -> Option<Vec<String>> {
+        match self.value(key)? {
+            (_, DeValue::String(text)) => Some(vec![text.to_string()]),
+            _ => self.strings(key),
+        }
+    }
+
     /// A table of names and texts, such as environment variables.
     pub(super) fn pairs(&self, key: &'static str) -> Option<Vec<(String, &'r str)>> {
         let (span, value) = self.value(key)?;

@@ -137,14 +137,16 @@ pub(super) fn send(place: &Place<'_>, state: &mut State, delivery: &Delivery) ->
 
 /// Tells the world that the site is alive. The generation exists already.
 fn heartbeat(place: &Place<'_>, record: &CommittedRecord) -> Result<(), DeliverError> {
+    let now = clock::now();
     let beat = Heartbeat {
         version: VERSION,
         site: place.settings.site.clone(),
-        written: clock::now(),
+        written: now,
         generation: record.generation.clone(),
         sequence: record.sequence,
         sha256: record.commit_sha256,
         grade: record.grade,
+        promise: place.settings.schedule.and_then(|schedule| schedule.promise(now)),
     };
     let mut text = serde_json::to_vec_pretty(&beat)?;
     text.push(b'\n');

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::format::{Sha256, VERSION};
 use crate::generation::{Class, Grade};
 use crate::ids::{ChainId, GenerationId, SiteName};
+use crate::schedule::Promise;
 
 /// Largest document that a reader accepts, in bytes.
 pub const BYTES_MAX: u64 = 64 << 10;
@@ -94,6 +95,9 @@ pub struct Heartbeat {
     pub sha256: Sha256,
     /// Its grade.
     pub grade: Grade,
+    /// When the site will be heard of again; absent if nothing happens there by itself.
+    #[serde(flatten)]
+    pub promise: Option<Promise>,
 }
 
 /// Why a generation document was refused.

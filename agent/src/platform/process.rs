@@ -10,6 +10,23 @@ pub(crate) fn has_ended(child: &Child) -> io::Result<bool> {
     Ok(waitid(WaitId::Pid(pid(child)?), options)?.is_some())
 }
 
+/// Waits until the child with the number `child` has ended. It keeps its number until it is waited for.
+pub(crate) fn wait_for_end(child: u32) -> io::Result<()> {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    loop {
+        match waitid(WaitId::Pid(number(child)?), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+            Err(rustix::io::Errno::INTR) => {}
+            ended => return Ok(ended.map(|_| ())?),
+        }
+    }
+}
+
+/// Asks `child` to stop. It must not have been waited for.
+pub(crate) fn terminate(child: &Child) {
+    // It can fail only if it has ended already.
+    let _gone = pid(child).map(|child| rustix::process::kill_process(child, rustix::process::Signal::TERM));
+}
+
 /// Ends the process group that `child` leads, at once. It must not have been waited for.
 pub(crate) fn kill_group(child: &Child) {
     // It can fail only if nobody is left.
@@ -17,7 +34,11 @@ pub(crate) fn kill_group(child: &Child) {
 }
 
 fn pid(child: &Child) -> io::Result<rustix::process::Pid> {
-    rustix::process::Pid::from_raw(child.id().cast_signed()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    number(child.id())
+}
+
+fn number(child: u32) -> io::Result<rustix::process::Pid> {
+    rustix::process::Pid::from_raw(child.cast_signed()).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// Lets this process have as many files open as it is allowed to: a walk has some open for each level of folders.

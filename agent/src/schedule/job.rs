@@ -25,6 +25,8 @@ pub struct Schedule {
 pub struct Job {
     /// Its name.
     pub name: JobName,
+    /// The verb that runs, and its arguments.
+    pub run: Vec<String>,
     /// What it must not run beside.
     pub lane: Lane,
     /// When: at least one expression.
@@ -79,6 +81,11 @@ pub fn delay(site: &SiteName, job: &JobName, longest: Duration) -> Duration {
 }
 
 impl Job {
+    /// Whether its runs make generations.
+    pub fn backs_up(&self) -> bool {
+        self.run.first().is_some_and(|verb| verb == "backup")
+    }
+
     /// The first of its times after `after`.
     pub fn next(&self, after: Timestamp, calendar: &Calendar) -> Option<Timestamp> {
         self.at.iter().filter_map(|times| times.next(after, calendar, self.workdays)).min()

@@ -87,7 +87,7 @@ pub struct Running {
 }
 
 /// A run that ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
     /// The time it was made for; none if somebody asked for it.
     pub due: Option<Timestamp>,
@@ -99,6 +99,8 @@ pub struct Ended {
     pub ended: Timestamp,
     /// How; nothing if it was killed.
     pub exit_code: Option<u8>,
+    /// Why it failed, if it said so.
+    pub messages: Vec<String>,
     /// Whether it was not done by its deadline.
     pub late: bool,
 }
@@ -147,10 +149,11 @@ impl Schedule {
         waiting.map(|start| start.max(now)).or_else(next)
     }
 
-    /// The time for which a run of `job` should have begun, if that is longer ago than the grace and none has.
-    pub fn overdue(&self, job: &Job, memory: &Memory, now: Timestamp) -> Option<Timestamp> {
-        let known = memory.job(&job.name).filter(|known| known.running.is_none())?;
-        let begun = known.last.map_or(known.since, |last| last.started.max(known.since));
+    /// The time for which a run of `job` should have begun, if that is longer ago than the grace and none has. `alive` says
+    /// whether a run that is remembered as going on does.
+    pub fn overdue(&self, job: &Job, memory: &Memory, alive: bool, now: Timestamp) -> Option<Timestamp> {
+        let known = memory.job(&job.name).filter(|known| known.running.is_none() || !alive)?;
+        let begun = known.last.as_ref().map_or(known.since, |last| last.started.max(known.since));
         let due = job.next(begun, &self.calendar)?;
         (later(job.start_of(due), self.grace) <= now).then_some(due)
     }

@@ -20,6 +20,8 @@ pub enum Event {
         job: JobName,
         /// How; nothing if it was killed.
         exit_code: Option<u8>,
+        /// Why it failed, if it said so.
+        messages: Vec<String>,
     },
     /// No scheduled run is to begin before this time.
     Pause(Timestamp),
@@ -101,7 +103,7 @@ impl Schedule {
         let stop = event == Event::Stop;
         match event {
             Event::Clock => {}
-            Event::Ended { job, exit_code } => self.ended(memory, &job, exit_code, now),
+            Event::Ended { job, exit_code, messages } => self.ended(memory, &job, exit_code, messages, now),
             Event::Pause(until) => memory.paused_until = Some(until),
             Event::Resume => memory.paused_until = None,
             Event::RunNow(job) => {
@@ -175,7 +177,7 @@ impl Schedule {
         }
     }
 
-    fn ended(&self, memory: &mut Memory, name: &JobName, exit_code: Option<u8>, now: Timestamp) {
+    fn ended(&self, memory: &mut Memory, name: &JobName, exit_code: Option<u8>, messages: Vec<String>, now: Timestamp) {
         let job = self.jobs.iter().find(|job| job.name == *name);
         let (Some(job), Some(known)) = (job, memory.jobs.get_mut(name)) else { return };
         let Some(Running { due, why, started, late, .. }) = known.running.take() else { return };
@@ -189,7 +191,7 @@ impl Schedule {
         if exit_code == Some(0) {
             known.last_good = Some(now);
         }
-        known.last = Some(Ended { due, why, started, ended: now, exit_code, late });
+        known.last = Some(Ended { due, why, started, ended: now, exit_code, messages, late });
     }
 
     /// Looks whether a time of the job has come.

@@ -82,6 +82,16 @@ impl LastRun {
         (last.version == VERSION).then_some(last)
     }
 
+    /// What of it somebody should do something about.
+    pub(in crate::commands) fn attention(&self) -> Option<String> {
+        match self.exit_code {
+            0 => None,
+            code if code == Kind::Incomplete.code() => Some("the last backup is not what was asked for".to_owned()),
+            code if code == Kind::Interrupted.code() => Some("the last backup was interrupted".to_owned()),
+            _ => Some("the last backup FAILED".to_owned()),
+        }
+    }
+
     /// For people.
     pub(in crate::commands) fn text(&self, now: Timestamp) -> String {
         let ago = Span(now.duration_since(self.ended).unsigned_abs());

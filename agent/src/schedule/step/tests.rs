@@ -24,7 +24,8 @@ fn job(name: &str, at: &str, lane: Lane) -> Job {
     let name: JobName = name.parse().unwrap();
     let delay = Duration::ZERO;
     let at = vec![at.parse().unwrap()];
-    Job { name, lane, at, workdays: false, delay, catch_up: true, deadline: None }
+    let run = vec!["backup".to_owned()];
+    Job { name, run, lane, at, workdays: false, delay, catch_up: true, deadline: None }
 }
 
 impl Sim {
@@ -98,7 +99,7 @@ impl Sim {
         let now = self.now;
         while let Some(job) = self.running.iter().find(|(_, (ends, _))| *ends <= now).map(|(job, _)| job.clone()) {
             let (_, exit_code) = self.running.remove(&job).unwrap();
-            self.tell(Event::Ended { job, exit_code });
+            self.tell(Event::Ended { job, exit_code, messages: Vec::new() });
         }
     }
 
@@ -291,7 +292,7 @@ fn a_deadline_is_kept_as_the_job_says() {
         sim.unusual.insert("nightly", (9 * 60, 0));
         sim.run("2026-03-05T00:00");
         assert_eq!(sim.take_log(), expected);
-        let last = sim.memory.jobs.values().next().unwrap().last.unwrap();
+        let last = sim.memory.jobs.values().next().unwrap().last.clone().unwrap();
         assert!(!last.late && last.exit_code == Some(0));
         // The machine is off at night: what could only be late is made late, or not at all.
         sim.sleep("2026-03-06T09:00");
@@ -375,7 +376,7 @@ fn a_run_by_hand_that_is_in_the_way_is_waited_for() {
 #[test]
 fn overdue_is_what_has_not_begun_and_not_what_has_failed() {
     let mut sim = Sim::new("2026-03-03T12:00", vec![job("nightly", "daily 02:00", Lane::Changes)]);
-    let overdue = |sim: &Sim| sim.schedule.overdue(&sim.schedule.jobs[0], &sim.memory, sim.now);
+    let overdue = |sim: &Sim| sim.schedule.overdue(&sim.schedule.jobs[0], &sim.memory, true, sim.now);
     sim.usual.insert("nightly", (10, 1));
     sim.run("2026-03-05T12:00");
     assert_eq!(overdue(&sim), None);

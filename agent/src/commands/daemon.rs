@@ -1,0 +1,110 @@
+//! `offsite daemon`: becomes the daemon, or tells the one that runs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::output::Output;
+use super::{interrupt, load_config, load_place, show};
+use crate::cli::{DaemonArgs, DaemonVerb};
+use crate::clock;
+use crate::config::Span;
+use crate::daemon::{self, Answer, AskError, Daemon, DaemonError, DaemonSettings, Request};
+use crate::failure::{Failure, Kind};
+use crate::ids::JobName;
+use crate::staging::StagingError;
+
+/// What the daemon did when it was told.
+#[derive(Serialize)]
+struct Told {
+    paused_until: Option<Timestamp>,
+    running: Vec<JobName>,
+    waiting: Vec<JobName>,
+}
+
+/// A pause that is forgotten must end before anybody has to find out what was not backed up.
+const PAUSE_MAX: Duration = Duration::from_secs(7 * 86_400);
+
+pub(super) fn run(arguments: &DaemonArgs, path: &Path, output: Output) -> Result<(), Failure> {
+    match &arguments.tell {
+        None => become_daemon(path),
+        Some(verb) => tell(verb, path, output),
+    }
+}
+
+fn become_daemon(path: &Path) -> Result<(), Failure> {
+    let config = load_config(path)?;
+    if config.place.schedule.jobs.is_empty() {
+        return Err(Failure::new(Kind::Usage, "the configuration has no [[job]], so there is nothing to do by itself")
+            .hint("add one: [[job]] with name = \"nightly\", run = [\"backup\"], at = \"Mon-Fri 23:30\""));
+    }
+    let failed = |error| Failure::new(Kind::Failed, error);
+    let settings = DaemonSettings {
+        schedule: config.place.schedule,
+        state_folder: config.place.state,
+        program: std::env::current_exe().map_err(failed)?,
+        config: std::path::absolute(path).map_err(failed)?,
+    };
+    let daemon = Daemon::begin(settings).map_err(|error| match error {
+        DaemonError::Folder(StagingError::Locked { holder, .. }) => {
+            let who = holder.map(|holder| format!(": process {} on {}", holder.pid, holder.host)).unwrap_or_default();
+            Failure::new(Kind::Locked, format!("the daemon of this site runs already{who}"))
+        }
+        error => Failure::new(Kind::Failed, error),
+    })?;
+    let stopper = daemon.stopper();
+    interrupt::each(move || stopper.stop())?;
+    daemon.run();
+    Ok(())
+}
+
+fn tell(verb: &DaemonVerb, path: &Path, output: Output) -> Result<(), Failure> {
+    let place = load_place(path)?;
+    let request = match verb {
+        DaemonVerb::Pause { span: Span(span) } if *span > PAUSE_MAX => {
+            let what = format!("a pause of {} is too long: nothing would be backed up meanwhile", Span(*span));
+            return Err(Failure::new(Kind::Usage, what).hint(format!("at most {}", Span(PAUSE_MAX))));
+        }
+        DaemonVerb::Pause { span: Span(span) } => {
+            let span = SignedDuration::try_from(*span).unwrap_or(SignedDuration::ZERO);
+            Request::Pause { until: clock::now() + span }
+        }
+        DaemonVerb::Resume => Request::Resume,
+        DaemonVerb::Run { job } => Request::Run { job: job.clone() },
+    };
+    match daemon::ask(&place.state, &request) {
+        Ok(Answer::Status { memory, .. }) => {
+            let with = |wanted: fn(&crate::schedule::JobMemory) -> bool| {
+                memory.jobs.iter().filter(|(_, known)| wanted(known)).map(|(name, _)| name.clone()).collect()
+            };
+            let told = Told {
+                paused_until: memory.paused_until,
+                running: with(|known| known.running.is_some()),
+                waiting: with(|known| known.waiting.is_some()),
+            };
+            output.deed(0, &told, || told.text())
+        }
+        Ok(Answer::Refused(why)) => Err(Failure::new(Kind::Usage, why)),
+        Err(error @ AskError::NotRunning) => Err(Failure::new(Kind::Failed, error)
+            .hint("start it: `systemctl enable --now offsite`, or `offsite daemon` at a terminal")),
+        Err(error) => Err(Failure::new(Kind::Failed, error)),
+    }
+}
+
+impl Told {
+    fn text(&self) -> String {
+        let mut text = match self.paused_until {
+            Some(until) => format!("Paused: no scheduled run begins before {}.\n", show::time(until)),
+            None => "The schedule runs.\n".to_owned(),
+        };
+        for (what, jobs) in [("Running", &self.running), ("Waiting", &self.waiting)] {
+            if !jobs.is_empty() {
+                let names: Vec<&str> = jobs.iter().map(JobName::as_str).collect();
+                text.push_str(&format!("{what}: {}\n", names.join(", ")));
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,129 @@
+//! What happens by itself, as the daemon tells it, or what it has written down if it does not run.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::commands::show;
+use crate::config::{Place, Span};
+use crate::daemon::{self, Answer, Request};
+use crate::failure::{Kind, one_line};
+use crate::schedule::{Ended, Job, Memory, Running};
+
+/// The schedule and how it goes.
+#[derive(Serialize)]
+pub(super) struct Jobs {
+    /// The daemon's process; absent if it does not run.
+    daemon: Option<u32>,
+    /// Why nothing is known of the past.
+    problem: Option<String>,
+    paused_until: Option<Timestamp>,
+    jobs: Vec<JobStatus>,
+}
+
+#[derive(Serialize)]
+struct JobStatus {
+    name: String,
+    run: Vec<String>,
+    at: Vec<String>,
+    next_run: Option<Timestamp>,
+    running: Option<Running>,
+    last: Option<Ended>,
+    last_good: Option<Timestamp>,
+    /// The time for which no run has begun although it is long past.
+    overdue: Option<Timestamp>,
+    /// Whether it makes generations: how its last run ended is told elsewhere.
+    #[serde(skip)]
+    backs_up: bool,
+}
+
+impl Jobs {
+    /// Nothing if there are no jobs.
+    pub(super) fn of(place: &Place, now: Timestamp) -> Option<Self> {
+        let schedule = &place.schedule;
+        if schedule.jobs.is_empty() {
+            return None;
+        }
+        let (daemon, memory, problem) = match daemon::ask(&place.state, &Request::Status) {
+            Ok(Answer::Status { pid, memory, .. }) => (Some(pid), memory, None),
+            _ => match daemon::read_memory(&place.state) {
+                Ok(memory) => (None, memory.unwrap_or_else(|| Memory::new(now)), None),
+                Err(error) => (None, Memory::new(now), Some(one_line(&error))),
+            },
+        };
+        let status = |job: &Job| {
+            let known = memory.job(&job.name);
+            JobStatus {
+                name: job.name.to_string(),
+                run: job.run.clone(),
+                at: job.at.iter().map(ToString::to_string).collect(),
+                next_run: daemon.and_then(|_| schedule.next_run(job, &memory, now)),
+                running: known.and_then(|known| known.running).filter(|_| daemon.is_some()),
+                last: known.and_then(|known| known.last.clone()),
+                last_good: known.and_then(|known| known.last_good),
+                overdue: schedule.overdue(job, &memory, daemon.is_some(), now),
+                backs_up: job.backs_up(),
+            }
+        };
+        let jobs = schedule.jobs.iter().map(status).collect();
+        Some(Self { daemon, problem, paused_until: memory.paused_until.filter(|until| *until > now), jobs })
+    }
+
+    /// What somebody should do something about.
+    pub(super) fn attention(&self, now: Timestamp) -> Vec<String> {
+        let mut lines = Vec::new();
+        for job in &self.jobs {
+            if let Some(due) = job.overdue {
+                let ago = Span(now.duration_since(due).unsigned_abs());
+                lines.push(format!("{} is OVERDUE: it should have begun {ago} ago ({})", job.name, show::time(due)));
+            }
+            let failed = job.last.as_ref().filter(|last| last.exit_code != Some(0) && !job.backs_up);
+            if let Some(last) = failed {
+                lines.push(format!("{} {}", job.name, how(last)));
+            }
+        }
+        if self.daemon.is_none() {
+            lines.push(
+                "the daemon does not run, so nothing happens by itself; start it: `systemctl enable --now offsite`"
+                    .to_owned(),
+            );
+        }
+        if let Some(until) = self.paused_until {
+            lines.push(format!("paused until {}; `offsite daemon resume` ends that", show::time(until)));
+        }
+        lines.extend(self.problem.clone());
+        lines
+    }
+
+    pub(super) fn text(&self, now: Timestamp) -> String {
+        let mut text = "By itself:\n".to_owned();
+        for job in &self.jobs {
+            let next = match (&job.running, job.next_run) {
+                (Some(running), _) => {
+                    format!("RUNNING for {}", Span(now.duration_since(running.started).unsigned_abs()))
+                }
+                (None, Some(at)) => {
+                    format!("next in {} ({})", Span(at.duration_since(now).unsigned_abs()), show::time(at))
+                }
+                (None, None) => "not before the daemon runs".to_owned(),
+            };
+            let last = job.last.as_ref().map_or_else(
+                || "no run yet".to_owned(),
+                |last| format!("last {} ago: {}", Span(now.duration_since(last.ended).unsigned_abs()), how(last)),
+            );
+            text.push_str(&format!("  {:24} {next}; {last}\n", job.name));
+        }
+        text
+    }
+}
+
+/// How a run ended, in words.
+fn how(last: &Ended) -> String {
+    let late = if last.late { ", not done by its deadline" } else { "" };
+    let why = if last.messages.is_empty() { String::new() } else { format!(": {}", last.messages.join(": ")) };
+    match last.exit_code {
+        Some(0) => format!("done{late}"),
+        Some(code) if code == Kind::Interrupted.code() => format!("STOPPED{late}"),
+        Some(code) => format!("FAILED (exit code {code}){late}{why}"),
+        None => format!("FAILED (killed){late}{why}"),
+    }
+}

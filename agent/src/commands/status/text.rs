@@ -1,0 +1,70 @@
+//! The status for people: the verdict first, then what it rests on.
+
+use jiff::Timestamp;
+
+use super::{Status, Store};
+use crate::commands::show;
+use crate::config::{Size, Span};
+
+impl Status {
+    pub(super) fn text(&self, now: Timestamp) -> String {
+        let mut text = if self.attention.is_empty() {
+            format!("Site {}: {}\n", self.site, show::good("all is well"))
+        } else {
+            format!("Site {}: {}\n", self.site, show::bad("NEEDS ATTENTION"))
+        };
+        for line in &self.attention {
+            text.push_str(&format!("  ! {line}\n"));
+        }
+        match &self.last_run {
+            Some(last) => text.push_str(&last.text(now)),
+            None => text.push_str("Last run: none on this machine yet\n"),
+        }
+        match &self.schedule {
+            Some(jobs) => text.push_str(&jobs.text(now)),
+            None => text.push_str("Next run: none by itself, since the configuration has no [[job]]\n"),
+        }
+        text.push_str("In each store, the newest from this machine:\n");
+        for store in &self.stores {
+            text.push_str(&store.text(now));
+        }
+        text.push_str(&format!("  {} on this machine", show::counted(self.local_generations, "generation")));
+        if let Some(free) = self.staging_free_bytes {
+            text.push_str(&format!(", {} free for more", Size(free)));
+        }
+        text.push('\n');
+        if self.spool_bytes > 0 {
+            text.push_str(&format!("  {} in the spool\n", Size(self.spool_bytes)));
+        }
+        if !self.has_state {
+            text.push_str(
+                "There is no memory of runs on this machine: either there was none yet, or its state folder is lost.\n\
+                 In that case the next run makes a full upload; what is stored is not harmed.\n",
+            );
+        }
+        text
+    }
+}
+
+impl Store {
+    fn text(&self, now: Timestamp) -> String {
+        let what = match &self.last {
+            None => "nothing stored from this machine yet".to_owned(),
+            Some(last) => {
+                let ago = Span(now.duration_since(last.committed).unsigned_abs());
+                let (at, grade) = (show::time(last.committed), show::grade(last.grade));
+                let added = Size(last.added_bytes);
+                format!("{ago} ago ({at}): {}, {grade}, {added} sent", last.generation)
+            }
+        };
+        let mut text = format!("  {:24} {what}\n", self.name);
+        if let Some(generation) = &self.unfinished {
+            text.push_str(&format!("  {:24} UNFINISHED: {generation}; the next run goes on with it\n", ""));
+        }
+        if let Some(upload) = &self.upload {
+            let (stored, sealed) = (Size(upload.stored_bytes), Size(upload.sealed_bytes));
+            text.push_str(&format!("  {:24}   {stored} of the {sealed} sealed so far are there\n", ""));
+        }
+        text
+    }
+}
