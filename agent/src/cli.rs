@@ -63,7 +63,7 @@ pub enum Verb {
     Restore(RestoreArgs),
     /// Read what is stored again and prove that it is what was stored; needs no key
     Verify(VerifyArgs),
-    /// Show the last run and the next, what is overdue or unfinished, and how much room there is
+    /// Show what needs attention, the last run and the next, and what is unfinished
     Status(StatusArgs),
     /// Run the schedule: every job of the configuration at its time
     Daemon(DaemonArgs),

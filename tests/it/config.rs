@@ -60,8 +60,9 @@ fn settings(table: &toml::Table, prefix: &str) -> BTreeSet<String> {
             toml::Value::Table(below) if prefix.is_empty() => found.extend(settings(below, &format!("{key}."))),
             toml::Value::Array(items) if prefix.is_empty() && items.iter().all(toml::Value::is_table) => {
                 for item in items.iter().filter_map(toml::Value::as_table) {
-                    let kind = item["type"].as_str().unwrap();
-                    found.extend(settings(item, &format!("{key}({kind}).")));
+                    let kind = item.get("type").and_then(toml::Value::as_str);
+                    let kind = kind.map(|kind| format!("({kind})")).unwrap_or_default();
+                    found.extend(settings(item, &format!("{key}{kind}.")));
                 }
             }
             _ => drop(found.insert(format!("{prefix}{key}"))),

@@ -15,6 +15,7 @@ mod cli;
 mod config;
 mod conformance;
 mod crash;
+mod daemon;
 mod damage;
 mod evidence;
 mod format;

@@ -49,18 +49,22 @@ fn read_job(section: Section<'_, '_>, site: Option<&SiteName>, calendar: &Calend
     let jitter = section.parsed("jitter").map(|Span(jitter)| jitter);
     let catch_up = section.boolean("catch_up").unwrap_or(true);
     let deadline = read_deadline(&section);
-    let mut job =
-        Job { name: name?, run: run?, lane: lane?, at: at?, workdays, delay: Duration::ZERO, catch_up, deadline };
-    let distance = shortest_distance(&job, calendar);
-    match jitter {
-        Some(jitter) if jitter >= distance => {
+    let job = || {
+        let delay = Duration::ZERO;
+        Some(Job { name: name?, run: run?, lane: lane?, at: at?, workdays, delay, catch_up, deadline })
+    };
+    let mut job = job();
+    if let Some(job) = &mut job {
+        let distance = shortest_distance(job, calendar);
+        if jitter.is_some_and(|jitter| jitter >= distance) {
             let what = format!("it has to be shorter than the time from one run to the next, {}", Span(distance));
             section.report("jitter", what);
         }
-        _ => job.delay = delay(site?, &job.name, jitter.unwrap_or(JITTER.min(distance / 4))),
+        let longest = jitter.unwrap_or(JITTER.min(distance / 4));
+        job.delay = site.map_or(Duration::ZERO, |site| delay(site, &job.name, longest));
     }
     section.finish();
-    Some(job)
+    job
 }
 
 fn read_deadline(section: &Section<'_, '_>) -> Option<Deadline> {

@@ -1,3 +1,5 @@
+//! Simulated offices: what begins when, whatever happens to machine, clock and runs.
+
 use std::collections::BTreeMap;
 
 use jiff::civil::{DateTime, Time};

@@ -1,3 +1,5 @@
+//! Times of expressions, above all where clocks are changed.
+
 use jiff::civil::Date;
 
 use super::*;

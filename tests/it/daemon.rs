@@ -1,0 +1,189 @@
+//! The daemon on the real clock: runs begin by themselves, once, and it can be told, watched, stopped and started again.
+
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tests::machine::Machine;
+use tests::{Running, wait_until};
+
+use crate::signals::blocking_source;
+
+/// The longest that anything may take on the slowest of machines.
+const LONG: Duration = Duration::from_secs(120);
+
+const NEVER: &str = "at = \"0 0 29 2 *\"\njitter = \"0 s\"";
+
+fn job(name: &str, run: &str, rest: &str) -> String {
+    format!("[[job]]\nname = \"{name}\"\nrun = [\"{run}\"]\n{rest}\n")
+}
+
+fn machine(jobs: &str) -> Machine {
+    let machine = Machine::new();
+    std::fs::write(machine.source().join("document"), "of the day").unwrap();
+    machine.configure(100, jobs);
+    machine
+}
+
+fn daemon(machine: &Machine) -> Running {
+    let running = machine.world.offsite(["daemon"]).start();
+    wait_until(LONG, "the daemon to answer", || status(machine)["schedule"]["daemon"] == running.pid());
+    running
+}
+
+fn status(machine: &Machine) -> Value {
+    machine.world.offsite(["--json", "status"]).expect(0).json()
+}
+
+/// What is known of a job.
+fn known(machine: &Machine, job: &str) -> Value {
+    let status = status(machine);
+    let jobs = status["schedule"]["jobs"].as_array().unwrap();
+    jobs.iter().find(|known| known["name"] == job).unwrap().clone()
+}
+
+#[track_caller]
+fn stop(running: Running) {
+    running.signal(Signal::TERM);
+    let outcome = running.wait();
+    assert_eq!(outcome.code, Some(0), "{outcome}");
+}
+
+#[test]
+fn three_jobs_run_by_themselves() {
+    let jobs = [
+        job("copy", "backup", "at = \"*/2 * * * * *\""),
+        job("look", "check", "at = \"* * * * * *\""),
+        job("read", "verify", NEVER),
+    ];
+    let machine = machine(&jobs.concat());
+    let running = daemon(&machine);
+    for name in ["copy", "look"] {
+        wait_until(LONG, "a run to end well", || known(&machine, name)["last_good"].is_string());
+    }
+    wait_until(LONG, "a second generation", || machine.list().len() >= 2);
+    machine.world.offsite(["daemon", "pause", "--for", "2 h"]).expect(0);
+    let idle = || status(&machine)["schedule"]["jobs"].as_array().unwrap().iter().all(|job| job["running"].is_null());
+    wait_until(LONG, "the runs under way to end", idle);
+    let paused = machine.list().len();
+    // The pause holds back what is scheduled, not what somebody asks for.
+    machine.world.offsite(["daemon", "run", "read"]).expect(0);
+    wait_until(LONG, "the run that was asked for", || known(&machine, "read")["last"]["exit_code"] == 0);
+    assert_eq!(known(&machine, "read")["last"]["why"], "asked");
+    assert_eq!(machine.list().len(), paused, "the pause was not kept");
+    let shown = machine.world.offsite(["status"]).expect(0).stdout;
+    assert!(shown.contains("NEEDS ATTENTION") && shown.contains("paused until"), "{shown}");
+    machine.world.offsite(["daemon", "resume"]).expect(0);
+    wait_until(LONG, "another generation", || machine.list().len() > paused);
+    let refused = machine.world.offsite(["daemon", "run", "dance"]).expect(2);
+    assert!(refused.stderr.contains("copy, look, read"), "{refused}");
+    let second = machine.world.offsite(["daemon"]).expect(6);
+    assert!(second.stderr.contains(&running.pid().to_string()), "{second}");
+    stop(running);
+    machine.verify();
+    let without = machine.world.offsite(["daemon", "resume"]).expect(1);
+    assert!(without.stderr.contains("systemctl"), "{without}");
+}
+
+#[test]
+fn a_run_that_the_daemon_had_to_stop_is_made_again_by_the_next_daemon() {
+    let machine = machine("");
+    let (waits, goes_on) = blocking_source(&machine);
+    let config = std::fs::read_to_string(machine.world.path("offsite.toml")).unwrap();
+    machine.world.configure(&(config + &job("copy", "backup", NEVER)));
+    let running = daemon(&machine);
+    machine.world.offsite(["daemon", "run", "copy"]).expect(0);
+    wait_until(LONG, "the copy to be under way", || waits.exists());
+    assert!(known(&machine, "copy")["running"].is_object());
+    stop(running);
+    assert_eq!(machine.local().len(), 0);
+    std::fs::write(goes_on, "").unwrap();
+    let running = daemon(&machine);
+    let stopped = known(&machine, "copy");
+    assert_eq!(stopped["last"]["exit_code"], 130, "{stopped}");
+    let record = std::fs::read(machine.world.path("state/daemon/schedule.json")).unwrap();
+    let record: Value = serde_json::from_slice(&record).unwrap();
+    assert_eq!(record["jobs"]["copy"]["waiting"]["why"], "interrupted", "{record}");
+    machine.world.offsite(["daemon", "run", "copy"]).expect(0);
+    wait_until(LONG, "the run to be made again", || known(&machine, "copy")["last"]["exit_code"] == 0);
+    // A daemon that is killed leaves nothing that would be in the way of the next.
+    running.kill();
+    let running = daemon(&machine);
+    assert_eq!(known(&machine, "copy")["last"]["exit_code"], 0);
+    stop(running);
+}
+
+#[test]
+fn whoever_watches_over_services_hears_that_all_is_well() {
+    let machine = machine(&job("copy", "backup", NEVER));
+    let path = machine.world.path("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(LONG)).unwrap();
+    let hear = |wanted: &str| loop {
+        let mut buffer = [0; 4096];
+        let length = socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{wanted} was not heard: {error}"));
+        if String::from_utf8_lossy(&buffer[..length]).lines().any(|line| line == wanted) {
+            break;
+        }
+    };
+    let daemon = machine.world.offsite(["daemon"]).env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "300000");
+    let running = daemon.start();
+    hear("READY=1");
+    for _ in 0..3 {
+        hear("WATCHDOG=1");
+    }
+    running.signal(Signal::TERM);
+    hear("STOPPING=1");
+    assert_eq!(running.wait().code, Some(0));
+}
+
+#[test]
+fn what_is_overdue_is_told_here_and_by_the_store() {
+    let machine =
+        machine(&("[schedule]\noverdue_after = \"1 s\"\n".to_owned() + &job("copy", "backup", "at = \"every 1 s\"")));
+    let running = daemon(&machine);
+    wait_until(LONG, "a generation", || known(&machine, "copy")["last_good"].is_string());
+    stop(running);
+    wait_until(LONG, "it to be overdue here", || known(&machine, "copy")["overdue"].is_string());
+    let shown = machine.world.offsite(["status"]).expect(0).stdout;
+    assert!(shown.contains("copy is OVERDUE") && shown.contains("the daemon does not run"), "{shown}");
+    let far = || machine.world.offsite(["--json", "status", "--from", "far"]).expect(0).json();
+    wait_until(LONG, "it to be overdue in the store", || far()["overdue"] == true);
+    let shown = machine.world.offsite(["status", "--from", "far"]).expect(0).stdout;
+    assert!(shown.contains("OVERDUE") && shown.contains("has not been heard of"), "{shown}");
+    // A run by hand is a sign of life: the next is due when the schedule says.
+    machine.configure(100, &job("copy", "backup", NEVER));
+    machine.backup(&[]).expect(0);
+    let shown = machine.world.offsite(["status", "--from", "far"]).expect(0).stdout;
+    assert!(shown.contains("all is well") && shown.contains("-02-29"), "{shown}");
+}
+
+#[test]
+fn a_schedule_that_cannot_be_is_refused() {
+    let machine = machine("");
+    let outcome = machine.world.offsite(["daemon"]).expect(2);
+    assert!(outcome.stderr.contains("[[job]]"), "{outcome}");
+    let jobs = [
+        job("a", "restore", "at = \"daily 02:00\""),
+        job("b", "backup", "at = \"sometimes\""),
+        job("c", "backup", "at = \"every 1 min\"\njitter = \"2 min\"\nlate = \"stop\""),
+        job("a", "backup", "at = [\"hourly\", \"0 25 * * *\"]\ndone_by = \"7\""),
+        "[[job]]\nname = \"d\"\n".to_owned(),
+    ];
+    machine.configure(100, &jobs.concat());
+    let problems = machine.world.offsite(["--json", "daemon"]).expect(2).json()["error"]["problems"].clone();
+    let mut keys: Vec<&str> = problems.as_array().unwrap().iter().map(|found| found["key"].as_str().unwrap()).collect();
+    keys.sort_unstable();
+    let expected = [
+        "job[1].run",
+        "job[2].at",
+        "job[3].jitter",
+        "job[3].late",
+        "job[4].at",
+        "job[4].done_by",
+        "job[5].at",
+        "job[5].run",
+    ];
+    assert_eq!(keys, expected);
+}
