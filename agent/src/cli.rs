@@ -67,6 +67,8 @@ pub enum Verb {
     Status(StatusArgs),
     /// Run the schedule: every job of the configuration at its time
     Daemon(DaemonArgs),
+    /// Tell everybody who is told of runs that this is a test
+    Report(ReportArgs),
     /// Print the completions of a shell
     Completions {
         /// The shell
@@ -216,6 +218,14 @@ pub fn scheduled(run: &[String]) -> Result<Lane, String> {
         Verb::Verify(_) | Verb::Check => Ok(Lane::Reads),
         _ => Err("this is nothing that runs by itself; backup, verify and check are".to_owned()),
     }
+}
+
+/// `offsite report`.
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// Send a test to everybody in the configuration, and say who got it
+    #[arg(long, required = true)]
+    pub test: bool,
 }
 
 /// A generation as a person names it.

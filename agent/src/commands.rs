@@ -15,6 +15,7 @@ mod list;
 mod output;
 mod preflight;
 mod prompt;
+mod report;
 mod restore;
 mod sheet;
 mod shell;
@@ -68,6 +69,7 @@ fn run(cli: &Cli, output: Output) -> Ended {
         Verb::Verify(arguments) => verify::run(arguments, config, cli.quiet, output),
         Verb::Status(arguments) => status::run(arguments, config, output),
         Verb::Daemon(arguments) => daemon::run(arguments, config, output).map(done),
+        Verb::Report(_) => report::test(config, output),
         Verb::Completions { shell } => shell::completions(*shell).map(done),
         Verb::Man => shell::man().map(done),
         Verb::Holder => holder::run().map(done),
@@ -93,6 +95,7 @@ fn verb(verb: &Verb) -> &'static str {
         Verb::Verify(_) => "verify",
         Verb::Status(_) => "status",
         Verb::Daemon(_) => "daemon",
+        Verb::Report(_) => "report",
         Verb::Completions { .. } => "completions",
         Verb::Man => "man",
         Verb::Demo(_) => "demo",

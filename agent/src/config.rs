@@ -6,6 +6,7 @@
 mod jobs;
 mod lock;
 mod office;
+mod reports;
 mod secret;
 mod sources;
 mod stores;
@@ -30,6 +31,9 @@ use crate::schedule::Schedule;
 use crate::sign::SitePublicKey;
 
 pub use lock::LockConfig;
+pub use reports::{
+    Address, AddressError, MailConfig, PingConfig, ReportsConfig, Security, SmtpConfig, WebhookConfig, Wish,
+};
 pub use secret::{SecretError, SecretRef};
 pub use sources::SourceEntry;
 pub use stores::StoreConfig;
@@ -79,6 +83,8 @@ pub struct Place {
     pub calendar: Calendar,
     /// What happens by itself.
     pub schedule: Schedule,
+    /// Who is told of what.
+    pub reports: ReportsConfig,
 }
 
 /// How packs are made.
@@ -276,7 +282,19 @@ fn read_place(reader: &Reader<'_>, root: &Section<'_, '_>) -> Option<Place> {
     report_twins(reader, "store", stores.iter().map(|store| store.name.as_str()));
     let calendar = office::read(root);
     let schedule = jobs::read(reader, root, site.as_ref(), &calendar);
-    Some(Place { site: site?, staging, state, signing_key, signing_key_set, public_key, stores, calendar, schedule })
+    let reports = reports::read(reader, root);
+    Some(Place {
+        site: site?,
+        staging,
+        state,
+        signing_key,
+        signing_key_set,
+        public_key,
+        stores,
+        calendar,
+        schedule,
+        reports,
+    })
 }
 
 /// The section, with texts that may be recipients; `None` if not all of them could be had.

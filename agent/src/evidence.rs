@@ -24,7 +24,8 @@ use crate::{durable, platform};
 
 pub use chain::{Anchor, Entry, Finding, History, Mended};
 pub use record::{
-    Drill, DrilledDatabase, KeyProof, Probe, Prune, Record, Run, RunGeneration, RunProblem, RunSource, RunStore, Verify,
+    Drill, DrilledDatabase, KeyProof, Probe, Prune, Record, Run, RunGeneration, RunProblem, RunSource, RunStore,
+    Undelivered, Verify,
 };
 
 const FILE: &str = "evidence.jsonl";

@@ -49,6 +49,8 @@ pub mod restore;
 pub mod upload;
 pub mod verify;
 
-// What this machine remembers of its runs, and can show years later.
+// What this machine remembers of its runs, can show years later, and tells people.
 pub mod evidence;
+pub mod notify;
+pub mod report;
 pub mod state;

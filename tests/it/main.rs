@@ -28,6 +28,7 @@ mod postgres;
 mod privacy;
 mod program;
 mod proxy;
+mod reports;
 mod scale;
 mod signals;
 mod stores_end_to_end;

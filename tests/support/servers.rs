@@ -8,6 +8,7 @@ mod postgres;
 mod rclone;
 mod sabre;
 mod seaweedfs;
+mod sink;
 mod wsgidav;
 
 pub use apache::apache;
@@ -17,6 +18,7 @@ pub use postgres::{Postgres, SUPERUSER, postgres};
 pub use rclone::{RcloneS3, rclone_s3, rclone_webdav};
 pub use sabre::sabre;
 pub use seaweedfs::{Bucket, Keys, SeaweedFs, Version, seaweedfs};
+pub use sink::{MAIL_PASSWORD, MAIL_USER, Sink};
 pub use wsgidav::wsgidav;
 
 use std::path::{Path, PathBuf};

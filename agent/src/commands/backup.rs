@@ -58,6 +58,7 @@ pub(super) fn run(arguments: &BackupArgs, path: &Path, quiet: bool, output: Outp
 /// One run, whose end is remembered for `offsite status` and in the evidence log.
 pub(super) fn execute(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failure> {
     let began = clock::now();
+    super::report::begins(&config.place);
     let result = attempt(config, what, quiet).map(|report| Report::of(&report));
     if let Some(run) = record(&result, began) {
         evidence::record(&config.place, Record::Run(run));

@@ -42,7 +42,9 @@ const CLOCK_DIFFERENCE_MAX: SignedDuration = SignedDuration::from_mins(5);
 pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
     let config = load_config(path)?;
     let room = preflight::room(&config);
-    let local = preflight::problems(&config, room.as_ref());
+    let mut local = preflight::problems(&config, room.as_ref());
+    // Nobody would be told of the run, which would not fail for that.
+    local.extend(config.place.reports.missing_secrets());
     let mut remote = preflight::absent_folders(&config);
     remote.extend(check_stores(&config)?);
     let servers = check_servers(&config);

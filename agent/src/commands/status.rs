@@ -13,12 +13,15 @@ use serde::Serialize;
 
 use super::backup::LastRun;
 use super::output::Output;
-use super::{Ended, load_place};
+use super::{Ended, load_place, report};
 use crate::cli::StatusArgs;
 use crate::config::Place;
+use crate::evidence::Log;
 use crate::failure::{Failure, Kind};
 use crate::generation::Grade;
 use crate::ids::StoreName;
+use crate::notify::Outbox;
+use crate::report::Standing;
 use crate::state::{Delivery, State};
 use crate::{clock, platform, staging};
 
@@ -94,7 +97,8 @@ fn status(place: &Place, now: Timestamp) -> Result<Status, Failure> {
     let last_run = LastRun::read(&place.state);
     let schedule = Jobs::of(place, now);
     let attention = last_run.iter().flat_map(LastRun::attention);
-    let attention = schedule.iter().flat_map(|jobs| jobs.attention(now)).chain(attention).collect();
+    let attention = schedule.iter().flat_map(|jobs| jobs.attention(now)).chain(attention);
+    let attention = attention.chain(untold(place, now)?).collect();
     Ok(Status {
         site: place.site.to_string(),
         attention,
@@ -150,4 +154,14 @@ fn folder_bytes(folder: &Path) -> u64 {
         Err(_) => 0,
     });
     sizes.sum()
+}
+
+/// What nobody has done for too long, and what nobody could be told.
+fn untold(place: &Place, now: Timestamp) -> Result<Vec<String>, Failure> {
+    let history = Log::new(&place.state).read(None).map_err(|error| Failure::new(Kind::Failed, error))?;
+    let waiting = Outbox::new(&place.state).messages().map_err(|error| Failure::new(Kind::Failed, error))?;
+    let nags = Standing::of(&history).nags(place.reports.limits, &place.calendar, now);
+    let nags = nags.into_iter().map(|nag| format!("{}; {}", nag.what, nag.remedy));
+    let waiting = waiting.iter().map(|message| format!("{}; it is tried again", report::not_delivered(message)));
+    Ok(nags.chain(waiting).collect())
 }

@@ -24,6 +24,8 @@ pub enum Record {
     Probe(Probe),
     /// Somebody proved what an identity opens.
     KeyProof(KeyProof),
+    /// A report never reached whom it was for.
+    Undelivered(Undelivered),
     /// Something that a newer program wrote.
     #[serde(other)]
     Unknown,
@@ -214,4 +216,17 @@ pub struct KeyProof {
     pub generations: Vec<String>,
     /// Generations that could not be opened.
     pub not_opened: Vec<String>,
+}
+
+/// A report that was tried for days and given up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undelivered {
+    /// Whom it was for, as the configuration calls it.
+    pub to: String,
+    /// What it was about.
+    pub subject: String,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Why the last try failed.
+    pub why: String,
 }

@@ -1,0 +1,242 @@
+//! From one entry of the evidence log to what a person is told of it. Pure.
+
+use jiff::Timestamp;
+
+use super::{Context, Kind, Nag, Report, Row, Standing, Table, counted};
+use crate::config::{Size, Span};
+use crate::evidence::{Drill, Entry, Probe, Prune, Record, Run, Verify};
+
+mod run;
+
+/// The report of what `entry` tells; nothing if nobody waits to hear of it.
+pub fn compose(entry: &Entry, context: &Context<'_>) -> Option<Report> {
+    match &entry.record {
+        Record::Run(run) => Some(run::report(run, entry.at, context)),
+        Record::Drill(drill) => Some(drilled(drill, context)),
+        Record::Verify(verify) => Some(verified(verify, context)),
+        Record::Prune(prune) if !prune.refused.is_empty() => Some(pruned(prune, context)),
+        Record::Probe(probe) if !probe.passed => Some(probed(probe, context)),
+        Record::Prune(_) | Record::Probe(_) | Record::KeyProof(_) | Record::Undelivered(_) | Record::Unknown => None,
+    }
+}
+
+/// That the run `job` should have begun at `due`, and did not.
+pub fn overdue(job: &str, due: Timestamp, context: &Context<'_>) -> Report {
+    let verdict = format!(
+        "The backup is OVERDUE: `{job}` should have run at {}, {}, and has not. {}",
+        context.minute(due),
+        context.ago(due),
+        newest(context)
+    );
+    let todo = vec![
+        "See whether the server is running and `offsite daemon` on it: `systemctl status offsite`.".to_owned(),
+        "Then `offsite status` says what is in the way, and `offsite backup` makes a copy at once.".to_owned(),
+    ];
+    build(context, Kind::Overdue, "backup OVERDUE", verdict, vec![standing_table(context)], todo)
+}
+
+/// That nobody has proved for too long that the copies can come back.
+pub fn reminder(nags: &[Nag], context: &Context<'_>) -> Report {
+    let whats: Vec<&str> = nags.iter().map(|nag| nag.what.as_str()).collect();
+    let verdict = format!("Please prove that the copies can come back: {}.", whats.join("; "));
+    let todo = nags.iter().map(|nag| format!("{}.", capital(&nag.remedy))).collect();
+    build(
+        context,
+        Kind::Reminder,
+        "please prove that the copies can come back",
+        verdict,
+        vec![standing_table(context)],
+        todo,
+    )
+}
+
+/// A report that says nothing but that reports arrive.
+pub fn test(host: &str, context: &Context<'_>) -> Report {
+    let verdict = format!("This is a test: reports of {} reach you from {host}.", context.site);
+    build(context, Kind::Success, "a test", verdict, vec![standing_table(context)], Vec::new())
+}
+
+fn drilled(drill: &Drill, context: &Context<'_>) -> Report {
+    let took = Span(std::time::Duration::from_millis(drill.took_ms));
+    let sound = drill.databases.iter().filter(|database| database.sound == Some(true)).count() as u64;
+    let databases = drill.databases.iter().map(|database| {
+        let state = match database.sound {
+            Some(true) => "opened, and sound",
+            Some(false) => "NOT SOUND",
+            None => "not opened",
+        };
+        Row::new(database.sound == Some(false), [database.name.clone(), database.engine.clone(), state.to_owned()])
+    });
+    let mut facts = vec![
+        fact("Copy", format!("{} from `{}`", drill.generation, drill.store)),
+        fact("Came back", format!("{}, {}", counted(drill.files, "file"), Size(drill.bytes))),
+    ];
+    let within = drill.target_ms.map(|target| Span(std::time::Duration::from_millis(target)));
+    facts.push(fact("Took", within.map_or(took.to_string(), |target| format!("{took} (the target is {target})"))));
+    facts.extend(drill.not_done.iter().map(|what| fact("Not looked at", what.clone())));
+    let mut tables = vec![Table::new("The rehearsal", &[], facts)];
+    let databases: Vec<Row> = databases.collect();
+    if !databases.is_empty() {
+        tables.push(Table::new("Databases", &["Database", "Engine", "State"], databases));
+    }
+    if drill.passed {
+        let verdict = format!(
+            "The rehearsed restore passed: {} and {} of the copy {} came back from `{}` in {took}.",
+            counted(drill.files, "file"),
+            counted(sound, "database"),
+            drill.generation,
+            drill.store
+        );
+        return build(context, Kind::Success, "rehearsed restore passed", verdict, tables, nags(context));
+    }
+    let first = drill.findings.first().map_or("see below", |finding| finding.trim_end_matches('.'));
+    let verdict = format!("THE REHEARSED RESTORE FAILED: {first}.");
+    let mut todo: Vec<String> = drill.findings.iter().map(|finding| sentence(finding)).collect();
+    todo.push(
+        "Until a rehearsal passes, do not rely on this copy. Make a new full one, `offsite backup --full`, and rehearse \
+         again: `offsite drill --identity FILE`."
+            .to_owned(),
+    );
+    build(context, Kind::DrillFailed, "REHEARSED RESTORE FAILED", verdict, tables, todo)
+}
+
+fn verified(verify: &Verify, context: &Context<'_>) -> Report {
+    let read = format!("{} in {}", Size(verify.bytes), counted(verify.packs, "pack"));
+    let mut facts = vec![
+        fact("Store", verify.store.clone()),
+        fact("Generations", verify.generations.to_string()),
+        fact("Read and whole", read.clone()),
+    ];
+    if verify.packs_not_read > 0 {
+        facts.push(fact("There, not read this time", counted(verify.packs_not_read, "pack")));
+    }
+    let tables = vec![Table::new("What was read again", &[], facts)];
+    if verify.findings.is_empty() {
+        let verdict = format!("What is stored in `{}` is whole: {read} were read again.", verify.store);
+        return build(context, Kind::Success, "what is stored is whole", verdict, tables, nags(context));
+    }
+    let verdict = format!(
+        "What is stored in `{}` is NOT WHOLE: {} not as it should be.",
+        verify.store,
+        if verify.findings.len() == 1 {
+            "one thing is".to_owned()
+        } else {
+            format!("{} things are", verify.findings.len())
+        }
+    );
+    let mut todo: Vec<String> = verify.findings.iter().take(10).map(|finding| sentence(finding)).collect();
+    todo.push(
+        "See whether the store's disks are sound, and make a copy that needs nothing of what is stored: \
+         `offsite backup --full`."
+            .to_owned(),
+    );
+    build(context, Kind::Failure, "what is stored is NOT WHOLE", verdict, tables, todo)
+}
+
+fn pruned(prune: &Prune, context: &Context<'_>) -> Report {
+    let verdict = format!("Nothing more is removed from `{}` for now: {}.", prune.store, joined(&prune.refused));
+    let facts = vec![fact("Removed", prune.removed.len().to_string()), fact("Kept", prune.kept.to_string())];
+    let todo = vec!["See what stopped it: `offsite prune --dry-run`. Until then the store only grows.".to_owned()];
+    let tables = vec![Table::new("Retention", &[], facts)];
+    build(context, Kind::Warning, "retention has stopped", verdict, tables, todo)
+}
+
+fn probed(probe: &Probe, context: &Context<'_>) -> Report {
+    let verdict =
+        format!("The store `{}` does not do all that is relied on: {}.", probe.store, joined(&probe.findings));
+    let todo =
+        vec![format!("Correct its settings, then ask it again: `offsite check`. Copies go on being stored there.")];
+    build(context, Kind::Warning, "a store does not do what is relied on", verdict, Vec::new(), todo)
+}
+
+fn build(
+    context: &Context<'_>,
+    kind: Kind,
+    subject: &str,
+    verdict: String,
+    tables: Vec<Table>,
+    todo: Vec<String>,
+) -> Report {
+    Report {
+        kind,
+        site: context.site.to_owned(),
+        at: context.now,
+        subject: format!("{}: {subject}", context.site),
+        verdict,
+        tables,
+        todo,
+        evidence: context.history.anchor(),
+    }
+}
+
+fn nags(context: &Context<'_>) -> Vec<String> {
+    let nags = Standing::of(context.history).nags(context.limits, context.calendar, context.now);
+    nags.into_iter().map(|nag| format!("{}. {}.", capital(&nag.what), capital(&nag.remedy))).collect()
+}
+
+/// How sure it is that copies can come back.
+pub(super) fn standing_table(context: &Context<'_>) -> Table {
+    let standing = Standing::of(context.history);
+    let drill = match standing.drill {
+        Some((at, passed)) => {
+            let result = if passed { "passed" } else { "FAILED" };
+            Row::new(!passed, ["Last rehearsed restore".to_owned(), format!("{}: {result}", when(at, context))])
+        }
+        None => fact("Last rehearsed restore", "none yet".to_owned()),
+    };
+    let proof = standing.key_proof.map_or("none yet".to_owned(), |at| when(at, context));
+    let findings = context.history.findings.len() as u64;
+    let evidence = match findings {
+        0 => format!("whole, {}", counted_as(context.history.entries.len() as u64, "entry", "entries")),
+        _ => format!("NOT WHOLE: {}", context.history.findings.first().map_or("", |finding| finding.what.as_str())),
+    };
+    let rows = vec![
+        drill,
+        fact("Last proof that the keys open the copies", proof),
+        Row::new(findings > 0, ["Evidence log".to_owned(), evidence]),
+    ];
+    Table::new("How sure it is that it comes back", &[], rows)
+}
+
+/// What there is to fall back on.
+fn newest(context: &Context<'_>) -> String {
+    let stored = context.history.iter().rev().find_map(|entry| match &entry.record {
+        Record::Run(Run { generation: Some(generation), stores, .. })
+            if stores.iter().any(|store| store.stored && store.generation == generation.id) =>
+        {
+            Some(generation.cut_not_after)
+        }
+        _ => None,
+    });
+    match stored {
+        Some(at) => format!("The newest copy off site is as of {}, {}.", context.minute(at), context.ago(at)),
+        None => "There is no copy off site yet.".to_owned(),
+    }
+}
+
+fn when(at: Timestamp, context: &Context<'_>) -> String {
+    format!("{} ({})", context.ago(at), context.minute(at))
+}
+
+fn fact(name: &str, value: String) -> Row {
+    Row::new(false, [name.to_owned(), value])
+}
+
+fn counted_as(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+fn joined(messages: &[String]) -> String {
+    let messages: Vec<&str> = messages.iter().map(|message| message.trim_end_matches('.')).collect();
+    messages.join(": ")
+}
+
+/// With a capital at its start and a full stop at its end.
+fn sentence(text: &str) -> String {
+    format!("{}.", capital(text.trim_end_matches('.')))
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}

@@ -1,0 +1,232 @@
+//! What is told of a run.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{build, fact, joined, nags, newest, sentence, standing_table};
+use crate::config::{Size, Span};
+use crate::evidence::{Run, RunGeneration, RunProblem, RunStore};
+use crate::failure;
+use crate::generation::{CutMethod, Grade};
+use crate::report::{Context, Kind, Report, Row, Standing, Table, counted};
+
+pub(super) fn report(run: &Run, ended: Timestamp, context: &Context<'_>) -> Report {
+    let Some(generation) = &run.generation else { return failed(run, ended, context) };
+    let stores: Vec<&RunStore> = run.stores.iter().filter(|store| !store.resumed).collect();
+    let lacking: Vec<&str> = stores.iter().filter(|store| !store.stored).map(|store| store.store.as_str()).collect();
+    let stored = stores.len() - lacking.len();
+    let name = name(generation.cut_not_after, context);
+    let contents = contents(generation);
+    let at = context.clock(generation.cut_not_after);
+    let place = |count: usize| counted(count as u64, "place");
+    let (kind, subject, verdict) = if stored == 0 {
+        let why = stores.first().map(|store| joined(&store.messages)).unwrap_or_default();
+        let verdict = format!("{name} is stored NOWHERE off site: {why}. {}", newest(context));
+        (Kind::Failure, "backup FAILED", verdict)
+    } else if generation.grade == Grade::Incomplete {
+        let verdict =
+            format!("{name} is INCOMPLETE: {}; the rest is stored in {}.", missing(generation), place(stored));
+        (Kind::Warning, "backup INCOMPLETE", verdict)
+    } else if !lacking.is_empty() {
+        let verdict = format!(
+            "{name} is stored in only {stored} of {}: `{}` has not got it ({contents} as of {at}).",
+            place(stores.len()),
+            lacking.join("`, `")
+        );
+        (Kind::Warning, "backup not stored everywhere", verdict)
+    } else if generation.grade == Grade::Sequential {
+        let verdict = format!(
+            "{name} is whole, but NOT OF ONE INSTANT: {contents} were copied one after another until {at}, so that what one \
+             program knows may be missing from another; it is stored in {}.",
+            place(stored)
+        );
+        (Kind::Unsynchronized, "backup NOT OF ONE INSTANT", verdict)
+    } else if run.exit_code != 0 {
+        let trouble = run.stores.iter().find(|store| !store.messages.is_empty());
+        let trouble =
+            trouble.map(|store| format!("`{}`: {}", store.store, joined(&store.messages))).unwrap_or_default();
+        (
+            Kind::Warning,
+            "backup complete, with a warning",
+            format!("{name} is complete, but not all went well: {trouble}."),
+        )
+    } else {
+        let sent = Size(run.stores.iter().filter_map(|store| store.sent_bytes).sum());
+        let verdict = format!(
+            "{name} is complete: {contents} as of {at}, stored in {}, {sent} sent, {}.",
+            place(stored),
+            last_drill(context)
+        );
+        (Kind::Success, "backup complete", verdict)
+    };
+    let tables =
+        vec![overview(run, generation, ended, context), sources(generation), places(run), standing_table(context)];
+    build(context, kind, subject, verdict, tables, todo(run, generation, context))
+}
+
+/// There was no run, or none to its end.
+fn failed(run: &Run, ended: Timestamp, context: &Context<'_>) -> Report {
+    let name = name(run.began.unwrap_or(ended), context);
+    let verdict = if run.exit_code == failure::Kind::Interrupted.code() {
+        format!("{name} was STOPPED before its end; the next one goes on from there. {}", newest(context))
+    } else {
+        let first = run.messages.first().map_or("it did not run", |message| message.trim_end_matches('.'));
+        format!("{name} FAILED: {first}. {}", newest(context))
+    };
+    let messages = run
+        .messages
+        .iter()
+        .enumerate()
+        .map(|(at, message)| fact(if at == 0 { "What failed" } else { "Because, or in detail" }, message.clone()));
+    let facts = vec![fact("Ended", context.minute(ended)), fact("Exit code", run.exit_code.to_string())];
+    let mut todo: Vec<String> = run.hints.iter().map(|hint| sentence(hint)).collect();
+    todo.push(
+        "On the server, `offsite check` names everything that is in the way; `offsite backup` tries again.".to_owned(),
+    );
+    todo.extend(nags(context));
+    let tables = vec![Table::new("The run", &[], facts.into_iter().chain(messages).collect()), standing_table(context)];
+    build(context, Kind::Failure, "backup FAILED", verdict, tables, todo)
+}
+
+/// `Last night's backup`, or `The backup of 12:00`.
+fn name(at: Timestamp, context: &Context<'_>) -> String {
+    let at = at.to_zoned(context.calendar.zone().clone());
+    match at.hour() {
+        18..=23 | 0..6 => "Last night's backup".to_owned(),
+        _ => format!("The backup of {}", at.strftime("%H:%M")),
+    }
+}
+
+/// `6 databases, 2 folders`.
+fn contents(generation: &RunGeneration) -> String {
+    let of =
+        |kinds: &[&str]| generation.sources.iter().filter(|source| kinds.contains(&source.source.as_str())).count();
+    let (folders, exports) = (of(&["folder"]), of(&["command"]));
+    let databases = generation.sources.len() - folders - exports;
+    let parts = [(databases, "database"), (folders, "folder"), (exports, "export")];
+    let parts = parts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| counted(count as u64, what));
+    let parts: Vec<String> = parts.collect();
+    match parts.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} and {last}", rest.join(", ")),
+        None => "nothing".to_owned(),
+    }
+}
+
+/// ``3 files of `documents` could not be copied``.
+fn missing(generation: &RunGeneration) -> String {
+    let missing = generation.problems.iter().filter(|problem| problem.missing);
+    let parts: Vec<String> = missing
+        .map(|problem| match problem.files {
+            Some(files) => format!("{} of `{}`", counted(files, "file"), problem.source),
+            None => format!("something of `{}`", problem.source),
+        })
+        .collect();
+    match parts.as_slice() {
+        [] => "not everything is in it".to_owned(),
+        [only] => format!("{only} could not be copied"),
+        [first, second] => format!("{first} and {second} could not be copied"),
+        [first, rest @ ..] => {
+            format!("{first} and more of {} could not be copied", counted(rest.len() as u64, "source"))
+        }
+    }
+}
+
+fn last_drill(context: &Context<'_>) -> String {
+    match Standing::of(context.history).drill {
+        Some((at, true)) => format!("last drill {}: passed", context.ago(at)),
+        Some((at, false)) => format!("last drill {}: FAILED", context.ago(at)),
+        None => "no drill yet".to_owned(),
+    }
+}
+
+fn overview(run: &Run, generation: &RunGeneration, ended: Timestamp, context: &Context<'_>) -> Table {
+    let label = generation.label.as_ref().map(|label| format!(" ({label})")).unwrap_or_default();
+    let date = context.minute(generation.cut_not_after);
+    let day = date.get(..10).unwrap_or_default();
+    let instant = match generation.cut_method {
+        CutMethod::None => "no: copied one after another".to_owned(),
+        _ if generation.held_us_max == 0 => "yes; nobody had to wait".to_owned(),
+        _ => format!("yes; whoever saved something waited {:.1} ms at most", generation.held_us_max as f64 / 1000.0),
+    };
+    let mut rows = vec![
+        fact("Name", format!("{}{label}", generation.id)),
+        fact("As of", format!("{day} {}", context.clock(generation.cut_not_after))),
+        Row::new(generation.cut_method == CutMethod::None, ["Of one instant".to_owned(), instant]),
+    ];
+    if let Some(began) = run.began {
+        let took = u64::try_from(ended.duration_since(began).as_millis()).unwrap_or_default();
+        rows.push(fact("Took", Span(Duration::from_millis(took)).to_string()));
+    }
+    Table::new("The copy", &[], rows)
+}
+
+fn sources(generation: &RunGeneration) -> Table {
+    let rows = generation.sources.iter().map(|source| {
+        let problems: Vec<&RunProblem> =
+            generation.problems.iter().filter(|problem| problem.source == source.name).collect();
+        let bad = problems.iter().any(|problem| problem.missing);
+        let state = match problems.as_slice() {
+            [] => "complete".to_owned(),
+            some => some.iter().map(|problem| described(problem)).collect::<Vec<_>>().join("; "),
+        };
+        Row::new(bad, [source.name.clone(), source.source.clone(), Size(source.bytes).to_string(), state])
+    });
+    Table::new("What is in it", &["Source", "Kind", "Size", "State"], rows.collect())
+}
+
+fn described(problem: &RunProblem) -> String {
+    let word = if problem.missing { "MISSING" } else { "left out" };
+    match problem.files {
+        Some(files) => format!("{word}: {}: {}", counted(files, "file"), problem.what),
+        None => format!("{word}: {}", problem.what),
+    }
+}
+
+fn places(run: &Run) -> Table {
+    let rows = run.stores.iter().map(|store| {
+        let state = match (store.stored, store.full, store.resumed) {
+            (false, ..) => "NOT STORED".to_owned(),
+            (true, _, true) => format!("stored: {}, left by an earlier run", store.generation),
+            (true, Some(true), _) => "stored, in full".to_owned(),
+            (true, ..) => "stored, what changed".to_owned(),
+        };
+        let why = if store.messages.is_empty() { String::new() } else { format!(": {}", joined(&store.messages)) };
+        let sent = store.sent_bytes.map_or("–".to_owned(), |bytes| Size(bytes).to_string());
+        Row::new(!store.messages.is_empty(), [store.store.clone(), format!("{state}{why}"), sent])
+    });
+    Table::new("Where it is", &["Store", "State", "Sent"], rows.collect())
+}
+
+/// Everything that somebody has to do something about, with what that is.
+fn todo(run: &Run, generation: &RunGeneration, context: &Context<'_>) -> Vec<String> {
+    let mut todo = Vec::new();
+    for store in run.stores.iter().filter(|store| !store.messages.is_empty()) {
+        let why = joined(&store.messages);
+        todo.push(match store.stored {
+            true => format!("`{}` has the copy, but: {why}. The next run sees to it.", store.store),
+            false => format!(
+                "`{}` has not got it: {why}. The next run tries again by itself; if this stays, `offsite check` on the server \
+                 says what is in the way.",
+                store.store
+            ),
+        });
+    }
+    if generation.problems.iter().any(|problem| problem.missing) {
+        todo.push(
+            "Something that should be copied was not. `offsite backup` on the server names each file: let the account of \
+             `offsite` read it, or exclude it in the configuration."
+                .to_owned(),
+        );
+    }
+    if generation.grade == Grade::Sequential {
+        todo.push(
+            "The copy was not of one instant: after a restore, compare the last minutes of work in all programs. `offsite \
+             check` says what a database server has to allow; a longer `hold_limit` may help when it is very busy."
+                .to_owned(),
+        );
+    }
+    todo.extend(nags(context));
+    todo
+}

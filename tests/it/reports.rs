@@ -1,0 +1,372 @@
+//! Reports arrive where they should, through real servers, each with its own sentence; and no failure to deliver one spoils
+//! a run, loses a report or shows a secret.
+
+use agent::calendar::{Age, Calendar};
+use agent::config::{Config, ReportsConfig};
+use agent::evidence::{Drill, KeyProof, Log, Record, Run, RunGeneration, RunSource, RunStore, Verify};
+use agent::generation::{Class, CutMethod, Grade};
+use agent::notify::{self, Outbox};
+use agent::report::{self, Context, Limits, Report, Standing};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde_json::Value;
+use tests::machine::Machine;
+use tests::servers::{MAIL_PASSWORD, MAIL_USER, Sink};
+use tests::{Rng, World, tls};
+
+/// The settings of a mail server: with STARTTLS and a login.
+fn smtp(world: &World, sink: &Sink) -> String {
+    let password = world.write("smtp-password", MAIL_PASSWORD);
+    format!(
+        "[smtp]\nhost = \"localhost\"\nport = {}\nuser = \"{MAIL_USER}\"\npassword = \"file:{}\"\nca_file = \"{}\"\n\
+         from = \"Backup <backup@office.example>\"\n",
+        sink.starttls,
+        password.display(),
+        tls::authority().ca.display()
+    )
+}
+
+fn mail(name: &str, when: &str) -> String {
+    format!("[[mail]]\nname = \"{name}\"\nto = [\"{name}@office.example\"]\nwhen = \"{when}\"\n")
+}
+
+/// A machine with a file to copy, whose reports go to `sink`, with more settings.
+fn machine(sink: &Sink, more: &str) -> Machine {
+    let machine = Machine::new();
+    std::fs::write(machine.source().join("one"), Rng::new(5).bytes(50_000)).unwrap();
+    machine.configure(100, &format!("{}{more}", smtp(&machine.world, sink)));
+    machine
+}
+
+fn text<'a>(record: &'a Value, field: &str) -> &'a str {
+    record[field].as_str().unwrap_or_else(|| panic!("no {field} in {record}"))
+}
+
+/// The subjects of the mails to somebody.
+fn subjects(sink: &Sink, name: &str) -> Vec<String> {
+    let to = format!("{name}@office.example");
+    let mails = sink.mails();
+    let his = mails.iter().filter(|mail| mail["to"][0] == to.as_str());
+    his.map(|mail| text(mail, "subject").to_owned()).collect()
+}
+
+#[test]
+fn a_good_run_is_told_in_one_sentence_to_who_wants_every_run() {
+    let sink = Sink::start();
+    let machine = machine(&sink, &(mail("boss", "every run") + &mail("provider", "failures")));
+    let outcome = machine.backup(&[]).expect(0);
+    assert!(outcome.stderr.is_empty(), "{outcome}");
+    let mails = sink.mails();
+    assert_eq!(mails.len(), 1, "{mails:?}");
+    let mail = &mails[0];
+    assert_eq!(
+        (&mail["tls"], &mail["login"], &mail["to"][0]),
+        (&true.into(), &true.into(), &"boss@office.example".into())
+    );
+    assert_eq!((text(mail, "from"), text(mail, "automatic")), ("backup@office.example", "auto-generated"));
+    assert_eq!(text(mail, "subject"), "townhall: backup complete");
+    let (first, rest) = text(mail, "text").split_once('\n').unwrap();
+    for part in ["is complete: 1 folder as of ", ", stored in 1 place, ", "KiB sent", "no drill yet."] {
+        assert!(first.contains(part), "`{part}` is not in `{first}`");
+    }
+    assert!(rest.contains("Where it is") && rest.contains("evidence log up to entry 1"), "{rest}");
+    let html = text(mail, "html");
+    assert!(html.contains("is complete: 1 folder") && html.contains("All is well"), "{html}");
+    // Nothing is fetched when it is opened, and nothing runs.
+    for foreign in ["src=", "href=", "url(", "<script", "http:", "https:", "<link", "<img"] {
+        assert!(!html.contains(foreign), "{foreign} is in the mail");
+    }
+    assert_eq!(machine.world.offsite(["--json", "status"]).expect(0).json()["attention"], serde_json::json!([]));
+}
+
+#[test]
+fn a_mail_that_is_refused_for_a_while_waits_and_arrives_once() {
+    let sink = Sink::start();
+    let machine = machine(&sink, &mail("boss", "every run"));
+    for answer in ["451 4.3.0 try again later", "550 5.1.1 nobody here"] {
+        sink.refuse_mails(Some(answer));
+        let outcome = machine.backup(&[]).expect(0);
+        assert!(outcome.stderr.contains("was not delivered") && outcome.stderr.contains(&answer[4..]), "{outcome}");
+        assert!(outcome.stderr.contains("it is kept and tried again"), "{outcome}");
+        assert!(!outcome.to_string().contains(MAIL_PASSWORD), "{outcome}");
+    }
+    // The server is gone altogether, then back.
+    sink.server.kill();
+    machine.backup(&[]).expect(0);
+    let status = machine.world.offsite(["status"]).expect(0);
+    assert_eq!(
+        status.stdout.matches("the report to `boss` (townhall: backup complete) was not delivered").count(),
+        3,
+        "{status}"
+    );
+    assert!(sink.mails().is_empty());
+    for file in tests::office::paths(&machine.world.path("state")).into_iter().filter(|path| path.is_file()) {
+        let bytes = std::fs::read(&file).unwrap();
+        assert!(!bytes.windows(MAIL_PASSWORD.len()).any(|part| part == MAIL_PASSWORD.as_bytes()), "{}", file.display());
+    }
+    sink.refuse_mails(None);
+    sink.start_again();
+    machine.backup(&[]).expect(0);
+    let mails = sink.mails();
+    let ids: std::collections::BTreeSet<&str> = mails.iter().map(|mail| text(mail, "id")).collect();
+    assert_eq!((mails.len(), ids.len()), (4, 4), "{mails:?}");
+    machine.backup(&[]).expect(0);
+    assert_eq!(sink.mails().len(), 5);
+}
+
+#[test]
+fn each_kind_of_bad_run_has_its_own_sentence() {
+    let sink = Sink::start();
+    let machine = machine(&sink, "");
+    let mails = mail("boss", "every run") + &mail("provider", "failures");
+    let smtp = smtp(&machine.world, &sink);
+    let nas = machine.world.make_folder("nas");
+    let second = format!("[[store]]\nname = \"nas\"\ntype = \"directory\"\npath = \"{}\"\n", nas.display());
+    machine.configure(100, &format!("{smtp}{mails}{second}"));
+    let last = |subject: &str, sentence: &str, todo: &str| {
+        for name in ["boss", "provider"] {
+            assert_eq!(subjects(&sink, name).last().unwrap(), subject);
+        }
+        let (mails, kind) = (sink.mails(), subject);
+        let mail = mails.last().unwrap();
+        let verdict = text(mail, "text").lines().next().unwrap();
+        assert!(verdict.contains(sentence), "{kind}: `{sentence}` is not in `{verdict}`");
+        assert!(text(mail, "text").contains(todo), "{kind}: `{todo}` is not in\n{}", text(mail, "text"));
+        assert!(text(mail, "html").contains("What needs doing"), "{mail}");
+    };
+
+    std::fs::rename(&nas, machine.world.path("unplugged")).unwrap();
+    machine.backup(&[]).expect(4);
+    last(
+        "townhall: backup not stored everywhere",
+        "only 1 of 2 places: `nas` has not got it",
+        "is the drive connected",
+    );
+
+    std::fs::rename(machine.world.path("store"), machine.world.path("gone")).unwrap();
+    machine.backup(&[]).expect(4);
+    last("townhall: backup FAILED", "stored NOWHERE off site", "The newest copy off site is as of");
+    std::fs::rename(machine.world.path("unplugged"), &nas).unwrap();
+    std::fs::rename(machine.world.path("gone"), machine.world.path("store")).unwrap();
+
+    let fails = "[[source]]\nname = \"dump\"\ntype = \"command\"\ncommand = [\"/bin/false\", \"{staging}\"]\n";
+    machine.configure(100, &format!("{smtp}{mails}{fails}"));
+    machine.backup(&[]).expect(3);
+    last("townhall: backup INCOMPLETE", "is INCOMPLETE: something of `dump` could not be copied", "names each file");
+
+    std::fs::rename(machine.source(), machine.world.path("moved")).unwrap();
+    machine.backup(&[]).expect(2);
+    last("townhall: backup FAILED", "FAILED: the run was not begun", "`offsite check` names everything");
+    std::fs::rename(machine.world.path("moved"), machine.source()).unwrap();
+}
+
+fn source(name: &str) -> RunSource {
+    RunSource { name: name.to_owned(), source: "sqlite".to_owned(), entries: 1, bytes: 1 << 29 }
+}
+
+/// A run whose sources were copied one after another.
+fn sequential_run(at: Timestamp) -> Run {
+    let generation = RunGeneration {
+        id: "20261122T222900Z-7f3a".to_owned(),
+        class: Class::Rolling,
+        grade: Grade::Sequential,
+        label: None,
+        cut_not_before: at,
+        cut_not_after: at,
+        cut_method: CutMethod::None,
+        held_us_max: 0,
+        sources: ["ledger", "stock"].map(source).to_vec(),
+        problems: Vec::new(),
+    };
+    let store = RunStore {
+        store: "far".to_owned(),
+        generation: generation.id.clone(),
+        resumed: false,
+        stored: true,
+        full: Some(true),
+        content_bytes: Some(1 << 30),
+        sent_bytes: Some(1 << 29),
+        exit_code: 0,
+        messages: Vec::new(),
+    };
+    Run { exit_code: 3, generation: Some(generation), stores: vec![store], ..Run::default() }
+}
+
+/// Sends a report as a run would, and gives back the mail that arrived.
+fn sent(report: &Report, config: &ReportsConfig, outbox: &Outbox, sink: &Sink) -> Value {
+    for message in notify::messages(report, config).unwrap() {
+        outbox.put(&message).unwrap();
+    }
+    let delivery = notify::deliver(outbox, config, true, report.at).unwrap();
+    assert!(delivery.waiting.is_empty() && delivery.given_up.is_empty(), "{delivery:?}");
+    sink.mails().pop().unwrap()
+}
+
+#[test]
+fn what_is_no_run_is_told_too() {
+    let sink = Sink::start();
+    let machine = machine(&sink, &(mail("provider", "failures") + &mail("owner", "weekly")));
+    let config = std::fs::read_to_string(machine.world.path("offsite.toml")).unwrap();
+    let config = Config::parse(&config, &machine.world.path("")).unwrap().config.place.reports;
+    let (state, began) = (machine.world.make_folder("state-of-a-test"), "2026-01-05T22:30:00Z".parse().unwrap());
+    let (log, outbox, site) = (Log::new(&state), Outbox::new(&state), "townhall".parse().unwrap());
+    let append = |record, at: Timestamp| log.append(&site, record, None, at).unwrap();
+    append(Record::Verify(Verify { store: "far".to_owned(), packs: 7, ..Verify::default() }), began);
+    let failed = Drill {
+        generation: "20261122T233004Z-7f3a".to_owned(),
+        store: "far".to_owned(),
+        findings: vec!["the database `ledger` has 3 rows in `entry` where 5 were counted".to_owned()],
+        ..Drill::default()
+    };
+    let now: Timestamp = "2026-11-22T22:30:00Z".parse().unwrap();
+    let entry = append(Record::Drill(failed), now);
+    let history = log.read(None).unwrap();
+    let calendar = Calendar::new(TimeZone::get("Europe/Berlin").unwrap());
+    let limits = Limits { drill: Age::days(35), key_proof: Age::days(190) };
+    let context = Context { site: "townhall", calendar: &calendar, history: &history, limits, now };
+
+    let report = report::compose(&entry, &context).unwrap();
+    let mail = sent(&report, &config, &outbox, &sink);
+    assert_eq!(text(&mail, "subject"), "townhall: REHEARSED RESTORE FAILED");
+    assert!(
+        text(&mail, "text").starts_with("THE REHEARSED RESTORE FAILED: the database `ledger` has 3 rows"),
+        "{mail}"
+    );
+    assert!(text(&mail, "text").contains("`offsite backup --full`"), "{mail}");
+    // Louder than a failed backup: it goes to those as well who get a summary otherwise.
+    assert_eq!((subjects(&sink, "provider").len(), subjects(&sink, "owner").len()), (1, 1));
+
+    let nags = Standing::of(&history).nags(limits, &calendar, now);
+    assert_eq!(nags.len(), 2, "{nags:?}");
+    let mail = sent(&report::reminder(&nags, &context), &config, &outbox, &sink);
+    assert_eq!(text(&mail, "subject"), "townhall: please prove that the copies can come back");
+    assert!(text(&mail, "text").contains("`offsite key check --identity FILE`"), "{mail}");
+    assert_eq!(subjects(&sink, "owner").len(), 1);
+    append(Record::KeyProof(KeyProof { opens: vec!["age1…".to_owned()], ..KeyProof::default() }), now);
+    let proved = log.read(None).unwrap();
+    assert_eq!(Standing::of(&proved).nags(limits, &calendar, now).len(), 1);
+
+    let report = report::compose(&append(Record::Run(sequential_run(now)), now), &context).unwrap();
+    let mail = sent(&report, &config, &outbox, &sink);
+    assert_eq!(text(&mail, "subject"), "townhall: backup NOT OF ONE INSTANT");
+    let whole = "Last night's backup is whole, but NOT OF ONE INSTANT: 2 databases were copied one after another until 23:30:00";
+    assert!(text(&mail, "text").starts_with(whole) && text(&mail, "text").contains("hold_limit"), "{mail}");
+
+    let due = "2026-11-21T22:30:00Z".parse().unwrap();
+    let mail = sent(&report::overdue("nightly", due, &context), &config, &outbox, &sink);
+    assert_eq!(text(&mail, "subject"), "townhall: backup OVERDUE");
+    assert!(text(&mail, "text").contains("`nightly` should have run at 2026-11-21 23:30, 24 hours ago"), "{mail}");
+}
+
+#[test]
+fn programs_are_told_signed_and_pings_hear_of_start_and_end() {
+    let sink = Sink::start();
+    let machine = Machine::new();
+    std::fs::write(machine.source().join("one"), "1").unwrap();
+    let secret = machine.world.write("hook-secret", "hook-secret-81f2");
+    let ping = machine.world.write("ping-url", format!("http://localhost:{}/ping/8d1f-secret\n", sink.http));
+    let metrics = machine.world.make_folder("textfile").join("offsite.prom");
+    machine.configure(
+        100,
+        &format!(
+            "[[webhook]]\nname = \"tickets\"\nurl = \"http://localhost:{}/hook/5c1d-secret\"\nsecret = \"file:{}\"\n\
+             [[ping]]\nname = \"watchdog\"\nurl = \"file:{}\"\n[metrics]\nfile = \"{}\"\n",
+            sink.http,
+            secret.display(),
+            ping.display(),
+            metrics.display()
+        ),
+    );
+    machine.backup(&[]).expect(0);
+    let requests = sink.requests();
+    let seen: Vec<String> =
+        requests.iter().map(|request| format!("{} {}", text(request, "method"), text(request, "path"))).collect();
+    assert_eq!(seen, ["GET /ping/8d1f-secret/start", "GET /ping/8d1f-secret", "POST /hook/5c1d-secret"]);
+    let hook = &requests[2];
+    let script = "printf %s \"$1\" | openssl dgst -sha256 -hmac hook-secret-81f2 -r | cut -d' ' -f1";
+    let digest =
+        std::process::Command::new("sh").args(["-c", script, "sh", text(hook, "body")]).output().unwrap().stdout;
+    let wanted = format!("sha256={}", String::from_utf8(digest).unwrap().trim());
+    assert_eq!(hook["headers"]["x-offsite-signature-256"], wanted.as_str());
+    let body: Value = serde_json::from_str(text(hook, "body")).unwrap();
+    assert_eq!((&body["version"], &body["report"]["kind"]), (&1.into(), &"success".into()));
+    let numbers = std::fs::read_to_string(&metrics).unwrap();
+    for line in ["offsite_last_run_exit_code{site=\"townhall\"} 0", "offsite_reports_waiting{site=\"townhall\"} 0"] {
+        assert!(numbers.contains(line), "{numbers}");
+    }
+    assert!(numbers.contains("offsite_store_last_sent_bytes{site=\"townhall\",store=\"far\"} "), "{numbers}");
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&metrics).unwrap().permissions()) & 0o777,
+        0o644
+    );
+
+    // Refused for two runs, the second of which fails: every report waits, of the pings only the newest.
+    sink.refuse_requests(true);
+    let outcome = machine.backup(&[]).expect(0);
+    assert!(outcome.stderr.contains("localhost answered 503"), "{outcome}");
+    std::fs::rename(machine.world.path("store"), machine.world.path("gone")).unwrap();
+    let outcome = machine.world.offsite(["--verbose", "--verbose", "backup"]).expect(4);
+    assert!(!outcome.to_string().contains("-secret"), "{outcome}");
+    sink.refuse_requests(false);
+    let before = sink.requests().len();
+    machine.backup(&[]).expect(4);
+    let seen: Vec<String> = sink.requests()[before..].iter().map(|request| text(request, "path").to_owned()).collect();
+    let (hook, ping) = ("/hook/5c1d-secret", "/ping/8d1f-secret");
+    let count = |path: &str| seen.iter().filter(|seen| *seen == path).count();
+    assert_eq!((count(hook), count(ping), count(&format!("{ping}/fail"))), (3, 0, 1), "{seen:?}");
+}
+
+#[test]
+fn a_test_goes_to_everybody_by_every_protection_and_says_who_did_not_get_it() {
+    let sink = Sink::start();
+    let machine = machine(&sink, &(mail("owner", "weekly") + &mail("provider", "failures")));
+    let config = std::fs::read_to_string(machine.world.path("offsite.toml")).unwrap();
+    let tested = machine.world.offsite(["report", "--test"]).expect(0);
+    assert!(tested.stdout.contains("2 messages delivered"), "{tested}");
+    let own = |port: u16, security: &str| {
+        config.replace(&format!("port = {}", sink.starttls), &format!("port = {port}\nsecurity = \"{security}\""))
+    };
+    machine.world.configure(&own(sink.tls, "tls"));
+    machine.world.offsite(["report", "--test"]).expect(0);
+    let mails = sink.mails();
+    assert!(mails.len() == 4 && mails.iter().all(|mail| mail["tls"] == true && mail["login"] == true), "{mails:?}");
+    let login = |config: String| -> String {
+        config
+            .lines()
+            .filter(|line| !line.starts_with("user") && !line.starts_with("password"))
+            .fold(String::new(), |text, line| text + line + "\n")
+    };
+    machine.world.configure(&login(own(sink.plain, "none")));
+    machine.world.offsite(["report", "--test"]).expect(0);
+    assert_eq!(sink.mails().len(), 6);
+
+    // A server that offers no TLS gets nothing, a stranger's certificate is not believed, and a wrong password not repeated.
+    machine.world.configure(&own(sink.plain, "starttls"));
+    let clear = machine.world.offsite(["--json", "report", "--test"]).expect(1).json();
+    assert_eq!(clear["not_delivered"].as_array().unwrap().len(), 2, "{clear}");
+    let stranger = tls::stranger().ca.display().to_string();
+    machine.world.configure(&config.replace(&tls::authority().ca.display().to_string(), &stranger));
+    let refused = machine.world.offsite(["report", "--test"]).expect(1);
+    assert!(refused.stderr.contains("certificate"), "{refused}");
+    machine.world.configure(&config);
+    machine.world.write("smtp-password", "wrong-password-77aa");
+    let wrong = machine.world.offsite(["--verbose", "--verbose", "report", "--test"]).expect(1);
+    assert!(wrong.stderr.contains("535") && !wrong.to_string().contains("wrong-password"), "{wrong}");
+    assert_eq!(sink.mails().len(), 6);
+    assert!(!machine.world.path("state").exists(), "a test is remembered");
+}
+
+#[test]
+fn mails_leave_this_machine_protected_or_not_at_all() {
+    let sink = Sink::start();
+    let machine = machine(&sink, &mail("boss", "hourly"));
+    let config = std::fs::read_to_string(machine.world.path("offsite.toml")).unwrap();
+    let config = config.replace("host = \"localhost\"", "host = \"smtp.example.org\"\nsecurity = \"none\"");
+    machine.world.configure(
+        &(config + "[[mail]]\nname = \"boss\"\nto = [\"nobody\"]\n[[webhook]]\nname = \"x\"\nurl = \"ftp://x\"\n"),
+    );
+    let document = machine.world.offsite(["--json", "check"]).expect(2).json();
+    let problems = document["error"]["problems"].as_array().unwrap();
+    let keys: Vec<&str> = problems.iter().map(|problem| text(problem, "key")).collect();
+    assert_eq!(keys, ["smtp.security", "mail[1].when", "mail[2].to", "webhook[1].url", "mail.name"]);
+}
