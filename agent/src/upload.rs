@@ -262,7 +262,11 @@ async fn send_missing(
         }
         let bytes = read_part(&object.path, offset, size.min(object.bytes - offset))?;
         let body = Body::from_bytes(bytes);
-        let part = match held.iter().find(|part| part.number == number && part.is_of(&body)) {
+        let is_sent = |part: &&Part| {
+            let by_size = multipart.parts_are_known_by_size() && part.bytes == body.len();
+            part.number == number && (by_size || part.is_of(&body))
+        };
+        let part = match held.iter().find(is_sent) {
             Some(part) => Part { sha256: Some(*body.sha256()), ..part.clone() },
             None => multipart.put_part(upload, number, &body).await?,
         };

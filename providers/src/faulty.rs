@@ -168,6 +168,10 @@ impl Multipart for Faulty {
         self.store.multipart().map_or(nothing, Multipart::part_limits)
     }
 
+    fn parts_are_known_by_size(&self) -> bool {
+        self.store.multipart().is_some_and(Multipart::parts_are_known_by_size)
+    }
+
     async fn begin(&self, key: &ObjectKey, options: &PutOptions) -> Result<Upload> {
         self.call("begin", key.as_str(), self.parts()?.begin(key, options)).await
     }

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{ErrorKind, Result};
 use crate::key::ObjectKey;
-use crate::store::{ByteRange, ObjectMeta, ObjectRef, ObjectStore, Part, Sha256Digest};
+use crate::store::{ByteRange, ByteStream, ObjectMeta, ObjectRef, ObjectStore, Part, Sha256Digest};
 
 /// Looks whether `key` holds exactly the `bytes` bytes whose digest is `sha256`.
 ///
@@ -20,7 +20,7 @@ pub async fn holds(
     let Some(meta) = head_of_size(store, key, bytes).await? else { return Ok(None) };
     let held = match meta.sha256 {
         Some(digest) => digest,
-        None => match digests(store, &meta, &[bytes]).await?.as_slice() {
+        None => match digests(content_of(store, &meta).await?, &[bytes]).await?.as_slice() {
             [digest] => *digest,
             _ => return Ok(None),
         },
@@ -38,7 +38,7 @@ pub(crate) async fn holds_parts(
     let bytes = parts.iter().map(|part| part.bytes).sum();
     let Some(meta) = head_of_size(store, key, bytes).await? else { return Ok(None) };
     let sizes: Vec<_> = parts.iter().map(|part| part.bytes).collect();
-    let held = digests(store, &meta, &sizes).await?;
+    let held = digests(content_of(store, &meta).await?, &sizes).await?;
     let equal = parts.len() == held.len() && parts.iter().zip(&held).all(|(part, held)| part.sha256 == Some(*held));
     Ok(equal.then_some(meta))
 }
@@ -51,11 +51,14 @@ async fn head_of_size(store: &dyn ObjectStore, key: &ObjectKey, bytes: u64) -> R
     }
 }
 
-/// The digests of consecutive pieces of `sizes` bytes.
-async fn digests(store: &dyn ObjectStore, meta: &ObjectMeta, sizes: &[u64]) -> Result<Vec<Sha256Digest>> {
+async fn content_of(store: &dyn ObjectStore, meta: &ObjectMeta) -> Result<ByteStream> {
     let object = ObjectRef { key: meta.key.clone(), version: meta.version.clone() };
+    store.get(&object, ByteRange::All).await
+}
+
+/// The digests of consecutive pieces of `sizes` bytes; of fewer, if the content ends early.
+pub(crate) async fn digests(mut content: ByteStream, sizes: &[u64]) -> Result<Vec<Sha256Digest>> {
     let mut found = Vec::with_capacity(sizes.len());
-    let mut content = store.get(&object, ByteRange::All).await?;
     let mut sizes = sizes.iter();
     let (mut digest, mut missing) = (Sha256::new(), sizes.next().copied());
     while let Some(piece) = content.next().await {

@@ -66,6 +66,12 @@ pub trait Multipart: Send + Sync {
     /// Sizes and counts the store accepts.
     fn part_limits(&self) -> PartLimits;
 
+    /// Whether nothing but the size is known of a part that [`parts`](Self::parts) lists. Such parts count as sent, and
+    /// [`complete`](Self::complete) reads the object back before it gets its name.
+    fn parts_are_known_by_size(&self) -> bool {
+        false
+    }
+
     /// Opens an upload of an object that must be new: [`PutMode::Overwrite`] is refused. The answer is plain data, to be
     /// kept until the object is there.
     async fn begin(&self, key: &ObjectKey, options: &PutOptions) -> Result<Upload>;

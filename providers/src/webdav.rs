@@ -4,6 +4,7 @@
 //! name is looked at before, because one server overwrites regardless, and after. Servers prove the size of an object,
 //! nothing more: its content is proved when it is read. Temporary names hold a `~`, which no key can.
 
+mod chunked;
 mod classify;
 mod client;
 mod login;
@@ -36,6 +37,8 @@ pub(crate) struct WebdavStore {
     client: Client,
     access: Access,
     address: String,
+    /// The encoded path of the folder that takes parts, where the server is a Nextcloud.
+    uploads: Option<String>,
 }
 
 impl WebdavStore {
@@ -43,7 +46,7 @@ impl WebdavStore {
     pub(crate) fn new(settings: &WebdavSettings, access: Access, policy: &Policy) -> Result<Self> {
         let address = settings.url.host_str().unwrap_or_default().to_owned();
         let client = Client::new(settings, policy).map_err(|error| error.store(&settings.url))?;
-        Ok(Self { client, access, address })
+        Ok(Self { client, access, address, uploads: chunked::uploads_of(&settings.url) })
     }
 
     fn named<'a>(&'a self, key: &'a ObjectKey) -> impl Fn(Error) -> Error + 'a {
@@ -91,28 +94,91 @@ impl WebdavStore {
             }
             self.client.tell(OPERATION, &put, &[200, 201, 204]).await?;
         }
-        self.expect_size(temporary, content.len()).await?;
-        let destination = HeaderValue::try_from(self.client.address(key.as_str()))
-            .map_err(|cause| Error::new(ErrorKind::Config, OPERATION).because(cause))?;
-        let overwrite = if mode == PutMode::Overwrite { "T" } else { "F" };
-        let mut rename = Ask::new("MOVE", temporary)
-            .header(HeaderName::from_static("destination"), destination)
-            .header(HeaderName::from_static("overwrite"), HeaderValue::from_static(overwrite));
-        rename.expect = Expect::ASSEMBLY;
-        self.client.tell(OPERATION, &rename, &[200, 201, 204]).await?;
-        self.expect_size(key.as_str(), content.len()).await
+        self.expect_size(temporary, content.len() as u64).await?;
+        self.rename(OPERATION, temporary, key.as_str(), mode).await?;
+        self.expect_size(key.as_str(), content.len() as u64).await
     }
 
-    async fn expect_size(&self, name: &str, bytes: usize) -> Result<()> {
+    fn destination(&self, operation: &'static str, name: &str) -> Result<HeaderValue> {
+        HeaderValue::try_from(self.client.address(name))
+            .map_err(|cause| Error::new(ErrorKind::Config, operation).because(cause))
+    }
+
+    /// Gives a temporary file its name.
+    async fn rename(&self, operation: &'static str, temporary: &str, name: &str, mode: PutMode) -> Result<()> {
+        let overwrite = if mode == PutMode::Overwrite { "T" } else { "F" };
+        let mut rename = Ask::new("MOVE", temporary)
+            .header(HeaderName::from_static("destination"), self.destination(operation, name)?)
+            .header(HeaderName::from_static("overwrite"), HeaderValue::from_static(overwrite));
+        rename.expect = Expect::ASSEMBLY;
+        self.client.tell(operation, &rename, &[200, 201, 204]).await
+    }
+
+    async fn expect_size(&self, name: &str, bytes: u64) -> Result<()> {
         let found = self.client.look_at_file("storing", name).await?;
         match found.as_ref().and_then(|entry| entry.bytes) {
-            Some(held) if held == bytes as u64 => Ok(()),
+            Some(held) if held == bytes => Ok(()),
             held => {
                 let held = held.map_or("nothing".to_owned(), |held| format!("{held} bytes"));
                 let why = format!("the server holds {held} instead of {bytes} bytes");
                 Err(Error::new(ErrorKind::Corrupt, "storing").retry(LATER).because(why))
             }
         }
+    }
+
+    /// Reads the file `name`, or the part of it that `range` names; errors are `named` by the caller.
+    async fn read(
+        &self,
+        operation: &'static str,
+        name: &str,
+        range: ByteRange,
+        named: &(dyn Fn(Error) -> Error + Sync),
+    ) -> Result<ByteStream> {
+        let mut ask = Ask::new("GET", name);
+        ask.expect = Expect::OBJECT;
+        let wanted = match range {
+            ByteRange::All => None,
+            ByteRange::From { bytes: 0, .. } => return Ok(stream::empty().boxed()),
+            ByteRange::From { offset, bytes } => {
+                let last = offset.checked_add(bytes - 1).filter(|last| *last < u64::MAX - 1);
+                let text = format!("bytes={offset}-{}", last.map_or(String::new(), |last| last.to_string()));
+                let value = HeaderValue::try_from(text);
+                let value = value.map_err(|cause| named(Error::new(ErrorKind::Protocol, operation).because(cause)))?;
+                ask = ask.header(header::RANGE, value);
+                Some((offset, bytes))
+            }
+        };
+        let answer = self.client.send(operation, &ask).await.map_err(named)?;
+        let strange = |why: &'static str| Err(named(Error::new(ErrorKind::Protocol, operation).because(why)));
+        let begins = || {
+            let text = answer.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
+            text.strip_prefix("bytes ")?.split('-').next()?.parse::<u64>().ok()
+        };
+        match (answer.status(), wanted) {
+            (StatusCode::OK, None) => {}
+            (StatusCode::PARTIAL_CONTENT, Some((offset, _))) if begins() == Some(offset) => {}
+            (StatusCode::RANGE_NOT_SATISFIABLE, Some(_)) => return Ok(stream::empty().boxed()),
+            (StatusCode::OK | StatusCode::PARTIAL_CONTENT, _) => {
+                return strange("the answer is not the range that was asked for");
+            }
+            (status, _) => return Err(named(refused(operation, status, answer.headers()))),
+        }
+        let bytes = match promised_bytes(answer.headers()) {
+            Some(bytes) => bytes,
+            // Without a length nothing would show a body that was cut short.
+            None => {
+                let entry = self.client.look_at_file(operation, name).await.map_err(named)?;
+                let untold = || named(Error::new(ErrorKind::Protocol, operation).because("the server tells no size"));
+                entry.and_then(|entry| entry.bytes).ok_or_else(untold)?
+            }
+        };
+        let broken = named(Error::new(ErrorKind::Unavailable, operation).retry(LATER));
+        let content = exact(pieces(operation, answer.into_body()), bytes, broken);
+        Ok(match wanted {
+            // Some servers take a range only for its beginning.
+            Some((_, wanted)) if wanted < bytes => first(content, wanted),
+            _ => content,
+        })
     }
 
     /// The objects directly in `folder`; the folders in it are put on `pending`.
@@ -168,48 +234,7 @@ impl ObjectStore for WebdavStore {
     async fn get(&self, object: &ObjectRef, range: ByteRange) -> Result<ByteStream> {
         const OPERATION: &str = "reading";
         self.no_versions(OPERATION, object)?;
-        let named = self.named(&object.key);
-        let mut ask = Ask::new("GET", object.key.as_str());
-        ask.expect = Expect::OBJECT;
-        let wanted = match range {
-            ByteRange::All => None,
-            ByteRange::From { bytes: 0, .. } => return Ok(stream::empty().boxed()),
-            ByteRange::From { offset, bytes } => {
-                let last = offset.checked_add(bytes - 1).filter(|last| *last < u64::MAX - 1);
-                let text = format!("bytes={offset}-{}", last.map_or(String::new(), |last| last.to_string()));
-                let value = HeaderValue::try_from(text);
-                let value = value.map_err(|cause| named(Error::new(ErrorKind::Protocol, OPERATION).because(cause)))?;
-                ask = ask.header(header::RANGE, value);
-                Some((offset, bytes))
-            }
-        };
-        let answer = self.client.send(OPERATION, &ask).await.map_err(&named)?;
-        let strange = |why: &'static str| Err(named(Error::new(ErrorKind::Protocol, OPERATION).because(why)));
-        let begins = || {
-            let text = answer.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
-            text.strip_prefix("bytes ")?.split('-').next()?.parse::<u64>().ok()
-        };
-        match (answer.status(), wanted) {
-            (StatusCode::OK, None) => {}
-            (StatusCode::PARTIAL_CONTENT, Some((offset, _))) if begins() == Some(offset) => {}
-            (StatusCode::RANGE_NOT_SATISFIABLE, Some(_)) => return Ok(stream::empty().boxed()),
-            (StatusCode::OK | StatusCode::PARTIAL_CONTENT, _) => {
-                return strange("the answer is not the range that was asked for");
-            }
-            (status, _) => return Err(named(refused(OPERATION, status, answer.headers()))),
-        }
-        let bytes = match promised_bytes(answer.headers()) {
-            Some(bytes) => bytes,
-            // Without a length nothing would show a body that was cut short.
-            None => self.head(object).await?.bytes,
-        };
-        let broken = named(Error::new(ErrorKind::Unavailable, OPERATION).retry(LATER));
-        let content = exact(pieces(OPERATION, answer.into_body()), bytes, broken);
-        Ok(match wanted {
-            // Some servers take a range only for its beginning.
-            Some((_, wanted)) if wanted < bytes => first(content, wanted),
-            _ => content,
-        })
+        self.read(OPERATION, object.key.as_str(), range, &self.named(&object.key)).await
     }
 
     async fn head(&self, object: &ObjectRef) -> Result<ObjectMeta> {
@@ -253,6 +278,9 @@ impl ObjectStore for WebdavStore {
                 }
             }
         }
+        if self.uploads.is_some() {
+            swept += self.sweep_uploads(prefix, before).await?;
+        }
         Ok(swept)
     }
 
@@ -264,7 +292,7 @@ impl ObjectStore for WebdavStore {
     }
 
     fn multipart(&self) -> Option<&dyn Multipart> {
-        None
+        self.uploads.as_ref().map(|_| self as &dyn Multipart)
     }
 
     fn versions(&self) -> Option<&dyn Versions> {

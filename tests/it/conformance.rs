@@ -11,7 +11,8 @@ use providers::{
     open,
 };
 use tests::servers::{
-    self, Keys, PASSWORD, USER, WebDav, apache, nginx, rclone_s3, rclone_webdav, sabre, seaweedfs, wsgidav,
+    self, Keys, PASSWORD, USER, WebDav, apache, nextcloud_stand_in, nginx, rclone_s3, rclone_webdav, sabre, seaweedfs,
+    wsgidav,
 };
 use tests::{World, tls};
 
@@ -78,6 +79,11 @@ fn sabre_with_basic_login() {
 #[test]
 fn sabre_with_digest_login() {
     webdav(sabre(), |urls| urls.http_digest, digest(), DAV);
+}
+
+#[test]
+fn what_stands_in_for_nextcloud() {
+    webdav(nextcloud_stand_in(), |urls| urls.http, basic(), DAV);
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub use mariadb::{MariaDb, mariadb};
 pub use nginx::nginx;
 pub use postgres::{Postgres, SUPERUSER, postgres};
 pub use rclone::{RcloneS3, rclone_s3, rclone_webdav};
-pub use sabre::sabre;
+pub use sabre::{nextcloud_stand_in, sabre};
 pub use seaweedfs::{Bucket, Keys, SeaweedFs, Version, seaweedfs};
 pub use sink::{MAIL_PASSWORD, MAIL_USER, Sink};
 pub use wsgidav::wsgidav;

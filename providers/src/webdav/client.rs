@@ -162,18 +162,17 @@ impl Client {
             entries => entries?,
         };
         let root = format!("{}{name}", self.root);
-        let folder = percent_encoding::percent_decode_str(&root).decode_utf8_lossy().into_owned();
-        Ok(entries
-            .into_iter()
-            .filter_map(|entry| {
-                let child = entry.path.strip_prefix(&folder)?.trim_end_matches('/');
-                if child.is_empty() || child.contains('/') {
-                    return None;
-                }
-                let end = if entry.is_folder { "/" } else { "" };
-                Some((format!("{name}{child}{end}"), entry))
-            })
-            .collect())
+        let named = |(child, entry): (String, Entry)| {
+            let end = if entry.is_folder { "/" } else { "" };
+            (format!("{name}{child}{end}"), entry)
+        };
+        Ok(children(&root, entries).map(named).collect())
+    }
+
+    /// What lies directly in the folder at the absolute, encoded path `folder`, by its plain names.
+    pub(super) async fn look_below(&self, operation: &'static str, folder: &str) -> Result<Vec<(String, Entry)>> {
+        let entries = self.look(operation, folder, 1).await?;
+        Ok(children(folder, entries).collect())
     }
 
     /// Makes the folder `name` (empty: the root) and what is missing above it.
@@ -237,6 +236,15 @@ impl Client {
     fn folders(&self) -> MutexGuard<'_, HashSet<String>> {
         self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The entries that lie directly in the folder at the absolute, encoded path `folder`, with their names in it.
+fn children(folder: &str, entries: Vec<Entry>) -> impl Iterator<Item = (String, Entry)> + use<> {
+    let folder = percent_encoding::percent_decode_str(folder).decode_utf8_lossy().into_owned();
+    entries.into_iter().filter_map(move |entry| {
+        let child = entry.path.strip_prefix(&folder)?.trim_end_matches('/').to_owned();
+        (!child.is_empty() && !child.contains('/')).then_some((child, entry))
+    })
 }
 
 /// The pieces of a body.

@@ -1,0 +1,280 @@
+//! Nextcloud's chunked upload, version 2: parts in a folder of the user's own, which the server puts together.
+//!
+//! As its developer manual has it (Client APIs, WebDAV, Chunked file upload): MKCOL `uploads/USER/ID`, PUT of numbered
+//! parts, MOVE of `ID/.file`, each with the `Destination`; a folder that nobody touches for 24 hours is removed. Parts
+//! cannot be read back, so a listed one is known by its size only; the object is put together under a temporary name and
+//! read back before it gets its own. An assembly may outlast the server's patience: it is then asked for again, and what
+//! is there by then is taken.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+use http::HeaderName;
+use jiff::Timestamp;
+use url::Url;
+
+use super::client::Ask;
+use super::{LATER, WebdavStore};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::{KeyPrefix, ObjectKey};
+use crate::proof;
+use crate::store::{
+    Body, ByteRange, Multipart, ObjectMeta, Part, PartLimits, PutMode, PutOptions, Sha256Digest, Upload,
+};
+use crate::transport::Expect;
+
+/// What the name of an upload of ours begins with; a random number and the key follow, with `!` instead of `/`.
+const OURS: &str = "offsite-";
+
+const OC_TOTAL_LENGTH: HeaderName = HeaderName::from_static("oc-total-length");
+
+/// The encoded path of the folder of uploads that belongs to a folder of files in Nextcloud; nothing for another server.
+pub(super) fn uploads_of(url: &Url) -> Option<String> {
+    let (before, below) = url.path().split_once("/remote.php/dav/files/")?;
+    let user = below.split('/').next().filter(|user| !user.is_empty())?;
+    Some(format!("{before}/remote.php/dav/uploads/{user}/"))
+}
+
+impl WebdavStore {
+    fn folder_of(&self, operation: &'static str, upload: &Upload) -> Result<String> {
+        let Some(uploads) = &self.uploads else {
+            return Err(Error::new(ErrorKind::Unsupported, operation).because("this server takes no parts"));
+        };
+        // The name comes from the journal or from a listing, and becomes part of an address.
+        match key_in(&upload.id) {
+            Some(key) if key.as_str() == upload.key => Ok(format!("{uploads}{}/", upload.id)),
+            _ => Err(Error::new(ErrorKind::Protocol, operation).because("the upload's name is none of ours")),
+        }
+    }
+
+    /// Has the server put the parts together under `temporary`, `bytes` in all.
+    async fn assemble(&self, folder: &str, temporary: &str, bytes: u64) -> Result<()> {
+        const OPERATION: &str = "completing the upload of";
+        // An earlier try whose answer was lost.
+        if self.size_of(OPERATION, temporary).await? == Some(bytes) {
+            return Ok(());
+        }
+        let source = format!("{folder}.file");
+        let mut ask = Ask::new("MOVE", &source)
+            .header(HeaderName::from_static("destination"), self.destination(OPERATION, temporary)?)
+            .header(OC_TOTAL_LENGTH, bytes.into());
+        ask.expect = Expect::ASSEMBLY;
+        let told = self.client.tell(OPERATION, &ask, &[200, 201, 204]).await;
+        match (told, self.size_of(OPERATION, temporary).await?) {
+            // Whatever the answer was: a gateway gave up, or the parts are gone because they became the object.
+            (_, Some(held)) if held == bytes => Ok(()),
+            (Err(error), _) => Err(error),
+            (Ok(()), held) => {
+                let why = format!("the server made {} of {bytes} bytes", held.unwrap_or(0));
+                Err(Error::new(ErrorKind::Corrupt, OPERATION).retry(LATER).because(why))
+            }
+        }
+    }
+
+    async fn size_of(&self, operation: &'static str, name: &str) -> Result<Option<u64>> {
+        Ok(self.client.look_at_file(operation, name).await?.and_then(|entry| entry.bytes))
+    }
+
+    /// Reads back what was put together; whether it is what the parts were.
+    async fn holds_at(&self, temporary: &str, parts: &[Part]) -> Result<bool> {
+        let sizes: Vec<_> = parts.iter().map(|part| part.bytes).collect();
+        let content = self.read("reading back", temporary, ByteRange::All, &|error| error).await?;
+        let held: Vec<Option<Sha256Digest>> = proof::digests(content, &sizes).await?.into_iter().map(Some).collect();
+        Ok(parts.iter().map(|part| part.sha256).eq(held))
+    }
+}
+
+#[async_trait]
+impl Multipart for WebdavStore {
+    fn part_limits(&self) -> PartLimits {
+        PartLimits { part_bytes_min: 5 << 20, part_bytes_max: 5_000_000_000, parts_max: 10_000 }
+    }
+
+    fn parts_are_known_by_size(&self) -> bool {
+        true
+    }
+
+    async fn begin(&self, key: &ObjectKey, options: &PutOptions) -> Result<Upload> {
+        const OPERATION: &str = "beginning the upload of";
+        let refuse =
+            |why: &'static str| Err(self.named(key)(Error::new(ErrorKind::Unsupported, OPERATION).because(why)));
+        if options.mode == PutMode::Overwrite {
+            return refuse("objects that may be replaced are stored whole");
+        }
+        if options.locked_until.is_some() {
+            return refuse("WebDAV cannot lock objects against deletion");
+        }
+        let id = format!("{OURS}{:016x}-{}", super::random(), key.as_str().replace('/', "!"));
+        let upload = Upload { key: key.to_string(), id, begun: None, locked_until: None };
+        let begin = async {
+            self.client.make_folders(OPERATION, key.folder().as_str()).await?;
+            let folder = self.folder_of(OPERATION, &upload)?;
+            let ask = Ask::new("MKCOL", &folder)
+                .header(HeaderName::from_static("destination"), self.destination(OPERATION, &temporary_name(&upload))?);
+            self.client.tell(OPERATION, &ask, &[200, 201]).await
+        };
+        begin.await.map_err(self.named(key))?;
+        Ok(upload)
+    }
+
+    async fn put_part(&self, upload: &Upload, number: u32, body: &Body) -> Result<Part> {
+        const OPERATION: &str = "storing a part of";
+        let put = async {
+            let folder = self.folder_of(OPERATION, upload)?;
+            let content = body.read().await;
+            let content = content.map_err(|cause| Error::new(ErrorKind::Local, OPERATION).because(cause))?;
+            self.put_chunk(OPERATION, upload, &format!("{folder}{number:05}"), content).await
+        };
+        put.await.map_err(|error| error.store(self))?;
+        Ok(Part { number, bytes: body.len(), etag: String::new(), sha256: Some(*body.sha256()) })
+    }
+
+    async fn parts(&self, upload: &Upload) -> Result<Vec<Part>> {
+        const OPERATION: &str = "listing the parts of";
+        let list = async {
+            let folder = self.folder_of(OPERATION, upload)?;
+            self.client.look_below(OPERATION, &folder).await
+        };
+        let mut parts: Vec<_> = (list.await.map_err(|error| error.store(self))?.into_iter())
+            .filter_map(|(name, entry)| {
+                let number = name.parse().ok().filter(|number| (1..=10_000).contains(number))?;
+                Some(Part { number, bytes: entry.bytes?, etag: String::new(), sha256: None })
+            })
+            .collect();
+        parts.sort_by_key(|part| part.number);
+        if parts.array_windows().any(|[one, next]| one.number == next.number) {
+            let why = "a part is listed twice";
+            return Err(Error::new(ErrorKind::Protocol, OPERATION).store(self).because(why));
+        }
+        Ok(parts)
+    }
+
+    async fn complete(&self, upload: &Upload, parts: &[Part]) -> Result<ObjectMeta> {
+        const OPERATION: &str = "completing the upload of";
+        let bytes: u64 = parts.iter().map(|part| part.bytes).sum();
+        let complete = async {
+            let folder = self.folder_of(OPERATION, upload)?;
+            if self.client.look_at_file(OPERATION, &upload.key).await?.is_some() {
+                return Err(Error::new(ErrorKind::AlreadyExists, OPERATION));
+            }
+            let temporary = temporary_name(upload);
+            self.assemble(&folder, &temporary, bytes).await?;
+            if !self.holds_at(&temporary, parts).await? {
+                // If this fails, the sweep finds it.
+                let _ = self.client.tell(OPERATION, &Ask::new("DELETE", &temporary), &[200, 204]).await;
+                let why = "what the server put together is not what was sent; it will be sent again";
+                return Err(Error::new(ErrorKind::Corrupt, OPERATION).because(why));
+            }
+            self.rename(OPERATION, &temporary, &upload.key, PutMode::Create).await?;
+            self.expect_size(&upload.key, bytes).await?;
+            upload.key.parse().map_err(|cause| Error::new(ErrorKind::Protocol, OPERATION).because(cause))
+        };
+        let key: ObjectKey = complete.await.map_err(|error| error.store(self))?;
+        Ok(ObjectMeta { key, bytes, version: None, sha256: None, modified: None })
+    }
+
+    async fn abort(&self, upload: &Upload) -> Result<()> {
+        const OPERATION: &str = "giving up the upload of";
+        let abort = async {
+            let folder = self.folder_of(OPERATION, upload)?;
+            self.client.tell(OPERATION, &Ask::new("DELETE", &folder), &[200, 204, 404]).await
+        };
+        abort.await.map_err(|error| error.store(self))
+    }
+
+    fn unfinished<'a>(&'a self, prefix: &'a KeyPrefix) -> BoxStream<'a, Result<Upload>> {
+        const OPERATION: &str = "listing unfinished uploads";
+        let list = async move {
+            let uploads = self.uploads.as_deref().unwrap_or_default();
+            match self.client.look_below(OPERATION, uploads).await {
+                // The folder comes with the first upload.
+                Err(error) if error.kind == ErrorKind::NotFound => stream::iter(Vec::new()),
+                Err(error) => stream::iter(vec![Err(error.store(self))]),
+                Ok(found) => {
+                    let ours = found.into_iter().filter_map(|(name, entry)| -> Option<Result<Upload>> {
+                        let key = key_in(&name).filter(|key| prefix.strip(key).is_some())?;
+                        Some(Ok(Upload { key: key.to_string(), id: name, begun: entry.modified, locked_until: None }))
+                    });
+                    stream::iter(ours.collect::<Vec<_>>())
+                }
+            }
+        };
+        stream::once(list).flatten().boxed()
+    }
+}
+
+impl WebdavStore {
+    /// Gives up the uploads below `prefix` that nobody has touched since `before`; answers how many.
+    pub(super) async fn sweep_uploads(&self, prefix: &KeyPrefix, before: Timestamp) -> Result<u64> {
+        let mut swept = 0;
+        let mut unfinished = self.unfinished(prefix);
+        while let Some(upload) = unfinished.try_next().await? {
+            if upload.begun.is_some_and(|begun| begun < before) {
+                self.abort(&upload).await?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
+    async fn put_chunk(&self, operation: &'static str, upload: &Upload, name: &str, content: Bytes) -> Result<()> {
+        let mut ask = Ask::new("PUT", name)
+            .header(HeaderName::from_static("destination"), self.destination(operation, &temporary_name(upload))?);
+        let bytes = content.len() as u64;
+        ask.body = content;
+        self.client.tell(operation, &ask, &[200, 201, 204]).await?;
+        match self.size_of(operation, name).await? {
+            Some(held) if held == bytes => Ok(()),
+            held => {
+                let why = format!("the server holds {} of the part's {bytes} bytes", held.unwrap_or(0));
+                Err(Error::new(ErrorKind::Corrupt, operation).retry(LATER).because(why))
+            }
+        }
+    }
+}
+
+/// The key that the name of an upload of ours holds.
+fn key_in(id: &str) -> Option<ObjectKey> {
+    let (random, key) = id.strip_prefix(OURS)?.split_once('-')?;
+    if random.len() != 16 || !random.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    key.replace('!', "/").parse().ok()
+}
+
+/// Where an upload is put together: a name that the sweep knows, and that is the same after a restart.
+fn temporary_name(upload: &Upload) -> String {
+    let random = upload.id.get(OURS.len()..OURS.len() + 16).unwrap_or_default();
+    format!("{}~{random}", upload.key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nextcloud_is_known_by_its_addresses() {
+        let uploads = |url: &str| uploads_of(&url.parse().unwrap());
+        let found = uploads("https://cloud.example.org/nc/remote.php/dav/files/back%20up/offsite/");
+        assert_eq!(found.as_deref(), Some("/nc/remote.php/dav/uploads/back%20up/"));
+        assert_eq!(uploads("https://cloud.example.org/remote.php/webdav/offsite/"), None);
+        assert_eq!(uploads("https://cloud.example.org/remote.php/dav/files//offsite/"), None);
+    }
+
+    #[test]
+    fn an_upload_tells_its_key() {
+        let id = "offsite-00112233aabbccdd-main-street!rolling!00-0001.age";
+        assert_eq!(key_in(id).unwrap().as_str(), "main-street/rolling/00-0001.age");
+        let upload = Upload {
+            key: "main-street/rolling/00-0001.age".to_owned(),
+            id: id.to_owned(),
+            begun: None,
+            locked_until: None,
+        };
+        assert_eq!(temporary_name(&upload), "main-street/rolling/00-0001.age~00112233aabbccdd");
+        for other in ["web-file-upload-1", "offsite-1-a", "offsite-00112233aabbccdd-..!a", "offsite-00112233aabbccdd-"]
+        {
+            assert_eq!(key_in(other), None, "{other}");
+        }
+    }
+}
