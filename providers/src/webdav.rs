@@ -28,6 +28,7 @@ use crate::store::{
 };
 use crate::transport::Expect;
 
+use chunked::Uploads;
 use classify::refused;
 use client::{Ask, Client, pieces};
 use multistatus::{Entry, http_date};
@@ -37,8 +38,8 @@ pub(crate) struct WebdavStore {
     client: Client,
     access: Access,
     address: String,
-    /// The encoded path of the folder that takes parts, where the server is a Nextcloud.
-    uploads: Option<String>,
+    /// Where it takes parts, if it is a Nextcloud.
+    uploads: Option<Uploads>,
 }
 
 impl WebdavStore {
@@ -46,7 +47,7 @@ impl WebdavStore {
     pub(crate) fn new(settings: &WebdavSettings, access: Access, policy: &Policy) -> Result<Self> {
         let address = settings.url.host_str().unwrap_or_default().to_owned();
         let client = Client::new(settings, policy).map_err(|error| error.store(&settings.url))?;
-        Ok(Self { client, access, address, uploads: chunked::uploads_of(&settings.url) })
+        Ok(Self { client, access, address, uploads: Uploads::of(&settings.url) })
     }
 
     fn named<'a>(&'a self, key: &'a ObjectKey) -> impl Fn(Error) -> Error + 'a {

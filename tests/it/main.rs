@@ -23,6 +23,7 @@ mod full_disks;
 mod fuzz;
 mod lock;
 mod machines;
+mod nextcloud;
 mod parts;
 mod postgres;
 mod privacy;

@@ -37,6 +37,7 @@ impl Line {
         wait_until(Duration::from_secs(120), "the second part to be under way", || self.proxy.bytes_up() > PART + MIB);
         running.kill();
         self.proxy.slow(u64::MAX);
+        self.proxy.settle();
         assert_eq!(self.bucket.unfinished().len(), 1);
     }
 

@@ -34,6 +34,7 @@ impl Line {
     fn goes_on(&self, bytes: u64) {
         self.proxy.script(|_| None);
         self.proxy.slow(u64::MAX);
+        self.proxy.settle();
         let before = self.proxy.bytes_up();
         let outcome = self.machine.backup(&[]).expect(0).json();
         // With the new generation, which has nothing new.

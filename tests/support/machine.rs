@@ -16,10 +16,11 @@ use agent::verify;
 use jiff::Timestamp;
 use providers::{
     Access, DirectorySettings, LockMode, ObjectKey, ObjectStore, Policy, S3Credentials, S3Settings, StoreSettings,
+    WebdavLogin, WebdavSettings,
 };
 use tokio::runtime::Runtime;
 
-use crate::servers::Keys;
+use crate::servers::{Keys, PASSWORD, USER};
 use crate::tree::Tree;
 use crate::{Offsite, World};
 
@@ -79,6 +80,19 @@ impl Machine {
             lock_mode: LockMode::Governance,
         };
         Self::with(world, &StoreSettings::S3(settings), &store)
+    }
+
+    /// A machine whose store is a folder of a WebDAV server. Packs of 24 MiB.
+    pub fn with_webdav(url: &str) -> Self {
+        let world = World::new();
+        let secret = world.write("webdav-password", PASSWORD);
+        let store = format!(
+            "type = \"webdav\"\nurl = \"{url}\"\nuser = \"{USER}\"\npassword = \"file:{}\"\npack = \"24 MiB\"",
+            secret.display()
+        );
+        let login = WebdavLogin::Basic { user: USER.to_owned(), password: PASSWORD.into() };
+        let settings = WebdavSettings { url: url.parse().unwrap(), login, ca_file: None };
+        Self::with(world, &StoreSettings::Webdav(settings), &store)
     }
 
     /// A machine whose store is a bucket at `url` that locks, and whose agent holds a key of least rights. `lock` is its

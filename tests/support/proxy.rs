@@ -7,12 +7,12 @@ mod http1;
 
 use std::io::{BufReader, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use self::http1::{Body, Head};
-use crate::Rng;
+use crate::{Rng, wait_until};
 
 /// The largest piece that a slow line carries at once.
 const PIECE_BYTES: usize = 16 << 10;
@@ -78,6 +78,7 @@ struct Line {
     connection_bytes_max: AtomicU64,
     free_at: Mutex<Option<Instant>>,
     open: Mutex<Vec<TcpStream>>,
+    carrying: AtomicUsize,
     closed: Mutex<bool>,
     closing: Condvar,
 }
@@ -108,6 +109,7 @@ impl Proxy {
             connection_bytes_max: AtomicU64::new(u64::MAX),
             free_at: Mutex::default(),
             open: Mutex::default(),
+            carrying: AtomicUsize::new(0),
             closed: Mutex::new(false),
             closing: Condvar::new(),
         });
@@ -162,6 +164,12 @@ impl Proxy {
         }
     }
 
+    /// Waits until all clients have gone and what was on its way from them has been counted.
+    pub fn settle(&self) {
+        let gone = || self.line.carrying.load(Ordering::SeqCst) == 0;
+        wait_until(Duration::from_secs(60), "the line to be empty", gone);
+    }
+
     /// Every request so far, and what went wrong with it.
     pub fn seen(&self) -> Vec<(Request, Option<Fault>)> {
         self.line.seen.lock().unwrap().clone()
@@ -192,7 +200,10 @@ impl Line {
     /// Carries one client's requests until something ends it.
     fn carry(&self, client: &TcpStream) {
         self.open.lock().unwrap().push(client.try_clone().unwrap());
-        match self.requests(client) {
+        self.carrying.fetch_add(1, Ordering::SeqCst);
+        let end = self.requests(client);
+        self.carrying.fetch_sub(1, Ordering::SeqCst);
+        match end {
             End::Gone => {
                 client.shutdown(Shutdown::Both).ok();
             }
@@ -266,8 +277,12 @@ impl Line {
             _ => (None, None, None),
         };
         match body.pass(from_client, |bytes| passage.pass(bytes)) {
-            // A server that has heard enough answers and closes: its answer counts.
-            Ok(()) | Err(End::Gone) => passage.finish()?,
+            Ok(()) => passage.finish()?,
+            // A server that has heard enough answers and closes: its answer counts. One whose client has gone hears of it.
+            Err(End::Gone) => {
+                passage.finish()?;
+                server.get_ref().shutdown(Shutdown::Write).ok();
+            }
             Err(end) => return Err(end),
         }
         let reply = loop {

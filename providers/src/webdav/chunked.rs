@@ -23,38 +23,84 @@ use crate::store::{
 };
 use crate::transport::Expect;
 
-/// What the name of an upload of ours begins with; a random number and the key follow, with `!` instead of `/`.
-const OURS: &str = "offsite-";
+/// Where the server takes parts.
+pub(super) struct Uploads {
+    /// The encoded path of the folder of the user's uploads.
+    folder: String,
+    /// What the names of this store's uploads begin with: a user may have several stores, and other uploads. A random
+    /// number and the key follow, with `!` instead of `/`.
+    mark: String,
+}
+
+const RANDOM_DIGITS: usize = 16;
 
 const OC_TOTAL_LENGTH: HeaderName = HeaderName::from_static("oc-total-length");
 
-/// The encoded path of the folder of uploads that belongs to a folder of files in Nextcloud; nothing for another server.
-pub(super) fn uploads_of(url: &Url) -> Option<String> {
-    let (before, below) = url.path().split_once("/remote.php/dav/files/")?;
-    let user = below.split('/').next().filter(|user| !user.is_empty())?;
-    Some(format!("{before}/remote.php/dav/uploads/{user}/"))
+impl Uploads {
+    /// The uploads that belong to a folder of files in Nextcloud; nothing for another server.
+    pub(super) fn of(url: &Url) -> Option<Self> {
+        use sha2::Digest as _;
+        let (before, below) = url.path().split_once("/remote.php/dav/files/")?;
+        let user = below.split('/').next().filter(|user| !user.is_empty())?;
+        let digest = sha2::Sha256::digest(url.path().trim_end_matches('/'));
+        let store: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        Some(Self { folder: format!("{before}/remote.php/dav/uploads/{user}/"), mark: format!("offsite-{store}-") })
+    }
+
+    /// A new name for an upload of `key`.
+    fn name(&self, key: &ObjectKey) -> String {
+        format!("{}{:016x}-{}", self.mark, super::random(), key.as_str().replace('/', "!"))
+    }
+
+    /// The random number and the key in the name of an upload of this store.
+    fn read<'a>(&self, name: &'a str) -> Option<(&'a str, ObjectKey)> {
+        let (random, key) = name.strip_prefix(&self.mark)?.split_once('-')?;
+        if random.len() != RANDOM_DIGITS || !random.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        Some((random, key.replace('!', "/").parse().ok()?))
+    }
+}
+
+/// An upload's two places on the server.
+struct Places {
+    /// The encoded path of the folder with its parts.
+    parts: String,
+    /// Where it is put together: a name that the sweep knows, and that is the same after a restart.
+    temporary: String,
 }
 
 impl WebdavStore {
-    fn folder_of(&self, operation: &'static str, upload: &Upload) -> Result<String> {
+    fn places(&self, operation: &'static str, upload: &Upload) -> Result<Places> {
         let Some(uploads) = &self.uploads else {
             return Err(Error::new(ErrorKind::Unsupported, operation).because("this server takes no parts"));
         };
         // The name comes from the journal or from a listing, and becomes part of an address.
-        match key_in(&upload.id) {
-            Some(key) if key.as_str() == upload.key => Ok(format!("{uploads}{}/", upload.id)),
+        match uploads.read(&upload.id) {
+            Some((random, key)) if key.as_str() == upload.key => {
+                let parts = format!("{}{}/", uploads.folder, upload.id);
+                Ok(Places { parts, temporary: format!("{key}~{random}") })
+            }
             _ => Err(Error::new(ErrorKind::Protocol, operation).because("the upload's name is none of ours")),
         }
     }
 
+    /// Names what an error is about.
+    fn of<'a>(&'a self, upload: &'a Upload) -> impl Fn(Error) -> Error + 'a {
+        move |error| match upload.key.parse() {
+            Ok(key) => error.key(&key).store(self),
+            Err(_) => error.store(self),
+        }
+    }
+
     /// Has the server put the parts together under `temporary`, `bytes` in all.
-    async fn assemble(&self, folder: &str, temporary: &str, bytes: u64) -> Result<()> {
+    async fn assemble(&self, Places { parts, temporary }: &Places, bytes: u64) -> Result<()> {
         const OPERATION: &str = "completing the upload of";
         // An earlier try whose answer was lost.
         if self.size_of(OPERATION, temporary).await? == Some(bytes) {
             return Ok(());
         }
-        let source = format!("{folder}.file");
+        let source = format!("{parts}.file");
         let mut ask = Ask::new("MOVE", &source)
             .header(HeaderName::from_static("destination"), self.destination(OPERATION, temporary)?)
             .header(OC_TOTAL_LENGTH, bytes.into());
@@ -104,13 +150,13 @@ impl Multipart for WebdavStore {
         if options.locked_until.is_some() {
             return refuse("WebDAV cannot lock objects against deletion");
         }
-        let id = format!("{OURS}{:016x}-{}", super::random(), key.as_str().replace('/', "!"));
+        let id = self.uploads.as_ref().map(|uploads| uploads.name(key)).unwrap_or_default();
         let upload = Upload { key: key.to_string(), id, begun: None, locked_until: None };
         let begin = async {
             self.client.make_folders(OPERATION, key.folder().as_str()).await?;
-            let folder = self.folder_of(OPERATION, &upload)?;
-            let ask = Ask::new("MKCOL", &folder)
-                .header(HeaderName::from_static("destination"), self.destination(OPERATION, &temporary_name(&upload))?);
+            let places = self.places(OPERATION, &upload)?;
+            let destination = self.destination(OPERATION, &places.temporary)?;
+            let ask = Ask::new("MKCOL", &places.parts).header(HeaderName::from_static("destination"), destination);
             self.client.tell(OPERATION, &ask, &[200, 201]).await
         };
         begin.await.map_err(self.named(key))?;
@@ -120,22 +166,19 @@ impl Multipart for WebdavStore {
     async fn put_part(&self, upload: &Upload, number: u32, body: &Body) -> Result<Part> {
         const OPERATION: &str = "storing a part of";
         let put = async {
-            let folder = self.folder_of(OPERATION, upload)?;
+            let places = self.places(OPERATION, upload)?;
             let content = body.read().await;
             let content = content.map_err(|cause| Error::new(ErrorKind::Local, OPERATION).because(cause))?;
-            self.put_chunk(OPERATION, upload, &format!("{folder}{number:05}"), content).await
+            self.put_numbered(OPERATION, &places, number, content).await
         };
-        put.await.map_err(|error| error.store(self))?;
+        put.await.map_err(self.of(upload))?;
         Ok(Part { number, bytes: body.len(), etag: String::new(), sha256: Some(*body.sha256()) })
     }
 
     async fn parts(&self, upload: &Upload) -> Result<Vec<Part>> {
         const OPERATION: &str = "listing the parts of";
-        let list = async {
-            let folder = self.folder_of(OPERATION, upload)?;
-            self.client.look_below(OPERATION, &folder).await
-        };
-        let mut parts: Vec<_> = (list.await.map_err(|error| error.store(self))?.into_iter())
+        let list = async { self.client.look_below(OPERATION, &self.places(OPERATION, upload)?.parts).await };
+        let mut parts: Vec<_> = (list.await.map_err(self.of(upload))?.into_iter())
             .filter_map(|(name, entry)| {
                 let number = name.parse().ok().filter(|number| (1..=10_000).contains(number))?;
                 Some(Part { number, bytes: entry.bytes?, etag: String::new(), sha256: None })
@@ -144,7 +187,7 @@ impl Multipart for WebdavStore {
         parts.sort_by_key(|part| part.number);
         if parts.array_windows().any(|[one, next]| one.number == next.number) {
             let why = "a part is listed twice";
-            return Err(Error::new(ErrorKind::Protocol, OPERATION).store(self).because(why));
+            return Err(self.of(upload)(Error::new(ErrorKind::Protocol, OPERATION).because(why)));
         }
         Ok(parts)
     }
@@ -153,46 +196,46 @@ impl Multipart for WebdavStore {
         const OPERATION: &str = "completing the upload of";
         let bytes: u64 = parts.iter().map(|part| part.bytes).sum();
         let complete = async {
-            let folder = self.folder_of(OPERATION, upload)?;
+            let places = self.places(OPERATION, upload)?;
             if self.client.look_at_file(OPERATION, &upload.key).await?.is_some() {
                 return Err(Error::new(ErrorKind::AlreadyExists, OPERATION));
             }
-            let temporary = temporary_name(upload);
-            self.assemble(&folder, &temporary, bytes).await?;
-            if !self.holds_at(&temporary, parts).await? {
+            self.assemble(&places, bytes).await?;
+            let temporary = &places.temporary;
+            if !self.holds_at(temporary, parts).await? {
                 // If this fails, the sweep finds it.
-                let _ = self.client.tell(OPERATION, &Ask::new("DELETE", &temporary), &[200, 204]).await;
+                let _ = self.client.tell(OPERATION, &Ask::new("DELETE", temporary), &[200, 204]).await;
                 let why = "what the server put together is not what was sent; it will be sent again";
                 return Err(Error::new(ErrorKind::Corrupt, OPERATION).because(why));
             }
-            self.rename(OPERATION, &temporary, &upload.key, PutMode::Create).await?;
+            self.rename(OPERATION, temporary, &upload.key, PutMode::Create).await?;
             self.expect_size(&upload.key, bytes).await?;
             upload.key.parse().map_err(|cause| Error::new(ErrorKind::Protocol, OPERATION).because(cause))
         };
-        let key: ObjectKey = complete.await.map_err(|error| error.store(self))?;
+        let key: ObjectKey = complete.await.map_err(self.of(upload))?;
         Ok(ObjectMeta { key, bytes, version: None, sha256: None, modified: None })
     }
 
     async fn abort(&self, upload: &Upload) -> Result<()> {
         const OPERATION: &str = "giving up the upload of";
         let abort = async {
-            let folder = self.folder_of(OPERATION, upload)?;
-            self.client.tell(OPERATION, &Ask::new("DELETE", &folder), &[200, 204, 404]).await
+            let places = self.places(OPERATION, upload)?;
+            self.client.tell(OPERATION, &Ask::new("DELETE", &places.parts), &[200, 204, 404]).await
         };
-        abort.await.map_err(|error| error.store(self))
+        abort.await.map_err(self.of(upload))
     }
 
     fn unfinished<'a>(&'a self, prefix: &'a KeyPrefix) -> BoxStream<'a, Result<Upload>> {
         const OPERATION: &str = "listing unfinished uploads";
         let list = async move {
-            let uploads = self.uploads.as_deref().unwrap_or_default();
-            match self.client.look_below(OPERATION, uploads).await {
+            let Some(uploads) = &self.uploads else { return stream::iter(Vec::new()) };
+            match self.client.look_below(OPERATION, &uploads.folder).await {
                 // The folder comes with the first upload.
                 Err(error) if error.kind == ErrorKind::NotFound => stream::iter(Vec::new()),
                 Err(error) => stream::iter(vec![Err(error.store(self))]),
                 Ok(found) => {
                     let ours = found.into_iter().filter_map(|(name, entry)| -> Option<Result<Upload>> {
-                        let key = key_in(&name).filter(|key| prefix.strip(key).is_some())?;
+                        let (_, key) = uploads.read(&name).filter(|(_, key)| prefix.strip(key).is_some())?;
                         Some(Ok(Upload { key: key.to_string(), id: name, begun: entry.modified, locked_until: None }))
                     });
                     stream::iter(ours.collect::<Vec<_>>())
@@ -217,9 +260,10 @@ impl WebdavStore {
         Ok(swept)
     }
 
-    async fn put_chunk(&self, operation: &'static str, upload: &Upload, name: &str, content: Bytes) -> Result<()> {
-        let mut ask = Ask::new("PUT", name)
-            .header(HeaderName::from_static("destination"), self.destination(operation, &temporary_name(upload))?);
+    async fn put_numbered(&self, operation: &'static str, places: &Places, number: u32, content: Bytes) -> Result<()> {
+        let name = &format!("{}{number:05}", places.parts);
+        let destination = self.destination(operation, &places.temporary)?;
+        let mut ask = Ask::new("PUT", name).header(HeaderName::from_static("destination"), destination);
         let bytes = content.len() as u64;
         ask.body = content;
         self.client.tell(operation, &ask, &[200, 201, 204]).await?;
@@ -233,48 +277,34 @@ impl WebdavStore {
     }
 }
 
-/// The key that the name of an upload of ours holds.
-fn key_in(id: &str) -> Option<ObjectKey> {
-    let (random, key) = id.strip_prefix(OURS)?.split_once('-')?;
-    if random.len() != 16 || !random.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    key.replace('!', "/").parse().ok()
-}
-
-/// Where an upload is put together: a name that the sweep knows, and that is the same after a restart.
-fn temporary_name(upload: &Upload) -> String {
-    let random = upload.id.get(OURS.len()..OURS.len() + 16).unwrap_or_default();
-    format!("{}~{random}", upload.key)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn nextcloud_is_known_by_its_addresses() {
-        let uploads = |url: &str| uploads_of(&url.parse().unwrap());
-        let found = uploads("https://cloud.example.org/nc/remote.php/dav/files/back%20up/offsite/");
-        assert_eq!(found.as_deref(), Some("/nc/remote.php/dav/uploads/back%20up/"));
-        assert_eq!(uploads("https://cloud.example.org/remote.php/webdav/offsite/"), None);
-        assert_eq!(uploads("https://cloud.example.org/remote.php/dav/files//offsite/"), None);
+    fn uploads(url: &str) -> Option<Uploads> {
+        Uploads::of(&url.parse().unwrap())
     }
 
     #[test]
-    fn an_upload_tells_its_key() {
-        let id = "offsite-00112233aabbccdd-main-street!rolling!00-0001.age";
-        assert_eq!(key_in(id).unwrap().as_str(), "main-street/rolling/00-0001.age");
-        let upload = Upload {
-            key: "main-street/rolling/00-0001.age".to_owned(),
-            id: id.to_owned(),
-            begun: None,
-            locked_until: None,
-        };
-        assert_eq!(temporary_name(&upload), "main-street/rolling/00-0001.age~00112233aabbccdd");
-        for other in ["web-file-upload-1", "offsite-1-a", "offsite-00112233aabbccdd-..!a", "offsite-00112233aabbccdd-"]
-        {
-            assert_eq!(key_in(other), None, "{other}");
+    fn nextcloud_is_known_by_its_addresses() {
+        let folder = |url| uploads(url).map(|uploads| uploads.folder);
+        let found = folder("https://cloud.example.org/nc/remote.php/dav/files/back%20up/offsite/");
+        assert_eq!(found.as_deref(), Some("/nc/remote.php/dav/uploads/back%20up/"));
+        assert_eq!(folder("https://cloud.example.org/remote.php/webdav/offsite/"), None);
+        assert_eq!(folder("https://cloud.example.org/remote.php/dav/files//offsite/"), None);
+    }
+
+    #[test]
+    fn an_upload_tells_its_key_and_its_store() {
+        let here = uploads("https://cloud.example.org/remote.php/dav/files/backup/here/").unwrap();
+        let there = uploads("https://cloud.example.org/remote.php/dav/files/backup/there/").unwrap();
+        let key: ObjectKey = "main-street/rolling/00-0001.age".parse().unwrap();
+        let name = here.name(&key);
+        assert_eq!(here.read(&name).unwrap().1, key);
+        assert_eq!(there.read(&name), None);
+        let mark = &here.mark;
+        for other in ["web-file-upload-1", &format!("{mark}1-a"), &format!("{mark}00112233aabbccdd-..!a"), mark] {
+            assert_eq!(here.read(other), None, "{other}");
         }
     }
 }
