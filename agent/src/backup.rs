@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use crate::capture::{self, CaptureError, CaptureRequest, CutSettings, Event, HolderProgram, SourceConfig};
 use crate::clock;
 use crate::deliver::{self, DeliverError, DeliverSettings, Delivered};
+use crate::failure::one_line;
 use crate::generation::{Class, Document};
 use crate::ids::{GenerationId, StoreName};
 use crate::progress::{Progress, Stage};
@@ -67,6 +68,11 @@ impl Outcome {
             Err(_) => None,
         }
     }
+
+    /// Whether it is still to be finished, and the next generation has to wait for it.
+    fn is_in_the_way(&self) -> bool {
+        matches!(&self.result, Err(OutcomeError::Deliver(_))) && self.delivered().is_none()
+    }
 }
 
 /// Why a generation is not in a store.
@@ -85,6 +91,12 @@ pub enum OutcomeError {
         "it was half stored by an earlier run and can never be finished: it was given up, and what was sent of it is left over"
     )]
     GivenUp(#[source] DeliverError),
+    /// The store has no room for it, and a smaller one is waiting.
+    #[error(
+        "the store has no room for it: it was given up for a newer generation of less than half its size, and what was \
+         sent of it is left over"
+    )]
+    TooLarge(#[source] DeliverError),
     /// An earlier generation of this store could not be finished, so this one was not begun.
     #[error("an earlier generation could not be finished in this store, so this one was not sent")]
     Behind,
@@ -141,20 +153,21 @@ impl<'a> Run<'a> {
 
     /// Finishes what an earlier run left, then captures one generation and brings it into every store.
     pub fn backup(mut self, class: Class, label: Option<&str>) -> Result<BackupReport, BackupError> {
-        let resumed = self.resume()?;
+        let mut resumed = self.resume()?;
         let local = self.staging.generations()?;
         self.check_interrupt()?;
-        let generation = self.capture(class, label, local.last())?;
+        let generation = self.capture(class, label, local.last()).inspect_err(|_| tell(&resumed))?;
         let id = generation.id().clone();
         let document = generation.document()?;
         let local = self.staging.generations()?;
         let mut stores = Vec::new();
         for target in self.request.targets {
             self.check_interrupt()?;
-            let behind = resumed.iter().any(|outcome| {
-                let failed = matches!(&outcome.result, Err(OutcomeError::Deliver(_)));
-                outcome.store == target.name && failed && outcome.delivered().is_none()
-            });
+            let earlier = resumed.iter_mut().find(|outcome| outcome.store == target.name);
+            let behind = match earlier.filter(|outcome| outcome.is_in_the_way()) {
+                Some(outcome) => !self.makes_way(target, outcome, &document, &local)?,
+                None => false,
+            };
             if self.request.fresh_chain
                 && let Some(open) = self.state.open_chain(&target.name)?
             {
@@ -196,6 +209,30 @@ impl<'a> Run<'a> {
             outcomes.push(Outcome { store: target.name.clone(), generation: delivery.generation, result });
         }
         Ok(outcomes)
+    }
+
+    /// Gives up what a store has no room for, if the new generation is clearly smaller: something that was far too large
+    /// must not hold up everything after it. Answers whether the way is free.
+    fn makes_way(
+        &mut self,
+        target: &StoreTarget,
+        earlier: &mut Outcome,
+        new: &Document,
+        local: &[LocalGeneration],
+    ) -> Result<bool, BackupError> {
+        let Err(OutcomeError::Deliver(error)) = &earlier.result else { return Ok(false) };
+        let old = local.iter().find(|local| *local.id() == earlier.generation);
+        let Some(old) = old.filter(|_| error.is_for_lack_of_room()) else { return Ok(false) };
+        let bytes = |document: &Document| document.sources.iter().map(|source| source.bytes).sum::<u64>();
+        if bytes(new) >= bytes(&old.document()?) / 2 {
+            return Ok(false);
+        }
+        let why = std::mem::replace(&mut earlier.result, Err(OutcomeError::Behind));
+        earlier.result = match why {
+            Err(OutcomeError::Deliver(error)) => Err(self.give_up(target, OutcomeError::TooLarge(error))),
+            other => other,
+        };
+        Ok(!earlier.is_in_the_way())
     }
 
     fn give_up(&mut self, target: &StoreTarget, why: OutcomeError) -> OutcomeError {
@@ -261,5 +298,17 @@ impl<'a> Run<'a> {
 
     fn check_interrupt(&self) -> Result<(), BackupError> {
         if *self.interrupt.borrow() { Err(BackupError::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// When there is no report to say it in: what became of what an earlier run had left.
+fn tell(resumed: &[Outcome]) {
+    for Outcome { store, generation, result } in resumed {
+        match result {
+            Ok(_) => tracing::warn!(%store, %generation, "this earlier generation was finished before"),
+            Err(error) => {
+                tracing::warn!(%store, %generation, error = one_line(error), "an earlier one is not finished")
+            }
+        }
     }
 }

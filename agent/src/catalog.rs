@@ -2,8 +2,10 @@
 //!
 //! A generation exists if its signature does. What cannot be verified is listed as such, never hidden and never trusted.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use futures_util::stream::{StreamExt as _, TryStreamExt as _};
-use providers::{ByteRange, ErrorKind, KeyError, ObjectKey, ObjectStore};
+use providers::{ByteRange, ErrorKind, KeyError, KeyPrefix, ObjectKey, ObjectStore};
 
 use crate::format::Sha256;
 use crate::format::commit::{self, Commit, CommitError, Heartbeat};
@@ -17,6 +19,10 @@ use crate::state::CommittedRecord;
 const PARALLEL: usize = 8;
 /// Generations that a listing may have: far above what any policy keeps, far below what would harm a reader.
 const GENERATIONS_MAX: usize = 100_000;
+/// Objects that a listing may have: packs of a hundred TiB.
+const OBJECTS_MAX: usize = 2_000_000;
+/// Objects of other sites that are looked at to find their names.
+const OBJECTS_LOOKED_AT: usize = 5000;
 /// A signature file is four lines.
 const SIGNATURE_BYTES_MAX: u64 = 4 << 10;
 
@@ -72,7 +78,10 @@ pub enum CatalogError {
         found: String,
     },
     /// The listing does not end.
-    #[error("the store lists more than {GENERATIONS_MAX} generations of this site: this is no listing of ours")]
+    #[error(
+        "the store lists more than {GENERATIONS_MAX} generations or {OBJECTS_MAX} objects of this site: this is no listing \
+         of ours"
+    )]
     Endless,
     /// A key could not be formed.
     #[error("an object has no name")]
@@ -86,20 +95,26 @@ pub async fn list(
     key: Option<&SitePublicKey>,
 ) -> Result<Vec<Stored>, CatalogError> {
     let root = names::site_prefix(site)?;
-    let mut found = Vec::new();
+    let mut found = BTreeSet::new();
+    let mut looked_at = 0;
     for (class, place) in [(Class::Rolling, names::ROLLING), (Class::Archival, names::ARCHIVE)] {
         let prefix = root.below(place)?;
         let mut objects = store.list(&prefix);
         while let Some(object) = objects.try_next().await? {
+            // A listing may name an object twice.
             if let Some((chain, generation)) = prefix.strip(&object.key).and_then(signature_of) {
-                found.push((class, chain, generation));
+                found.insert((class as u8, chain, generation));
             }
-            if found.len() > GENERATIONS_MAX {
+            looked_at += 1;
+            if found.len() > GENERATIONS_MAX || looked_at > OBJECTS_MAX {
                 return Err(CatalogError::Endless);
             }
         }
     }
-    let reads = found.into_iter().map(|(class, chain, generation)| read(store, site, key, class, chain, generation));
+    let reads = found.into_iter().map(|(class, chain, generation)| {
+        let class = if class == Class::Archival as u8 { Class::Archival } else { Class::Rolling };
+        read(store, site, key, class, chain, generation)
+    });
     let mut stored: Vec<Stored> = futures_util::stream::iter(reads).buffer_unordered(PARALLEL).try_collect().await?;
     stored.sort_by(|a, b| (&a.generation, a.class as u8).cmp(&(&b.generation, b.class as u8)));
     Ok(stored)
@@ -280,6 +295,36 @@ pub async fn newest(
         })
     });
     Ok(records.max_by_key(|record| record.sequence))
+}
+
+/// Keys and sizes of everything below `prefix`.
+pub async fn objects(store: &dyn ObjectStore, prefix: &KeyPrefix) -> Result<BTreeMap<ObjectKey, u64>, CatalogError> {
+    let mut found = BTreeMap::new();
+    let mut looked_at = 0;
+    let mut objects = store.list(prefix);
+    while let Some(object) = objects.try_next().await? {
+        found.insert(object.key, object.bytes);
+        looked_at += 1;
+        if looked_at > OBJECTS_MAX {
+            return Err(CatalogError::Endless);
+        }
+    }
+    Ok(found)
+}
+
+/// Other sites that keep something in the store, as far as a short look and the rights of its login let us see them: for
+/// whoever may have misspelt their own.
+pub async fn other_sites(store: &dyn ObjectStore, site: &SiteName) -> BTreeSet<SiteName> {
+    let root = KeyPrefix::default();
+    let mut objects = store.list(&root).take(OBJECTS_LOOKED_AT);
+    let mut found = BTreeSet::new();
+    while let Some(Ok(object)) = objects.next().await {
+        let name = root.strip(&object.key).and_then(|path| path.split_once('/')).filter(|(_, below)| {
+            [names::ROLLING, names::ARCHIVE, names::HEARTBEAT].iter().any(|ours| below.starts_with(ours))
+        });
+        found.extend(name.and_then(|(name, _)| name.parse().ok()).filter(|name| name != site));
+    }
+    found
 }
 
 /// Reads an object of at most `limit` bytes.

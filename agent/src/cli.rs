@@ -131,7 +131,8 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "PATTERN")]
     pub path: Option<PathPattern>,
 
-    /// A secret key that opens the backups; not needed for what is still on this machine; repeat for more
+    /// A secret key that opens what is in the stores, which are looked into if there is one. Without it, the copy that is
+    /// still on this machine is restored. Repeat for more
     #[arg(long = "identity", value_name = "FILE")]
     pub identities: Vec<PathBuf>,
 

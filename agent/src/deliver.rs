@@ -3,15 +3,14 @@
 //! The commit is the signature, put last; until it is there the generation does not exist. Every step is recorded when it
 //! is durable, and the same call after a crash goes on where the last one stopped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
-use providers::{Body, ErrorKind, KeyError, ObjectKey, PutOptions};
+use providers::{Body, ErrorKind, KeyError, PutOptions};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -194,6 +193,12 @@ impl DeliverError {
             _ => false,
         }
     }
+
+    /// Whether the store has no room for more, or not for anything that large.
+    pub fn is_for_lack_of_room(&self) -> bool {
+        let (Self::Upload(UploadError::Store(error)) | Self::Store(error)) = self else { return false };
+        error.kind == ErrorKind::OutOfSpace
+    }
 }
 
 /// Brings `generation` into the store of `target`. `local` are all local generations, from which hashes and references
@@ -332,9 +337,7 @@ impl Place<'_> {
     /// somebody who removed something, must not make generations that cannot be restored.
     fn is_whole(&self, state: &State, chain: &ChainRecord) -> Result<bool, DeliverError> {
         let folder = ChainFolder::new(self.settings.site, chain.class, &chain.name)?;
-        let listed = self.target.store.list(folder.prefix());
-        let listed = listed.map_ok(|object| (object.key, object.bytes)).try_collect::<BTreeMap<ObjectKey, u64>>();
-        let there = self.runtime.block_on(listed)?;
+        let there = self.runtime.block_on(catalog::objects(self.target.store.as_ref(), folder.prefix()))?;
         let mut missing = Vec::new();
         let signature = folder.object(&chain.name, names::SIGNATURE)?;
         if !there.contains_key(&signature) {

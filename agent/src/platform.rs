@@ -60,6 +60,11 @@ pub(crate) fn is_private(folder: &Path) -> io::Result<bool> {
     Ok(stat.mode & 0o077 == 0 && stat.uid == u64::from(rustix::process::geteuid().as_raw()))
 }
 
+/// Whether this account may do everything.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// Whether this account can create files in `folder`.
 pub(crate) fn can_write(folder: &Path) -> io::Result<()> {
     use rustix::fs::{Access, AtFlags, CWD};

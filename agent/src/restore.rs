@@ -47,6 +47,8 @@ use target::{Files, Target};
 
 /// Largest manifest that is opened, unpacked: about ten million extents.
 const MANIFEST_BYTES_MAX: u64 = 1 << 30;
+/// Largest manifest that is fetched: one of that size, had it hardly been compressed.
+const MANIFEST_SEALED_MAX: u64 = 256 << 20;
 /// How many times larger than sealed a manifest may be: ten times what was ever seen.
 const MANIFEST_GROWTH_MAX: u64 = 256;
 /// What every manifest may have, however small it is when sealed.
@@ -153,6 +155,7 @@ fn restore_from_packs(
         Ok(lines) => return place(&packs, request, manifest, target, &lines, progress),
         Err(bad) => bad,
     };
+    target.check_room(&bad)?;
     // A store that cannot be reached is no loss; only what is not there, or not whole, is done without.
     let lost = |bad: &BadPack| !matches!(&bad.error, PackError::Store(error) if error.kind != ErrorKind::NotFound);
     if !bad.iter().all(lost) {
@@ -164,7 +167,8 @@ fn restore_from_packs(
         return Err(RestoreError::Entries { generation: generation.clone(), bad });
     }
     let chosen = select::select(&salvaged.lines, request)?;
-    let files = begin(request, target, &chosen, progress)?;
+    target.check_room(&salvaged.bad_packs)?;
+    let files = begin(target, &chosen, progress)?;
     salvaged.fill(&files);
     let why = |_| salvaged.bad_packs.first().map_or_else(String::new, of_no_use);
     let mut report = finish(files, generation, target, &chosen, why);
@@ -182,7 +186,7 @@ fn place(
     progress: &Progress,
 ) -> Result<RestoreReport, RestoreError> {
     let chosen = select::select(lines, request)?;
-    let files = begin(request, target, &chosen, progress)?;
+    let files = begin(target, &chosen, progress)?;
     let wanted: Vec<Wanted> = files
         .iter()
         .enumerate()
@@ -191,6 +195,7 @@ fn place(
     let plan = plan::plan(manifest, &wanted);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let bad_packs = extract::extract(packs, manifest, &plan, target.scratch(), false, threads, &files);
+    target.check_room(&bad_packs)?;
     let mut harmed = BTreeMap::new();
     for bad in &bad_packs {
         for (file, ..) in plan.served_by(bad.index) {
@@ -204,17 +209,13 @@ fn place(
 }
 
 /// Makes sure that nothing is in the way, then makes the folders, and the files under their numbers.
-fn begin<'a>(
-    request: &RestoreRequest<'_>,
-    target: &'a Target,
-    chosen: &Chosen<'a>,
-    progress: &'a Progress,
-) -> Result<Files<'a>, RestoreError> {
+fn begin<'a>(target: &'a Target, chosen: &Chosen<'a>, progress: &'a Progress) -> Result<Files<'a>, RestoreError> {
     let bytes = chosen.files.iter().map(|(line, _)| select::content_bytes(line)).sum();
     progress.begin(Stage::Restoring, bytes);
     target.check_free(&chosen.all())?;
+    target.warn_of_little_room(&chosen.files);
     for line in &chosen.folders {
-        target.folder(line).map_err(|source| RestoreError::Target { path: request.to.to_owned(), source })?;
+        target.folder(line).map_err(|source| target.error(source))?;
     }
     let files = Files::new(target, chosen.files.clone(), progress);
     files.create()?;
@@ -252,7 +253,7 @@ pub fn read_manifest(origin: &StoredOrigin<'_>, folder: &ChainFolder) -> Result<
         (None, _) => return Err(refuse("it has no document".to_owned())),
     };
     let key = folder.object(generation, names::MANIFEST)?;
-    let read = catalog::small(origin.store.as_ref(), &key, commit.manifest.bytes.min(MANIFEST_BYTES_MAX));
+    let read = catalog::small(origin.store.as_ref(), &key, commit.manifest.bytes.min(MANIFEST_SEALED_MAX));
     let sealed = origin.runtime.block_on(read)?;
     let key = key.to_string();
     if Sha256::of(&sealed) != commit.manifest.sha256 {

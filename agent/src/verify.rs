@@ -16,6 +16,8 @@ use crate::ids::{GenerationId, SiteName};
 use crate::progress::Progress;
 use crate::sign::SitePublicKey;
 
+/// Largest manifest that is read, sealed: what a restore would read of it.
+const MANIFEST_BYTES_MAX: u64 = 256 << 20;
 /// Largest list of packs that is read, in bytes: half a million packs.
 const LIST_BYTES_MAX: u64 = 64 << 20;
 /// Largest `RESTORE.txt` or `restore.sh` that is read.
@@ -74,12 +76,14 @@ pub async fn verify(
     progress: &Progress,
 ) -> Result<VerifyReport, VerifyError> {
     let mut report = VerifyReport { generations: generations.len() as u64, ..VerifyReport::default() };
-    let mut wanted: BTreeMap<ObjectKey, (Sha256, Vec<GenerationId>)> = BTreeMap::new();
+    let mut wanted: BTreeMap<ObjectKey, (Sha256, u64, Vec<GenerationId>)> = BTreeMap::new();
     for stored in generations {
         match needed(store, site, stored).await? {
             Ok(packs) => {
                 for (key, sha256) in packs {
-                    wanted.entry(key).or_insert((sha256, Vec::new())).1.push(stored.generation.clone());
+                    // No pack is larger than all packs of its generation together.
+                    let most = stored.commit.as_ref().map_or(0, |commit| commit.needed_bytes);
+                    wanted.entry(key).or_insert((sha256, most, Vec::new())).2.push(stored.generation.clone());
                 }
             }
             Err(finding) => report.findings.push(finding),
@@ -87,18 +91,25 @@ pub async fn verify(
     }
     let present = present(store, site, generations).await?;
     let mut to_read = Vec::new();
-    for (key, (sha256, harms)) in wanted {
-        if !present.contains_key(&key) {
+    let mut left_out = Vec::new();
+    for (key, (sha256, most, harms)) in wanted {
+        let Some(bytes) = present.get(&key).map(|bytes| most.min(*bytes)) else {
             report.findings.push(Finding { object: key.to_string(), what: "it is missing".to_owned(), harms });
-        } else if in_sample(&sha256, sample_percent, round) {
-            to_read.push((key, sha256, harms));
-        } else {
-            report.sampled_out += 1;
-        }
+            continue;
+        };
+        let chosen = if in_sample(&sha256, sample_percent, round) { &mut to_read } else { &mut left_out };
+        chosen.push((key, sha256, harms, bytes));
     }
-    progress.begin(crate::progress::Stage::Verifying, to_read.iter().filter_map(|(key, ..)| present.get(key)).sum());
-    let reads = to_read.into_iter().map(|(key, sha256, harms)| async move {
-        let found = hash(store, &key, progress).await;
+    // A sample of few packs is at least one, each time another one.
+    if to_read.is_empty() && !left_out.is_empty() {
+        let turn = usize::try_from(round % left_out.len() as u64).unwrap_or(0);
+        to_read.push(left_out.swap_remove(turn));
+    }
+    report.sampled_out = left_out.len() as u64;
+    progress.begin(crate::progress::Stage::Verifying, to_read.iter().map(|(.., bytes)| bytes).sum());
+    let reads = to_read.into_iter().map(|(key, sha256, harms, bytes)| async move {
+        // More than was listed would be another object.
+        let found = hash(store, &key, bytes, progress).await;
         (key, sha256, harms, found)
     });
     let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);
@@ -205,8 +216,9 @@ async fn needed(store: &dyn ObjectStore, site: &SiteName, stored: &Stored) -> Re
         (_, Some(commit)) => commit,
     };
     let manifest = folder.object(generation, names::MANIFEST)?;
-    match catalog::small(store, &manifest, commit.manifest.bytes).await {
-        Ok(bytes) if Sha256::of(&bytes) == commit.manifest.sha256 => {}
+    // It is hashed as it comes, so that memory does not depend on a size that nobody may have signed.
+    match hash(store, &manifest, commit.manifest.bytes.min(MANIFEST_BYTES_MAX), &Progress::default()).await {
+        Ok((found, _)) if found == commit.manifest.sha256 => {}
         Ok(_) => return find(manifest.to_string(), "its bytes are not what was stored".to_owned()),
         Err(error) => return find(manifest.to_string(), format!("it cannot be read: {}", one_line(&error))),
     }
@@ -249,17 +261,17 @@ async fn present(
     }
     let mut present = BTreeMap::new();
     for folder in &folders {
-        let mut objects = store.list(folder);
-        while let Some(object) = objects.try_next().await? {
-            present.insert(object.key, object.bytes);
-        }
+        present.extend(catalog::objects(store, folder).await?);
     }
     Ok(present)
 }
 
+/// The digest and size of an object. It is not read any further when it has more than `limit` bytes: then both are those
+/// of what was read.
 async fn hash(
     store: &dyn ObjectStore,
     key: &ObjectKey,
+    limit: u64,
     progress: &Progress,
 ) -> Result<(Sha256, u64), providers::Error> {
     let mut stream = store.get(&key.clone().into(), ByteRange::All).await?;
@@ -268,6 +280,9 @@ async fn hash(
         sha256.update(&piece);
         bytes += piece.len() as u64;
         progress.add_done(piece.len() as u64);
+        if bytes > limit {
+            break;
+        }
     }
     Ok((Sha256(sha256.finalize().into()), bytes))
 }

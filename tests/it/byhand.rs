@@ -268,6 +268,8 @@ fn damage_never_passes_for_success() {
             assert!(!complaint.contains("Restored"), "{name}: {complaint}");
             let is_pack = name.ends_with(".age") && !name.contains("manifest");
             assert!(complaint.contains(if is_pack { &name } else { "the manifest" }), "{name}: {complaint}");
+            // What is left of it is not taken for the whole.
+            assert_eq!(complaint.contains("NOT ALL OF IT"), person.restored().exists(), "{name}: {complaint}");
             let check = if is_pack { &person.commands.packs } else { &person.commands.documents[1] };
             let complaint = person.must_fail(check);
             assert!(!is_pack || complaint.contains(&format!("{name}: FAILED")), "{complaint}");

@@ -89,6 +89,32 @@ fn staging_while_its_copy_is_sealed() {
     goes_on(&machine, 1);
 }
 
+/// Something far too large holds up nothing after it for ever.
+#[test]
+fn a_store() {
+    let machine = Machine::new();
+    let _disk = Disk::mount(&machine.world.path("store"), 8 * MIB);
+    let mut rng = Rng::new(1);
+    std::fs::write(machine.source().join("document"), rng.bytes(100_000)).unwrap();
+    machine.backup(&[]).expect(0);
+    std::fs::write(machine.source().join("enormous"), rng.bytes(20 << 20)).unwrap();
+    assert_says(&machine.backup(&[]).expect(4), &["the store is full"]);
+    // As long as it is there, a newer one is no better.
+    let again = machine.backup(&[]).expect(4).json();
+    let stored = |report: &serde_json::Value| report["stores"][0]["stored"].as_bool().unwrap();
+    assert!(!stored(&again), "{again}");
+
+    std::fs::remove_file(machine.source().join("enormous")).unwrap();
+    std::fs::write(machine.source().join("document"), rng.bytes(50_000)).unwrap();
+    let outcome = machine.backup(&[]).expect(4);
+    assert_says(&outcome, &["it was given up for a newer generation"]);
+    assert!(stored(&outcome.json()), "{outcome}");
+    assert!(stored(&machine.backup(&[]).expect(0).json()));
+    let newest = machine.list().pop().unwrap().generation;
+    Tree::read(&machine.source()).assert_equals(&machine.restored(&newest));
+    machine.assert_at_rest(true);
+}
+
 #[test]
 fn the_spool() {
     let machine = Machine::new();

@@ -113,6 +113,30 @@ fn a_copy_under_way_is_given_up() {
     machine.assert_at_rest(false);
 }
 
+#[test]
+fn what_a_source_s_program_has_started_ends_with_it() {
+    let machine = Machine::new();
+    let number = machine.world.path("number");
+    // It writes the number of a process that it has started in the background, and waits for it.
+    let script = format!("sleep 600 & echo $! > {0}.new && mv {0}.new {0} && wait", number.display());
+    let source = format!(
+        "[[source]]\nname = \"slow\"\ntype = \"command\"\ncommand = [\"/bin/sh\", \"-c\", \"{script}\"]\nstdout = \"out\"\n"
+    );
+    machine.configure(100, &source);
+    let running = machine.backup(&[]).start();
+    wait_until(Duration::from_secs(120), "the program to be under way", || number.exists());
+    let number = std::fs::read_to_string(number).unwrap().trim().to_owned();
+    let runs = || {
+        let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+        // Whoever has ended may be waiting for somebody to take note.
+        !stat.is_empty() && !stat.contains(") Z ")
+    };
+    assert!(runs(), "{number} has never run");
+    running.signal(Signal::TERM);
+    assert_eq!(running.wait().code, Some(130));
+    wait_until(Duration::from_secs(60), "what the program has started to end", || !runs());
+}
+
 /// Adds a source whose program makes the first file when it has begun, and ends when the second one is there.
 pub(crate) fn blocking_source(machine: &Machine) -> (std::path::PathBuf, std::path::PathBuf) {
     let (waits, goes_on) = (machine.world.path("waits"), machine.world.path("goes-on"));

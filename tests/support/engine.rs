@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use agent::backup::{BackupReport, BackupRequest, Run};
 use agent::capture::{CutSettings, FolderSource, HolderProgram, Patterns, SourceConfig, SourceKind};
-use agent::catalog::{self, Stored};
+use agent::catalog::{self, CatalogError, Stored};
 use agent::deliver::DeliverSettings;
 use agent::format::manifest::Manifest;
 use agent::format::names::ChainFolder;
@@ -16,8 +16,8 @@ use agent::progress::Progress;
 use agent::restore::{self, RestoreError, RestoreReport, RestoreRequest, StoredOrigin};
 use agent::sign::{SiteKey, SitePublicKey};
 use agent::upload::StoreTarget;
-use agent::verify::{self, VerifyReport};
-use providers::{Access, DirectorySettings, ObjectStore, Policy, StoreSettings};
+use agent::verify::{self, VerifyError, VerifyReport};
+use providers::{Access, DirectorySettings, KeyPrefix, ObjectStore, Policy, StoreSettings};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -49,7 +49,15 @@ impl Site {
     /// was made here, and the other way round.
     #[expect(clippy::new_without_default, reason = "it makes folders and keys")]
     pub fn new() -> Self {
-        let world = World::new();
+        Self::in_world(World::new())
+    }
+
+    /// The same, in memory if there is room (see [`World::in_memory`]).
+    pub fn in_memory() -> Self {
+        Self::in_world(World::in_memory())
+    }
+
+    fn in_world(world: World) -> Self {
         for folder in ["source", "store"] {
             world.make_folder(folder);
         }
@@ -153,7 +161,23 @@ impl Site {
 
     /// What the store holds.
     pub fn list(&self) -> Vec<Stored> {
-        self.runtime.block_on(catalog::list(self.store.as_ref(), &self.name, Some(self.key.public()))).unwrap()
+        self.try_list().unwrap()
+    }
+
+    /// What the store holds, or why it cannot be said.
+    pub fn try_list(&self) -> Result<Vec<Stored>, CatalogError> {
+        self.block_on(catalog::list(self.store.as_ref(), &self.name, Some(self.key.public())))
+    }
+
+    /// The key of every object in the store, in order.
+    pub fn keys(&self) -> Vec<String> {
+        let all = self.block_on(catalog::objects(self.store.as_ref(), &KeyPrefix::default())).unwrap();
+        all.keys().map(ToString::to_string).collect()
+    }
+
+    /// Waits for something that the engine does.
+    pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
     }
 
     /// Restores a whole generation to `to`.
@@ -172,13 +196,18 @@ impl Site {
 
     /// Reads every pack of every generation again, and all that lies beside them.
     pub fn verify(&self) -> VerifyReport {
-        let generations = self.list();
+        self.try_verify().unwrap()
+    }
+
+    /// As [`verify`](Self::verify), or why nothing can be said.
+    pub fn try_verify(&self) -> Result<VerifyReport, VerifyError> {
+        let generations = self.try_list()?;
         let progress = Progress::default();
         let (store, key) = (self.store.as_ref(), Some(self.key.public()));
         self.runtime.block_on(async {
-            let mut report = verify::verify(store, &self.name, &generations, 100, 0, &progress).await.unwrap();
-            report.findings.extend(verify::verify_site(store, &self.name, key, &generations).await.unwrap());
-            report
+            let mut report = verify::verify(store, &self.name, &generations, 100, 0, &progress).await?;
+            report.findings.extend(verify::verify_site(store, &self.name, key, &generations).await?);
+            Ok(report)
         })
     }
 

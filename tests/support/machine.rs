@@ -264,6 +264,12 @@ impl Machine {
         to
     }
 
+    /// Names of the packs in a list of the store.
+    fn packs_of(&self, list: &str) -> Vec<String> {
+        let list = self.runtime.block_on(catalog::small(self.store.as_ref(), &list.parse().unwrap(), 1 << 20)).unwrap();
+        verify::parse_list(&list).unwrap().into_iter().map(|name| name.to_string()).collect()
+    }
+
     /// Panics unless nothing is half done: the state agrees with itself and with the store, each generation was committed
     /// once, nothing waits, and nothing lies about. `orphans` says whether packs of no generation may be in the store.
     #[track_caller]
@@ -287,14 +293,16 @@ impl Machine {
         assert_eq!(count(&format!("SELECT count(*) FROM pack WHERE {of_committed}")), 0);
         assert_eq!(count(&format!("SELECT count(*) FROM object WHERE {of_committed}")), 0);
         assert_eq!(count("SELECT count(*) FROM upload"), 0);
+        let done = "SELECT id FROM chain WHERE closed = 1 OR class = 'archival'";
+        for rows in ["pack WHERE chain", "chunk WHERE chain", "patch JOIN pack ON pack.id = pack WHERE chain"] {
+            assert_eq!(count(&format!("SELECT count(*) FROM {rows} IN ({done})")), 0, "of chains that nothing joins");
+        }
         if !orphans {
-            let sql = "SELECT pack.name FROM pack JOIN delivery ON delivery.id = delivery WHERE phase = 'committed'";
-            let mut statement = state.prepare(sql).unwrap();
-            let known: BTreeSet<String> =
-                statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+            let objects = self.objects();
+            let lists = objects.iter().filter(|key| key.ends_with(".packs"));
+            let known: BTreeSet<String> = lists.flat_map(|key| self.packs_of(key)).collect();
             let name = |key: &String| Path::new(key).file_name().unwrap().to_str().unwrap().to_owned();
-            let found: BTreeSet<String> =
-                self.objects().iter().filter(|key| key.contains("/packs/")).map(name).collect();
+            let found: BTreeSet<String> = objects.iter().filter(|key| key.contains("/packs/")).map(name).collect();
             assert_eq!(found, known, "packs in the store and packs of generations");
         }
     }

@@ -31,7 +31,13 @@ mkdir -p "$out"
 work=$out/.restoring
 mkdir "$work"
 # A folder in which nothing was restored goes, too, so that the next try can have its name.
-trap 'rm -rf "$work"; rmdir "$out" 2>/dev/null || :' EXIT
+finish() {
+  code=$?
+  rm -rf "$work"
+  rmdir "$out" 2>/dev/null || [ "$code" -eq 0 ] ||
+    echo "restore.sh: what lies in $out is NOT ALL OF IT: remove it, or name another folder, before you try again" >&2
+}
+trap finish EXIT
 trap 'exit 1' HUP INT TERM
 
 age -d -i "$key" "$chain/$generation.manifest.age" >"$work/manifest.zst" || fail "the manifest cannot be opened: is this the right key?"

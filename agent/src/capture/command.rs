@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,11 +60,10 @@ fn run_one(
     let program = arguments.next().ok_or_else(|| format!("{what} is empty"))?;
     let mut command = Command::new(&program);
     command.args(arguments).current_dir(folder).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
-    // A group of its own, so that it can be ended with all that it starts.
-    command.process_group(0);
     pass_environment(&mut command, &source.env);
     let program = program.to_string_lossy().into_owned();
-    let mut child = command.spawn().map_err(|e| format!("{what} `{program}` could not be started: {e}"))?;
+    let mut child = platform::process::spawn_group(&mut command)
+        .map_err(|e| format!("{what} `{program}` could not be started: {e}"))?;
     let said = child.stderr.take().map(|stderr| thread::spawn(move || tail(stderr)));
     let ended = wait(&mut child, source.timeout, stop);
     let said = said.and_then(|said| said.join().ok()).unwrap_or_default();

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use providers::{Access, ObjectStore, Policy};
 use tokio::runtime::Runtime;
@@ -14,7 +16,7 @@ use crate::cli::{AsOf, Which};
 use crate::config::Place;
 use crate::failure::{self, Failure, Kind};
 use crate::format::names;
-use crate::ids::{GenerationId, StoreName};
+use crate::ids::{GenerationId, SiteName, StoreName};
 use crate::sign::SitePublicKey;
 use crate::staging::{self, LocalGeneration};
 
@@ -70,6 +72,22 @@ impl<'a> Stores<'a> {
                 Err(Failure::new(kind_of_catalog(error), "no store can be read"))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Other sites in these stores: perhaps one of them is meant.
+    pub(super) fn other_sites(&self, place: &Place) -> BTreeSet<SiteName> {
+        let looks = self.read.iter().map(|(store, _)| catalog::other_sites(store.store.as_ref(), &place.site));
+        self.runtime.block_on(futures_util::future::join_all(looks)).into_iter().flatten().collect()
+    }
+
+    /// That nothing that is meant was found in these stores.
+    pub(super) fn nothing(&self, place: &Place, which: &Which) -> Failure {
+        let names = self.read.iter().map(|(store, _)| store.config.name.as_str()).collect::<Vec<_>>().join(", ");
+        let failure = nothing(which, &names);
+        match others(&place.site, &self.other_sites(place)) {
+            Some(hint) => failure.hint(hint),
+            None => failure,
         }
     }
 
@@ -151,6 +169,17 @@ pub(super) fn nothing(which: &Which, place: &str) -> Failure {
         Which::Id(id) => format!("there is no generation {id} in {place}"),
     };
     Failure::new(Kind::Failed, what).hint("`offsite list` shows which generations there are, and where")
+}
+
+/// What to do if not this site but others are in the stores.
+pub(super) fn others(site: &SiteName, others: &BTreeSet<SiteName>) -> Option<String> {
+    let names: Vec<&str> = others.iter().map(SiteName::as_str).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "there are generations of other sites: {}; is `site = \"{site}\"` in the configuration right?",
+            names.join(", ")
+        )
+    })
 }
 
 /// Whether the store failed, or this machine.

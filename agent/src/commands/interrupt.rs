@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::output::say;
 use crate::failure::{Failure, Kind};
+use crate::platform;
 use crate::progress::{Progress, Stage};
 use crate::upload::Interrupt;
 
@@ -33,6 +34,8 @@ pub(super) fn watch(progress: &Arc<Progress>) -> Result<Interrupt, Failure> {
                 sender.send_replace(true);
                 tokio::time::timeout(STOP_LIMIT, next(&mut signals)).await.ok();
             }
+            // The programs of sources would go on for nobody.
+            platform::process::end_groups();
             std::process::exit(Kind::Interrupted.code().into());
         });
     };

@@ -1,6 +1,6 @@
 //! `offsite list`: the generations there are, here and in every store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -15,12 +15,12 @@ use crate::cli::{AsOf, From, ListArgs};
 use crate::config::{Place, Size};
 use crate::failure::{self, Failure, Kind};
 use crate::generation::{Class, Grade};
-use crate::ids::GenerationId;
+use crate::ids::{GenerationId, SiteName};
 use crate::staging;
 
 #[derive(Serialize)]
 struct Listing {
-    site: String,
+    site: SiteName,
     /// The time that the stores are shown of; now if absent.
     as_of: Option<Timestamp>,
     signatures_checked: bool,
@@ -29,6 +29,8 @@ struct Listing {
     heartbeats: Vec<Beat>,
     /// Stores that could not be read.
     failed: Vec<FailedStore>,
+    /// If there is no generation: other sites that keep some in these stores.
+    other_sites: BTreeSet<SiteName>,
 }
 
 #[derive(Serialize)]
@@ -82,6 +84,7 @@ pub(super) fn run(arguments: &ListArgs, path: &Path, output: Output) -> Ended {
         listing.generations.iter().flat_map(|generation| &generation.places).any(|copy| copy.refused.is_some());
     let code = match listing.failed.first() {
         Some(failed) => failed.kind.code(),
+        None if !listing.other_sites.is_empty() => Kind::Failed.code(),
         None if refused || listing.heartbeats.iter().any(|beat| beat.missing.is_some()) => Kind::Verification.code(),
         None => 0,
     };
@@ -101,6 +104,7 @@ fn list(place: &Place, from: Option<&From>, as_of: Option<AsOf>) -> Result<Listi
     let mut failed = Vec::new();
     let mut heartbeats = Vec::new();
     let mut signatures_checked = true;
+    let mut other_sites = BTreeSet::new();
     if as_of.is_some() && from == Some(&From::Local) {
         let what = "what this machine had at an earlier time is not known";
         return Err(Failure::new(Kind::Usage, what).hint("`--as-of` asks stores that keep older versions"));
@@ -125,6 +129,9 @@ fn list(place: &Place, from: Option<&From>, as_of: Option<AsOf>) -> Result<Listi
                 Err(error) => failed.push(failed_store(store, error)),
             }
         }
+        if found.is_empty() && failed.is_empty() {
+            other_sites = stores.other_sites(place);
+        }
         failed.extend(stores.closed.iter().map(|store| FailedStore {
             store: store.config.name.to_string(),
             messages: store.messages(),
@@ -134,7 +141,7 @@ fn list(place: &Place, from: Option<&From>, as_of: Option<AsOf>) -> Result<Listi
     let mut generations: Vec<Generation> = found.into_values().collect();
     generations.sort_by(|a, b| (a.cut, &a.id).cmp(&(b.cut, &b.id)));
     let as_of = as_of.map(|AsOf(at)| at);
-    Ok(Listing { site: place.site.to_string(), as_of, signatures_checked, generations, heartbeats, failed })
+    Ok(Listing { site: place.site.clone(), as_of, signatures_checked, generations, heartbeats, failed, other_sites })
 }
 
 fn failed_store(store: &OpenStore<'_>, error: &CatalogError) -> FailedStore {
@@ -209,7 +216,8 @@ impl Listing {
     fn text(&self) -> String {
         let then = self.as_of.map(|at| format!("As it was at {}:\n", show::time(at))).unwrap_or_default();
         if self.generations.is_empty() {
-            return format!("{then}There is no generation of {} yet.\n", self.site);
+            let others = find::others(&self.site, &self.other_sites).map(|others| format!("But {others}\n"));
+            return format!("{then}There is no generation of {} yet.\n{}", self.site, others.unwrap_or_default());
         }
         let mut text = then;
         text += &format!("{:22}  {:23}  {:10}  {:>10}  WHERE\n", "GENERATION", "AS OF", "GRADE", "CONTENT");

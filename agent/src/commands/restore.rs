@@ -15,6 +15,7 @@ use crate::cli::{From, RestoreArgs, Which};
 use crate::config::{Place, Size};
 use crate::failure::{self, Failure, Kind};
 use crate::generation::Grade;
+use crate::platform;
 use crate::progress::Progress;
 use crate::restore::{self, BadPack, PackError, RestoreError, RestoreReport, RestoreRequest, StoredOrigin};
 
@@ -117,9 +118,15 @@ fn from_store(
     let identities = key::load_identities(&arguments.identities, arguments.passphrase.as_ref())?;
     let mut stores = Stores::read_as_of(place, arguments.from.as_ref().and_then(From::store), arguments.as_of)?;
     stores.complain()?;
-    let places = stores.read.iter().map(|(store, _)| store.config.name.as_str()).collect::<Vec<_>>().join(", ");
-    let (store, stored) =
-        stores.find(&arguments.generation).ok_or_else(|| find::nothing(&arguments.generation, &places))?;
+    let here = find::local(place, &arguments.generation).ok().flatten();
+    let (store, stored) = stores.find(&arguments.generation).ok_or_else(|| {
+        let failure = stores.nothing(place, &arguments.generation);
+        if here.is_some() { failure.hint("this machine has it: `--from local`") } else { failure }
+    })?;
+    // Whoever shows a key wants what is off site; what is newer here may be what they need.
+    if let Some(here) = here.filter(|here| *here.id() > stored.generation && arguments.from.is_none()) {
+        say(&format!("note: this machine has a newer copy, {}: `--from local` restores it", here.id()));
+    }
     if arguments.generation == Which::Latest
         && let Some(failure) = stores.outdated(store, stored)
     {
@@ -204,7 +211,12 @@ impl Restored {
             text.push_str(&format!("When it was made, this generation was {}.\n", show::grade(grade)));
         }
         if !self.owners_kept {
-            text.push_str("Some files belong to you instead of their owners: only root can restore owners.\n");
+            text.push_str(match platform::is_root() {
+                true => {
+                    "Some files belong to root instead of their owners: this file system does not let them be set.\n"
+                }
+                false => "Some files belong to you instead of their owners: only root can restore owners.\n",
+            });
         }
         if !self.signature_checked {
             text.push_str("Its signature was not checked: this machine has no site key (see `offsite list`).\n");
@@ -242,6 +254,7 @@ fn kind_of_packs(bad: &[BadPack]) -> Kind {
 fn failure(error: RestoreError) -> Failure {
     let kind = match &error {
         RestoreError::Target { .. }
+        | RestoreError::Full { .. }
         | RestoreError::Exists { .. }
         | RestoreError::Nothing
         | RestoreError::Decrypt { .. }
@@ -257,6 +270,10 @@ fn failure(error: RestoreError) -> Failure {
     };
     let hint = match &error {
         RestoreError::Exists { .. } => Some("restore to a new folder, or say `--overwrite`"),
+        RestoreError::Full { .. } => Some(
+            "make room there and run it again with `--overwrite`, name a folder on a larger disk with `--to`, or restore \
+             less with `--source` or `--path`",
+        ),
         RestoreError::Nothing => Some("paths begin with the name of their source; try `--path 'SOURCE/**'`"),
         RestoreError::Decrypt { .. } => {
             Some("`offsite key check --identity FILE` tells which key of the configuration an identity is")

@@ -63,7 +63,7 @@ pub(super) fn execute(arguments: &VerifyArgs, path: &Path, quiet: bool) -> Resul
     let wanted: Option<Vec<_>> = match &arguments.generation {
         None => None,
         Some(which) => {
-            let (_, stored) = stores.find(which).ok_or_else(|| find::nothing(which, "these stores"))?;
+            let (_, stored) = stores.find(which).ok_or_else(|| stores.nothing(&place, which))?;
             Some(vec![stored.generation.clone()])
         }
     };
@@ -97,7 +97,8 @@ pub(super) fn execute(arguments: &VerifyArgs, path: &Path, quiet: bool) -> Resul
     let verified = Verified { signatures_checked: stores.key.is_some(), stores: results };
     if verified.exit_code() == 0 && verified.stores.iter().all(|store| store.generations == 0) {
         let failure = Failure::new(Kind::Failed, "there is nothing to verify yet");
-        return Err(failure.hint("make a generation: `offsite backup`"));
+        let others = find::others(&place.site, &stores.other_sites(&place));
+        return Err(failure.hint(others.unwrap_or_else(|| "make a generation: `offsite backup`".to_owned())));
     }
     Ok(verified)
 }

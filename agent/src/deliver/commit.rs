@@ -113,13 +113,13 @@ pub(super) fn send(place: &Place<'_>, state: &mut State, delivery: &Delivery) ->
         }
         state.object_stored(delivery, object.rank)?;
     }
+    let packs = state.packs(&delivery.chain, delivery.id)?;
     state.committed(delivery)?;
     let record = state
         .last_committed(&place.target.name)?
         .filter(|record| record.generation == delivery.generation)
         .ok_or(DeliverError::Internal("a committed generation is not recorded"))?;
     place.spool.keep_only(&|_| false)?;
-    let packs = state.packs(&delivery.chain, delivery.id)?;
     let delivered = Delivered {
         chain: delivery.chain.name.clone(),
         full: delivery.number == 0,

@@ -1,7 +1,46 @@
 //! Other processes, and what this one may use.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::process::Child;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The process groups that this process has started and not ended yet, by their leaders.
+#[derive(Debug)]
+struct Groups {
+    leaders: BTreeSet<u32>,
+    /// This process is about to end: nothing is started any more.
+    closed: bool,
+}
+
+/// Of the whole process, since it is its end that ends them.
+static GROUPS: Mutex<Groups> = Mutex::new(Groups { leaders: BTreeSet::new(), closed: false });
+
+/// Starts `command` as the leader of a group of its own, so that it can be ended with all that it starts: by
+/// [`kill_group`], which has to be called, or by [`end_groups`].
+pub(crate) fn spawn_group(command: &mut Command) -> io::Result<Child> {
+    let mut groups = groups();
+    if groups.closed {
+        return Err(io::Error::new(io::ErrorKind::Interrupted, "this run is about to end"));
+    }
+    let child = command.process_group(0).spawn()?;
+    groups.leaders.insert(child.id());
+    Ok(child)
+}
+
+/// Ends everything that [`spawn_group`] has started: for whoever ends this process while others work in it.
+pub(crate) fn end_groups() {
+    let mut groups = groups();
+    groups.closed = true;
+    for leader in std::mem::take(&mut groups.leaders) {
+        kill(leader);
+    }
+}
+
+fn groups() -> MutexGuard<'static, Groups> {
+    GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Whether `child` has ended. It keeps its number until it is waited for.
 pub(crate) fn has_ended(child: &Child) -> io::Result<bool> {
@@ -29,8 +68,14 @@ pub(crate) fn terminate(child: &Child) {
 
 /// Ends the process group that `child` leads, at once. It must not have been waited for.
 pub(crate) fn kill_group(child: &Child) {
+    groups().leaders.remove(&child.id());
+    kill(child.id());
+}
+
+fn kill(leader: u32) {
+    let group = rustix::process::Pid::from_raw(leader.cast_signed());
     // It can fail only if nobody is left.
-    let _gone = pid(child).map(|group| rustix::process::kill_process_group(group, rustix::process::Signal::KILL));
+    let _gone = group.map(|group| rustix::process::kill_process_group(group, rustix::process::Signal::KILL));
 }
 
 fn pid(child: &Child) -> io::Result<rustix::process::Pid> {

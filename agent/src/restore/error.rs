@@ -24,6 +24,17 @@ pub enum RestoreError {
         #[source]
         source: std::io::Error,
     },
+    /// The disk of the target is full.
+    #[error(
+        "the disk of {} is full: files that are complete are in their places, the others are not there", path.display()
+    )]
+    Full {
+        /// The folder.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
     /// Files are in the way.
     #[error("{} files exist already in {}, such as {}: nothing was restored", taken.len(), path.display(), taken.first().map_or("", String::as_str))]
     Exists {

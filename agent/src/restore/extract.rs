@@ -3,11 +3,13 @@
 use std::cell::Cell;
 use std::fs::File;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::packs::{PackError, Packs};
 use super::plan::{Goal, Patch, Piece, Plan};
+use super::target::is_full;
 use super::unpack::Unpacker;
+use crate::failure::one_line;
 use crate::format::manifest::{Manifest, Pack};
 use crate::patch;
 use crate::platform::place::{read_at, write_at};
@@ -46,6 +48,8 @@ struct Extraction<'a> {
     /// The content of patch packs, by index in the manifest.
     patches: Vec<(usize, File)>,
     bad: Mutex<Vec<BadPack>>,
+    /// Something could not be written for lack of room.
+    full: AtomicBool,
 }
 
 /// Reads everything in `plan`, and answers with the packs that were of no use. `keep` says which packs will be needed again.
@@ -59,8 +63,16 @@ pub(super) fn extract(
     sink: &dyn Sink,
 ) -> Vec<BadPack> {
     let references = plan.patches.iter().map(|_| Mutex::new(Gathered::Waiting)).collect();
-    let mut extraction =
-        Extraction { packs, manifest, plan, sink, references, patches: Vec::new(), bad: Mutex::new(Vec::new()) };
+    let mut extraction = Extraction {
+        packs,
+        manifest,
+        plan,
+        sink,
+        references,
+        patches: Vec::new(),
+        bad: Mutex::default(),
+        full: false.into(),
+    };
     for index in &plan.patch_packs {
         extraction.fetch_patches(*index, scratch);
     }
@@ -70,7 +82,10 @@ pub(super) fn extract(
         for _ in 0..threads.min(plan.plain.len()) {
             scope.spawn(|| {
                 let mut unpacker = Unpacker::new();
-                while let Some((index, pieces)) = plan.plain.get(next.fetch_add(1, Ordering::Relaxed)) {
+                // On a full disk, what is still to come has no place either.
+                while !extraction.full.load(Ordering::Relaxed)
+                    && let Some((index, pieces)) = plan.plain.get(next.fetch_add(1, Ordering::Relaxed))
+                {
                     extraction.plain(*index, pieces, keep, &mut unpacker);
                 }
             });
@@ -173,7 +188,11 @@ impl Extraction<'_> {
 
     fn report(&self, index: usize, pack: &Pack, error: PackError) {
         let key = self.packs.folder.pack(&pack.name).map_or_else(|_| pack.name.to_string(), |key| key.to_string());
-        tracing::warn!(pack = key, %error, "a pack is of no use");
+        if matches!(&error, PackError::Write(source) if is_full(source)) {
+            self.full.store(true, Ordering::Relaxed);
+        } else {
+            tracing::warn!(pack = key, error = one_line(&error), "a pack is of no use");
+        }
         self.bad.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(BadPack { key, error, index });
     }
 }

@@ -1,12 +1,14 @@
 //! Restoring from staging: the files are at hand, and are proved all the same where their digests are known.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 
 use super::select::{self, content_bytes};
-use super::target::{Files, Target};
+use super::target::{Files, Target, is_full};
 use super::{ListError, RestoreError, RestoreReport, RestoreRequest};
 use crate::entry::EntryKind;
+use crate::failure::one_line;
 use crate::format::entries::{ENTRIES, EntryLine};
 use crate::format::tar;
 use crate::progress::Progress;
@@ -23,15 +25,21 @@ pub(super) fn restore(
     let chosen = select::select(&lines, request)?;
     let target = Target::open(request.to, request.overwrite)?;
     let restore = || -> Result<RestoreReport, RestoreError> {
-        let files = super::begin(request, &target, &chosen, progress)?;
+        let files = super::begin(&target, &chosen, progress)?;
+        let mut lost = BTreeMap::new();
         for (index, file) in files.iter().enumerate() {
-            let staged = generation.open_file(&file.line.entry.path).map_err(std::io::Error::other);
-            let copied = staged.and_then(|staged| copy(staged, index, file.start, content_bytes(file.line), &files));
-            if let Err(error) = copied {
-                tracing::warn!(path = %file.line.entry.path, %error, "a staged file cannot be read");
+            let copied = match generation.open_file(&file.line.entry.path) {
+                Ok(staged) => copy(staged, index, file.start, content_bytes(file.line), &files),
+                Err(error) => Err(CopyError::Read(one_line(&error))),
+            };
+            match copied {
+                Ok(()) => {}
+                Err(CopyError::Read(why)) => drop(lost.insert(index, format!("its staged copy cannot be read: {why}"))),
+                Err(CopyError::Write(error)) if is_full(&error) => return Err(target.error(error)),
+                Err(CopyError::Write(error)) => drop(lost.insert(index, format!("it could not be written: {error}"))),
             }
         }
-        let why = |_| "its staged copy cannot be read".to_owned();
+        let why = |file| lost.get(&file).cloned().unwrap_or_default();
         Ok(super::finish(files, generation.id(), &target, &chosen, why))
     };
     let restored = restore();
@@ -40,15 +48,22 @@ pub(super) fn restore(
     closed.map(|()| report)
 }
 
-fn copy(mut file: File, index: usize, start: u64, bytes: u64, files: &Files<'_>) -> std::io::Result<()> {
+/// Which side of a copy failed.
+enum CopyError {
+    Read(String),
+    Write(std::io::Error),
+}
+
+fn copy(mut file: File, index: usize, start: u64, bytes: u64, files: &Files<'_>) -> Result<(), CopyError> {
     let mut buffer = vec![0; 1 << 20];
     let mut done = 0;
     while done < bytes {
-        let read = file.read(&mut buffer)?;
+        let read = file.read(&mut buffer).map_err(|error| CopyError::Read(error.to_string()))?;
         if read == 0 || done + read as u64 > bytes {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+            return Err(CopyError::Read("it is not as long as it was".to_owned()));
         }
-        files.take(index, start + done, buffer.get(..read).unwrap_or_default())?;
+        let piece = buffer.get(..read).unwrap_or_default();
+        files.take(index, start + done, piece).map_err(CopyError::Write)?;
         done += read as u64;
     }
     Ok(())

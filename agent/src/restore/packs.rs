@@ -100,8 +100,8 @@ impl Packs<'_> {
                 found => Err(PackError::Digest { found }),
             }),
         };
-        if keep && proved.is_err() {
-            // What is of no use must not be found again instead of the object.
+        if keep && (proved.is_err() || sealed.copy.is_none()) {
+            // What is of no use, or only half of it, must not be found again instead of the object.
             self.kept.remove_file(pack.name.to_string().as_bytes()).map_err(PackError::Write)?;
         }
         proved
@@ -188,8 +188,9 @@ impl Sealed {
         self.left =
             self.left.checked_sub(piece.len() as u64).ok_or_else(|| io::Error::other("the object is too long"))?;
         self.sha256.update(&piece);
-        if let Some(copy) = &mut self.copy {
-            copy.write_all(&piece)?;
+        // A copy that cannot be written costs a second fetch, and nothing else.
+        if self.copy.as_mut().is_some_and(|copy| copy.write_all(&piece).is_err()) {
+            self.copy = None;
         }
         self.current = piece;
         Ok(())

@@ -9,19 +9,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::extract::Sink;
+use super::extract::{BadPack, Sink};
+use super::packs::PackError;
 use super::proof::Proof;
 use super::{Lost, RestoreError};
+use crate::config::Size;
 use crate::durable;
 use crate::entry::{EntryKind, EntryPath};
 use crate::format::Sha256;
 use crate::format::entries::EntryLine;
+use crate::platform;
 use crate::platform::place::{self, Attributes};
 use crate::platform::tree::{Dir, FileKind};
 use crate::progress::Progress;
 
 /// Folder inside the target in which files are built; it is gone when the restore has ended.
 const WORK: &[u8] = b".offsite-restoring";
+/// A link on its way to a name that is taken. Files have numbers.
+const LINK: &[u8] = b"link";
 /// Zeros of this length in a sparse file are left out.
 const HOLE: usize = 4096;
 
@@ -164,18 +169,29 @@ impl Target {
     pub(super) fn link(&self, line: &EntryLine) -> io::Result<()> {
         let (parent, name) = self.parent(&line.entry.path)?;
         let parent = parent.as_ref().unwrap_or(&self.root);
-        if self.overwrite && parent.stat(name).is_ok() {
-            parent.remove_file(name)?;
+        if !(self.overwrite && parent.stat(name).is_ok()) {
+            return self.link_at(line, parent, name);
         }
+        // What is there keeps its name until the new link takes it.
+        self.link_at(line, &self.work, LINK)?;
+        self.work.move_to(LINK, parent, name)?;
+        match self.work.remove_file(LINK) {
+            // It stays behind if both are names of one file already.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn link_at(&self, line: &EntryLine, folder: &Dir, name: &[u8]) -> io::Result<()> {
         match &line.entry.kind {
             EntryKind::Symlink { target } => {
-                parent.symlink(name, target)?;
-                self.note(parent.restore_link_attributes(name, &line.entry)?);
+                folder.symlink(name, target)?;
+                self.note(folder.restore_link_attributes(name, &line.entry)?);
                 Ok(())
             }
             EntryKind::HardLink { target } => {
                 let (from, from_name) = self.parent(target)?;
-                parent.hard_link(from.as_ref().unwrap_or(&self.root), from_name, name)
+                folder.hard_link(from.as_ref().unwrap_or(&self.root), from_name, name)
             }
             EntryKind::File { .. } | EntryKind::Folder => Err(io::ErrorKind::InvalidInput.into()),
         }
@@ -189,7 +205,31 @@ impl Target {
 
     /// The target cannot be used, because of `source`.
     pub(super) fn error(&self, source: io::Error) -> RestoreError {
-        RestoreError::Target { path: self.path.clone(), source }
+        let path = self.path.clone();
+        if is_full(&source) { RestoreError::Full { path, source } } else { RestoreError::Target { path, source } }
+    }
+
+    /// An error if one of `bad` is of no use only because the disk of the target is full.
+    pub(super) fn check_room(&self, bad: &[BadPack]) -> Result<(), RestoreError> {
+        let full = bad.iter().find_map(|bad| match &bad.error {
+            PackError::Write(source) if is_full(source) => Some(source.kind()),
+            _ => None,
+        });
+        full.map_or(Ok(()), |kind| Err(self.error(kind.into())))
+    }
+
+    /// A file system that compresses may hold more than it says, so this is for a person to judge.
+    pub(super) fn warn_of_little_room(&self, files: &[(&EntryLine, u64)]) {
+        let solid = files.iter().filter(|(line, _)| !matches!(line.entry.kind, EntryKind::File { sparse: true, .. }));
+        let needed: u64 = solid.map(|(line, _)| size(line)).sum();
+        let free = platform::free_bytes(&self.path).unwrap_or(u64::MAX);
+        if needed > free {
+            let (needed, free) = (Size(needed), Size(free));
+            tracing::warn!(
+                "the files to restore have {needed}, and the disk of {} has {free} free",
+                self.path.display()
+            );
+        }
     }
 }
 
@@ -300,6 +340,11 @@ pub(super) fn write_sparse(file: &File, bytes: &[u8], offset: u64) -> io::Result
         at += piece.len() as u64;
     }
     Ok(())
+}
+
+/// Whether it is for lack of room that something could not be written.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn size(line: &EntryLine) -> u64 {

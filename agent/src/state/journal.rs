@@ -204,6 +204,10 @@ impl State {
     pub fn committed(&mut self, delivery: &Delivery) -> Result<(), StateError> {
         self.change("the commit was recorded", |t| {
             t.execute("UPDATE delivery SET phase = 'committed' WHERE id = ?1", [delivery.id])?;
+            if delivery.chain.class == Class::Archival {
+                // Nothing ever joins it.
+                forget_content(t, delivery.chain.id)?;
+            }
             forget_uploads(t, delivery)
         })
     }
@@ -225,18 +229,18 @@ impl State {
             t.execute("UPDATE delivery SET phase = 'abandoned' WHERE id = ?1", [delivery.id])?;
             if delivery.number == 0 {
                 t.execute("UPDATE chain SET closed = 1 WHERE id = ?1", [delivery.chain.id])?;
+                forget_content(t, delivery.chain.id)?;
             }
             forget_uploads(t, delivery)
         })
     }
 
-    /// No generation joins the chain any more; its index is not needed again.
+    /// No generation joins the chain any more; where its content lies is not needed again.
     pub fn close_chain(&mut self, chain: &ChainRecord) -> Result<(), StateError> {
         self.change("a chain was closed", |t| {
             t.execute("UPDATE chain SET closed = 1 WHERE id = ?1", [chain.id])?;
-            t.execute("DELETE FROM chunk WHERE chain = ?1", [chain.id])
+            forget_content(t, chain.id)
         })
-        .map(|_| ())
     }
 
     /// How many generations were begun in a chain.
@@ -283,6 +287,22 @@ impl State {
         })
         .map(|_| ())
     }
+}
+
+/// Removes what is known of the chain's chunks, patches and packs, unless something of it is still under way.
+fn forget_content(transaction: &rusqlite::Transaction<'_>, chain: i64) -> rusqlite::Result<()> {
+    let under_way = "SELECT 1 FROM delivery WHERE chain = ?1 AND phase IN ('sealing', 'committing')";
+    if transaction.prepare(under_way)?.exists([chain])? {
+        return Ok(());
+    }
+    for sql in [
+        "DELETE FROM chunk WHERE chain = ?1",
+        "DELETE FROM patch WHERE pack IN (SELECT id FROM pack WHERE chain = ?1)",
+        "DELETE FROM pack WHERE chain = ?1",
+    ] {
+        transaction.execute(sql, [chain])?;
+    }
+    Ok(())
 }
 
 /// Between deliveries no upload of a store is of use: its sweep gives up what is left of them.

@@ -301,7 +301,9 @@ fn stored(outcome: &Outcome) -> Stored {
 fn kind(error: &OutcomeError) -> Kind {
     match error {
         OutcomeError::Deliver(error) => kind_of_delivery(error),
-        OutcomeError::Abandoned | OutcomeError::GivenUp(_) | OutcomeError::Behind => Kind::Store,
+        OutcomeError::Abandoned | OutcomeError::GivenUp(_) | OutcomeError::TooLarge(_) | OutcomeError::Behind => {
+            Kind::Store
+        }
     }
 }
 

@@ -1,0 +1,309 @@
+//! A store that lies: whatever it lists and sends is refused, after a bounded number of bytes and names.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use agent::catalog::{self, CatalogError, Trust};
+use agent::generation::Class;
+use agent::progress::Progress;
+use agent::verify;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use providers::{
+    Body, ByteRange, ByteStream, Deletion, KeyPrefix, Limits, Multipart, ObjectKey, ObjectMeta, ObjectRef, ObjectStore,
+    PutOptions, Result, Versions,
+};
+use tests::engine::Site;
+use tests::tree::Tree;
+use tests::{Rng, office};
+
+/// What the store does instead of what it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Lie {
+    /// Objects whose keys end like this have no end.
+    EndlessBody(String),
+    /// Objects whose keys end like this end this many bytes too early, though the store says that all is well.
+    Short(String, usize),
+    /// What is in one object is what is in another.
+    Swapped(String, String),
+    /// Listings go on for ever with names of generations that are not there.
+    EndlessGenerations,
+    /// Listings name the same object for ever.
+    EndlessObjects,
+    /// Listings name everything twice.
+    Twice,
+}
+
+/// A store that does as another one does, but for one lie; and counts what it gives.
+struct Hostile {
+    store: Arc<dyn ObjectStore>,
+    lie: Lie,
+    bytes: Arc<AtomicU64>,
+    names: Arc<AtomicU64>,
+}
+
+impl Hostile {
+    fn new(store: &Arc<dyn ObjectStore>, lie: Lie) -> Arc<Self> {
+        Arc::new(Self { store: Arc::clone(store), lie, bytes: Arc::default(), names: Arc::default() })
+    }
+
+    fn given(&self) -> (u64, u64) {
+        (self.bytes.load(Ordering::Relaxed), self.names.load(Ordering::Relaxed))
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Hostile {
+    fn limits(&self) -> Limits {
+        self.store.limits()
+    }
+
+    async fn put(&self, key: &ObjectKey, body: &Body, options: &PutOptions) -> Result<ObjectMeta> {
+        self.store.put(key, body, options).await
+    }
+
+    async fn get(&self, object: &ObjectRef, range: ByteRange) -> Result<ByteStream> {
+        let key = object.key.as_str();
+        let content = match &self.lie {
+            Lie::EndlessBody(end) if key.ends_with(end.as_str()) => {
+                stream::repeat_with(|| Ok(Bytes::from_static(&[b'a'; 64 << 10]))).boxed()
+            }
+            Lie::Short(end, by) if key.ends_with(end.as_str()) => {
+                let all = self.store.get(object, range).await?.map(|piece| piece.unwrap().to_vec()).concat().await;
+                stream::iter([Ok(Bytes::from(all[..all.len().saturating_sub(*by)].to_vec()))]).boxed()
+            }
+            Lie::Swapped(one, other) if key == one => {
+                let other: ObjectKey = other.parse().unwrap();
+                self.store.get(&other.into(), range).await?
+            }
+            _ => self.store.get(object, range).await?,
+        };
+        let bytes = Arc::clone(&self.bytes);
+        let count = move |piece: &Result<Bytes>| {
+            bytes.fetch_add(piece.as_ref().map_or(0, |piece| piece.len() as u64), Ordering::Relaxed);
+        };
+        Ok(content.inspect(count).boxed())
+    }
+
+    async fn head(&self, object: &ObjectRef) -> Result<ObjectMeta> {
+        self.store.head(object).await
+    }
+
+    fn list<'a>(&'a self, prefix: &'a KeyPrefix) -> BoxStream<'a, Result<ObjectMeta>> {
+        let names = Arc::clone(&self.names);
+        let real = self.store.list(prefix);
+        let listed = match &self.lie {
+            Lie::Twice => real.flat_map(|object| stream::iter(vec![object.unwrap(); 2]).map(Ok)).boxed(),
+            Lie::EndlessGenerations => real
+                .take(1)
+                .flat_map(|object| {
+                    let first = object.unwrap();
+                    stream::iter(0..).map(move |number: u64| {
+                        let key = first.key.as_str().rsplit_once('/').unwrap().0;
+                        let (day, second) = (number / 86_400 % 28 + 1, number % 86_400);
+                        let time = format!("{:02}{:02}{:02}", second / 3600, second / 60 % 60, second % 60);
+                        let key = format!("{key}/202611{day:02}T{time}Z-{:04x}.json.minisig", number / 2_419_200);
+                        Ok(ObjectMeta { key: key.parse().unwrap(), ..first.clone() })
+                    })
+                })
+                .boxed(),
+            Lie::EndlessObjects => real.take(1).flat_map(|object| stream::repeat(object.unwrap()).map(Ok)).boxed(),
+            _ => real,
+        };
+        let count = move |_: &Result<ObjectMeta>| {
+            names.fetch_add(1, Ordering::Relaxed);
+        };
+        listed.inspect(count).boxed()
+    }
+
+    async fn sweep(&self, prefix: &KeyPrefix, before: jiff::Timestamp) -> Result<u64> {
+        self.store.sweep(prefix, before).await
+    }
+
+    async fn now(&self) -> Result<jiff::Timestamp> {
+        self.store.now().await
+    }
+
+    fn multipart(&self) -> Option<&dyn Multipart> {
+        None
+    }
+
+    fn versions(&self) -> Option<&dyn Versions> {
+        None
+    }
+
+    fn deletion(&self) -> Option<&dyn Deletion> {
+        None
+    }
+}
+
+impl fmt::Display for Hostile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.store.fmt(f)
+    }
+}
+
+impl fmt::Debug for Hostile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Hostile").field(&self.lie).finish()
+    }
+}
+
+/// A site with a full and an incremental of some files and one that is patched.
+fn site() -> Site {
+    let site = Site::in_memory();
+    let mut rng = Rng::new(61);
+    office::documents(&site.source(), &mut rng, 20, 1 << 20);
+    let database = site.source().join("database");
+    let mut content = rng.bytes(1 << 20);
+    std::fs::write(&database, &content).unwrap();
+    site.backup(Class::Rolling);
+    content[500_000..500_100].copy_from_slice(&rng.bytes(100));
+    std::fs::write(&database, &content).unwrap();
+    site.backup(Class::Rolling);
+    site
+}
+
+/// Lists, verifies and restores everything through the lie. What comes back is right; answers whether anything was noticed.
+#[track_caller]
+fn look(site: &mut Site, lie: Lie) -> (bool, Arc<Hostile>) {
+    let honest = Arc::clone(&site.store);
+    let newest = site.list().last().unwrap().generation.clone();
+    let original = Tree::read(&site.source());
+    let hostile = Hostile::new(&honest, lie);
+    site.store = Arc::clone(&hostile) as Arc<dyn ObjectStore>;
+    let mut noticed = false;
+    match site.try_list() {
+        Ok(listed) => {
+            noticed |= listed.iter().any(|stored| stored.trust != Trust::Signed);
+            noticed |= site.try_verify().map_or(true, |report| !report.findings.is_empty());
+            let to = site.world.path("restored");
+            match listed.iter().any(|stored| stored.generation == newest).then(|| site.restore(&newest, &to)) {
+                Some(Ok(report)) if report.lost.is_empty() => {
+                    original.assert_equals(&Tree::read(&to.join("docs")));
+                }
+                Some(Ok(_)) => {
+                    noticed = true;
+                    // Without the list, times are whole seconds; a content is what it was, or it is not there.
+                    let differs = original.differences(&Tree::read(&to.join("docs")));
+                    let harmless = |it: &String| it.ends_with(" is missing") || it.contains(": time (");
+                    assert!(differs.iter().all(harmless), "{differs:?}");
+                }
+                Some(Err(_)) | None => {
+                    noticed = true;
+                    assert!(!to.join("docs").exists(), "something was restored");
+                }
+            }
+            std::fs::remove_dir_all(to).ok();
+        }
+        Err(_) => noticed = true,
+    }
+    site.store = honest;
+    (noticed, hostile)
+}
+
+#[test]
+fn bodies_without_end_are_not_read_to_their_end() {
+    // All that the site stores has 3 MiB, and is read some times over.
+    const BYTES_MAX: u64 = 64 << 20;
+    let mut site = site();
+    let endings = [
+        "/00-0001-",
+        ".patch.age",
+        ".manifest.age",
+        ".packs",
+        ".json",
+        ".json.minisig",
+        "heartbeat.json",
+        "RESTORE.txt",
+    ];
+    let keys: Vec<String> = site.keys();
+    for ending in endings {
+        let key = keys.iter().filter(|key| key.contains(ending)).max_by_key(|key| key.ends_with(ending)).unwrap();
+        let (noticed, hostile) = look(&mut site, Lie::EndlessBody(key.clone()));
+        assert!(noticed, "nobody noticed that {key} has no end");
+        assert!(hostile.given().0 < BYTES_MAX, "{} bytes of {key} were read", hostile.given().0);
+    }
+}
+
+#[test]
+fn bodies_that_end_early_or_are_others_are_noticed() {
+    let mut site = site();
+    let keys: Vec<String> = site.keys();
+    for key in &keys {
+        for by in [1, 1000, usize::MAX] {
+            assert!(
+                look(&mut site, Lie::Short(key.clone(), by)).0,
+                "nobody noticed that {by} bytes of {key} are missing"
+            );
+        }
+        let ending = key.rsplit_once('.').unwrap().1;
+        if let Some(other) = keys.iter().find(|other| *other != key && other.ends_with(ending)) {
+            let lie = Lie::Swapped(key.clone(), other.clone());
+            assert!(look(&mut site, lie).0, "nobody noticed that {other} came instead of {key}");
+        }
+    }
+}
+
+#[test]
+fn listings_without_end_are_given_up() {
+    let mut site = site();
+    for (lie, names_max) in [(Lie::EndlessGenerations, 101_000), (Lie::EndlessObjects, 2_001_000)] {
+        let (noticed, hostile) = look(&mut site, lie.clone());
+        assert!(noticed, "nobody noticed {lie:?}");
+        assert!(hostile.given().1 < names_max, "{lie:?}: {} names were listed", hostile.given().1);
+    }
+    // The same where only packs are listed.
+    let hostile = Hostile::new(&site.store, Lie::EndlessObjects);
+    let listed = site.block_on(catalog::objects(hostile.as_ref(), &"townhall/".parse().unwrap()));
+    assert!(matches!(listed, Err(CatalogError::Endless)), "{listed:?}");
+}
+
+#[test]
+fn what_is_listed_twice_is_there_once() {
+    let mut site = site();
+    let (noticed, _) = look(&mut site, Lie::Twice);
+    assert!(!noticed, "two names of one object were taken for two");
+}
+
+#[test]
+fn sizes_that_nobody_signed_are_not_believed() {
+    let site = site();
+    // Without the site's key, anybody may have written the documents.
+    let mut listed = site.block_on(catalog::list(site.store.as_ref(), &site.name, None)).unwrap();
+    for stored in &mut listed {
+        assert_eq!(stored.trust, Trust::Unchecked);
+        let commit = stored.commit.as_mut().unwrap();
+        (commit.manifest.bytes, commit.packs.bytes, commit.needed_bytes) = (1 << 62, 1 << 62, 1 << 62);
+    }
+    for (ending, bytes_max) in [(".manifest.age", 520 << 20), (".packs", 130 << 20)] {
+        let hostile = Hostile::new(&site.store, Lie::EndlessBody(ending.to_owned()));
+        let progress = Progress::default();
+        let report = site.block_on(verify::verify(hostile.as_ref(), &site.name, &listed, 100, 0, &progress)).unwrap();
+        assert_eq!(report.findings.len(), 2, "{:?}", report.findings);
+        assert!(hostile.given().0 < bytes_max, "{} bytes of {ending} were read", hostile.given().0);
+    }
+}
+
+#[test]
+fn names_with_control_characters_never_reach_the_terminal() {
+    let site = site();
+    let chain = site.chain_folder(Class::Rolling, &site.list()[0].chain);
+    let odd = "\u{1b}[2J\u{7}\nodd";
+    std::fs::write(chain.join(format!("{odd}.json.minisig")), odd).unwrap();
+    std::fs::write(chain.join(format!("20261122T120000Z-0000{odd}.json.minisig")), odd).unwrap();
+    std::fs::create_dir_all(site.store_folder().join(odd).join("rolling")).unwrap();
+    std::fs::write(site.store_folder().join(odd).join("rolling/x"), odd).unwrap();
+    // A document that nobody signed, full of them.
+    let forged = chain.join("20261122T120000Z-0000.json");
+    std::fs::write(&forged, format!("{{\"offsite\":\"{odd}\"}}")).unwrap();
+    std::fs::write(forged.with_extension("json.minisig"), format!("untrusted comment: {odd}\n{odd}\n")).unwrap();
+    for (verb, code) in [("list", 5), ("verify", 5)] {
+        let outcome = site.world.offsite([verb]).expect(code);
+        let said = format!("{}{}", outcome.stdout, outcome.stderr);
+        assert!(said.contains("20261122T120000Z-0000"), "the forged one is not named\n{outcome}");
+        assert!(!said.contains(|c: char| c.is_control() && c != '\n'), "{said:?}");
+    }
+}

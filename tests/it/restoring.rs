@@ -1,0 +1,124 @@
+//! Restoring as a person does it: over what is there, to a disk that is too small, from the wrong place.
+
+use std::path::Path;
+
+use agent::generation::Class;
+use tests::disk::Disk;
+use tests::engine::Site;
+use tests::machine::Machine;
+use tests::tree::{self, Tree};
+use tests::{Outcome, Rng, office};
+
+const MIB: u64 = 1 << 20;
+
+#[track_caller]
+fn assert_says(outcome: &Outcome, words: &[&str]) {
+    for word in words {
+        assert!(outcome.stderr.contains(word) || outcome.stdout.contains(word), "`{word}` is not said\n{outcome}");
+    }
+}
+
+#[test]
+fn what_is_there_is_replaced_if_that_is_asked_for() {
+    let site = Site::in_memory();
+    office::zoo(&site.source(), &mut Rng::new(71));
+    let generation = site.backup(Class::Rolling);
+    let restore = |more: &[&str], code| {
+        let words = ["restore", generation.as_str(), "--to", "back", "--identity", "identity.txt"];
+        site.world.offsite(words.iter().chain(more)).expect(code)
+    };
+    restore(&[], 0);
+    let back = site.world.path("back/docs");
+    // Another file, another link, a file in place of a link, and a second name that is a file of its own now.
+    std::fs::write(back.join("-rf"), "something else").unwrap();
+    std::fs::remove_file(back.join("links/odd")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", back.join("links/odd")).unwrap();
+    std::fs::remove_file(back.join("links/out")).unwrap();
+    std::fs::write(back.join("links/out"), "no link").unwrap();
+    std::fs::remove_file(back.join("links/two")).unwrap();
+    std::fs::write(back.join("links/two"), "no second name").unwrap();
+    assert_says(&restore(&[], 1), &["exist already", "--overwrite"]);
+    restore(&["--overwrite"], 0);
+    tree::assert_same(&site.source(), &back);
+}
+
+/// A disk with room for half of what is restored: what is said is about that disk, not about packs.
+fn to_a_small_disk(machine: &Machine, to: &Path, arguments: &[&str]) {
+    let disk = Disk::mount(to, 6 * MIB);
+    let target = to.to_str().unwrap();
+    let words = [&["restore", "latest", "--to", target][..], arguments].concat();
+    let full = machine.world.offsite(&words).expect(1);
+    assert_says(&full, &[&format!("the disk of {target} is full"), "what to do: ", "--to", "--overwrite"]);
+    for wrong in ["damaged", "of no use", "LOST", "staged copy"] {
+        assert!(!full.stderr.contains(wrong), "`{wrong}` is said\n{full}");
+    }
+    disk.resize(32 * MIB);
+    machine.world.offsite([&words[..], &["--overwrite"]].concat()).expect(0);
+    Tree::read(&machine.source()).assert_equals(&Tree::read(&to.join("docs")));
+}
+
+#[test]
+fn a_full_disk_is_what_is_blamed_for_a_full_disk() {
+    let machine = Machine::in_memory();
+    let mut rng = Rng::new(72);
+    for number in 0..12 {
+        std::fs::write(machine.source().join(format!("document-{number}")), rng.bytes(1 << 20)).unwrap();
+    }
+    machine.backup(&[]).expect(0);
+    to_a_small_disk(&machine, &machine.world.path("from-a-store"), &["--identity", "identity.txt"]);
+    to_a_small_disk(&machine, &machine.world.path("from-here"), &[]);
+    // Not even the list of what is in it finds a place.
+    let disk = Disk::mount(&machine.world.path("no-room"), MIB);
+    disk.fill(0);
+    let arguments = ["restore", "latest", "--to", "no-room", "--identity", "identity.txt"];
+    assert_says(&machine.world.offsite(arguments).expect(1), &["is full", "what to do: "]);
+}
+
+#[test]
+fn a_newer_copy_on_this_machine_is_pointed_out() {
+    let machine = Machine::in_memory();
+    std::fs::write(machine.source().join("document"), "of the first day").unwrap();
+    machine.backup(&[]).expect(0);
+    // The drive is not there on the second day.
+    std::fs::rename(machine.world.path("store"), machine.world.path("store-away")).unwrap();
+    std::fs::write(machine.source().join("document"), "of the second day").unwrap();
+    machine.backup(&[]).expect(4);
+    std::fs::rename(machine.world.path("store-away"), machine.world.path("store")).unwrap();
+    let newest = machine.local().into_iter().next_back().unwrap();
+    let restore = |what: &str, to: &str, code| {
+        machine.world.offsite(["restore", what, "--to", to, "--identity", "identity.txt"]).expect(code)
+    };
+    let note = format!("a newer copy, {newest}");
+    assert_says(&restore("latest", "one", 0), &[&note, "--from local"]);
+    let document = machine.world.path("one/docs/document");
+    assert_eq!(std::fs::read_to_string(document).unwrap(), "of the first day");
+    // One that only this machine has.
+    assert_says(&restore(newest.as_str(), "two", 1), &["there is no generation", "--from local"]);
+}
+
+#[test]
+fn a_misspelt_site_is_told_which_there_are() {
+    let machine = Machine::in_memory();
+    std::fs::write(machine.source().join("document"), "of the day").unwrap();
+    machine.backup(&[]).expect(0);
+    let config = std::fs::read_to_string(machine.world.path("offsite.toml")).unwrap();
+    let config = config.replace("site = \"townhall\"", "site = \"townhal\"");
+    // Another machine, which has nothing of its own yet.
+    machine.world.configure(&config.replace("/staging\"", "/other-staging\"").replace("/state\"", "/other-state\""));
+    let hint = ["townhall", "site = \"townhal\""];
+    assert_says(&machine.world.offsite(["list"]).expect(1), &[&hint[..], &["no generation of townhal yet"]].concat());
+    assert_says(&machine.world.offsite(["verify"]).expect(1), &hint);
+    let restore = ["restore", "latest", "--to", "back", "--identity", "identity.txt"];
+    assert_says(&machine.world.offsite(restore).expect(1), &hint);
+    let document = machine.world.offsite(["--json", "list"]).expect(1).json();
+    assert_eq!(document["other_sites"][0], "townhall", "{document}");
+}
+
+#[test]
+fn the_smallest_sample_reads_something() {
+    let machine = Machine::in_memory();
+    std::fs::write(machine.source().join("document"), "of the day").unwrap();
+    machine.backup(&[]).expect(0);
+    let verified = machine.world.offsite(["verify", "--sample", "1"]).expect(0);
+    assert_says(&verified, &["1 pack read"]);
+}
