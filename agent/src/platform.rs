@@ -65,6 +65,16 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// What an administrator makes in the folder of another account belongs to that account.
+pub(crate) fn give_to_owner_of_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let owner = std::fs::metadata(folder)?;
+    if !is_root() || owner.uid() == 0 {
+        return Ok(());
+    }
+    std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid()))
+}
+
 /// Whether this account can create files in `folder`.
 pub(crate) fn can_write(folder: &Path) -> io::Result<()> {
     use rustix::fs::{Access, AtFlags, CWD};

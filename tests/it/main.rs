@@ -17,6 +17,7 @@ mod conformance;
 mod crash;
 mod daemon;
 mod damage;
+mod deploy;
 mod evidence;
 mod format;
 mod full_disks;

@@ -19,7 +19,7 @@ use crate::failure::{Failure, Kind};
 use crate::ids::SiteName;
 use crate::keys::{NewIdentity, generate_identity};
 use crate::sign::{SignError, SiteKey};
-use crate::{clock, durable};
+use crate::{clock, durable, platform};
 
 /// What is known before anything is written.
 struct Plan {
@@ -45,6 +45,9 @@ struct Written {
     recipients: Vec<String>,
     site_key: String,
 }
+
+/// Brought by the package.
+const UNIT: &str = "/usr/lib/systemd/system/offsite.service";
 
 /// What a person has to say to do with a single key.
 const ONE_KEY: &str = "one key is enough";
@@ -187,6 +190,11 @@ impl Plan {
         };
         write_new(&self.sheet, sheet.text().as_bytes(), "write the recovery sheet")?;
         write_new(config, text.as_bytes(), "write the configuration")?;
+        // The service has an account of its own, and an administrator sets it up.
+        for path in [config, &self.sheet, &place.signing_key, &place.staging, &place.state] {
+            let failed = |error| Failure::new(Kind::Failed, FileError::new("give away", path, error));
+            platform::give_to_owner_of_folder(path).map_err(failed)?;
+        }
         Ok(Written {
             config: config.to_owned(),
             signing_key: place.signing_key.clone(),
@@ -226,6 +234,14 @@ fn next_steps(written: &Written) -> String {
     steps.push(format!("Print {} and keep it with a key.", written.sheet.display()));
     steps.push(format!("offsite{config} check\n     finds everything that would make a run fail"));
     steps.push(format!("offsite{config} backup\n     makes the first generation"));
+    // The unit knows one configuration.
+    let start = if config.is_empty() && Path::new(UNIT).exists() {
+        "systemctl enable --now offsite".to_owned()
+    } else {
+        format!("offsite{config} daemon")
+    };
+    steps.push(format!("{start}\n     does what the configuration says under [[job]], from now on by itself"));
+    steps.push(format!("offsite{config} status\n     says how things are, and what needs attention"));
     text.push_str("\nWhat to do next:\n");
     for (at, step) in steps.iter().enumerate() {
         text.push_str(&format!("  {}. {step}\n", at + 1));

@@ -41,7 +41,26 @@ key = {signing_key}
 {sources}# Where it goes. Passwords do not stand here, only where they are found:
 # env:NAME (environment), file:/path (a private file), cred:NAME (systemd credential).
 
-{stores}# When a chain of generations is closed and a new one begins with a full.
+{stores}# What happens by itself once `offsite daemon` runs, by the clock of the office; see examples/full.toml.
+
+[[job]]
+name = \"nightly\"
+run = [\"backup\"]
+at = \"daily 23:30\"
+
+# Reads a tenth of what is stored again, another one each week.
+[[job]]
+name = \"verify\"
+run = [\"verify\", \"--sample\", \"10\"]
+at = \"Sun 03:00\"
+
+# Looks each month whether stores and sources still are as they should be.
+[[job]]
+name = \"check\"
+run = [\"check\"]
+at = \"monthly 1 12:00\"
+
+# When a chain of generations is closed and a new one begins with a full.
 #[chain]
 #days = 7
 
