@@ -82,6 +82,9 @@ pub enum Verb {
     /// Hold and copy SQLite databases for a capture, which starts this by itself
     #[command(hide = true)]
     Holder,
+    /// Deliver the reports that wait and write those that are due, for the daemon, which starts this by itself
+    #[command(hide = true)]
+    Tidings,
 }
 
 /// `offsite backup`.

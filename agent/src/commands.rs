@@ -73,6 +73,7 @@ fn run(cli: &Cli, output: Output) -> Ended {
         Verb::Completions { shell } => shell::completions(*shell).map(done),
         Verb::Man => shell::man().map(done),
         Verb::Holder => holder::run().map(done),
+        Verb::Tidings => report::tidings(config).map(done),
         Verb::Demo(arguments) => demo::run(arguments, output).map(done),
         Verb::DemoWriter(arguments) => write_until_told(&arguments.database, arguments.mirror.as_deref())
             .map(done)
@@ -101,6 +102,7 @@ fn verb(verb: &Verb) -> &'static str {
         Verb::Demo(_) => "demo",
         Verb::DemoWriter(_) => "demo-writer",
         Verb::Holder => "holder",
+        Verb::Tidings => "tidings",
     }
 }
 

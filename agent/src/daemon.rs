@@ -7,6 +7,7 @@
 mod child;
 mod control;
 mod record;
+mod tidings;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,6 +28,7 @@ use crate::staging::{FolderLock, StagingError};
 use child::Child;
 pub use control::{Answer, AskError, Request, ask};
 pub use record::{RecordError, read as read_memory};
+use tidings::Tidings;
 
 /// Where the daemon keeps what it remembers, and its socket, below the state folder.
 const FOLDER: &str = "daemon";
@@ -98,6 +100,7 @@ pub struct Daemon {
     since: Timestamp,
     /// The two clocks at the last look.
     clocks: (Timestamp, Instant),
+    tidings: Tidings,
 }
 
 /// The clock is looked at so often, whatever the schedule says: it may have been set.
@@ -126,7 +129,20 @@ impl Daemon {
         control::listen(&settings.state_folder, &outbox)?;
         let clocks = (now, Instant::now());
         let (children, manager) = (BTreeMap::new(), Manager::of_this_process());
-        Ok(Self { settings, record, _lock: lock, memory, children, manager, inbox, outbox, since: now, clocks })
+        let tidings = Tidings::new(&settings.program, &settings.config);
+        Ok(Self {
+            settings,
+            record,
+            _lock: lock,
+            memory,
+            children,
+            manager,
+            inbox,
+            outbox,
+            since: now,
+            clocks,
+            tidings,
+        })
     }
 
     /// What ends it.
@@ -156,6 +172,7 @@ impl Daemon {
                 Ok(Message::Stop) => self.stop(),
             }
             self.children.values_mut().for_each(Child::end_if_late);
+            self.tidings.look(self.memory.stopping);
             if self.memory.stopping && self.children.is_empty() {
                 control::forget(&self.settings.state_folder);
                 tracing::info!("the schedule has ended");

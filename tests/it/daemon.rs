@@ -160,6 +160,25 @@ fn what_is_overdue_is_told_here_and_by_the_store() {
 }
 
 #[test]
+fn what_is_overdue_is_reported_once() {
+    // Nobody listens there: what is told waits, where it can be seen.
+    let hook = "[[webhook]]\nname = \"tickets\"\nurl = \"http://127.0.0.1:9/\"\nwhen = \"failures\"\n";
+    let schedule = "[schedule]\noverdue_after = \"1 s\"\n";
+    let machine = machine(&[schedule, hook, &job("look", "check", "at = \"every 1 s\"")].concat());
+    let running = daemon(&machine);
+    wait_until(LONG, "a run", || known(&machine, "look")["last_good"].is_string());
+    machine.world.offsite(["daemon", "pause"]).expect(0);
+    wait_until(LONG, "it to be overdue", || known(&machine, "look")["overdue"].is_string());
+    for _ in 0..2 {
+        machine.world.offsite(["tidings"]).expect(0);
+    }
+    let told: Vec<String> = status(&machine)["attention"].as_array().unwrap().iter().map(Value::to_string).collect();
+    let told: Vec<&String> = told.iter().filter(|line| line.contains("tickets") && line.contains("OVERDUE")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    stop(running);
+}
+
+#[test]
 fn a_schedule_that_cannot_be_is_refused() {
     let machine = machine("");
     let outcome = machine.world.offsite(["daemon"]).expect(2);

@@ -1,5 +1,6 @@
 //! `offsite daemon`: becomes the daemon, or tells the one that runs.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use super::output::Output;
 use super::{interrupt, load_config, load_place, show};
 use crate::cli::{DaemonArgs, DaemonVerb};
 use crate::clock;
-use crate::config::Span;
+use crate::config::{Place, Span};
 use crate::daemon::{self, Answer, AskError, Daemon, DaemonError, DaemonSettings, Request};
 use crate::failure::{Failure, Kind};
 use crate::ids::JobName;
+use crate::schedule::{Job, JobMemory};
 use crate::staging::StagingError;
 
 /// What the daemon did when it was told.
@@ -76,7 +78,7 @@ fn tell(verb: &DaemonVerb, path: &Path, output: Output) -> Result<(), Failure> {
     };
     match daemon::ask(&place.state, &request) {
         Ok(Answer::Status { memory, .. }) => {
-            let with = |wanted: fn(&crate::schedule::JobMemory) -> bool| {
+            let with = |wanted: fn(&JobMemory) -> bool| {
                 memory.jobs.iter().filter(|(_, known)| wanted(known)).map(|(name, _)| name.clone()).collect()
             };
             let told = Told {
@@ -91,6 +93,14 @@ fn tell(verb: &DaemonVerb, path: &Path, output: Output) -> Result<(), Failure> {
             .hint("start it: `systemctl enable --now offsite`, or `offsite daemon` at a terminal")),
         Err(error) => Err(Failure::new(Kind::Failed, error)),
     }
+}
+
+/// The jobs that a daemon which runs should have begun and has not, each with the time that it missed.
+pub(super) fn overdue(place: &Place, now: Timestamp) -> BTreeMap<JobName, Timestamp> {
+    let Ok(Answer::Status { memory, .. }) = daemon::ask(&place.state, &Request::Status) else { return BTreeMap::new() };
+    let schedule = &place.schedule;
+    let overdue = |job: &Job| Some((job.name.clone(), schedule.overdue(job, &memory, true, now)?));
+    schedule.jobs.iter().filter_map(overdue).collect()
 }
 
 impl Told {

@@ -8,10 +8,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::output::{Output, say};
-use super::{Ended, load_place, show};
+use super::{Ended, daemon, load_place, show};
 use crate::config::{Place, Wish};
 use crate::evidence::{Entry, EvidenceError, History, Log, Record, Undelivered};
 use crate::failure::{self, Failure, Kind};
+use crate::ids::JobName;
 use crate::notify::{self, Delivery, Message, Outbox, OutboxError};
 use crate::report::{self, Context, Report, Standing};
 use crate::{clock, durable, platform};
@@ -30,6 +31,9 @@ struct Memory {
     summaries: BTreeMap<String, Timestamp>,
     /// The last reminder.
     reminded: Option<Timestamp>,
+    /// For each job that was called overdue, the time it missed.
+    #[serde(default)]
+    overdue: BTreeMap<JobName, Timestamp>,
 }
 
 /// Why something could not be told.
@@ -73,6 +77,17 @@ pub(super) fn tell(place: &Place, entry: &Entry) {
     warn(told());
 }
 
+/// What nobody's run tells of: what is overdue, what is due by itself, and what could not be delivered when it was written.
+pub(super) fn tidings(path: &Path) -> Result<(), Failure> {
+    let place = load_place(path)?;
+    if place.reports.is_silent() {
+        return Ok(());
+    }
+    let failed = |error: TellError| Failure::new(Kind::Failed, error);
+    let (history, now) = (Log::new(&place.state).read(None).map_err(|error| failed(error.into()))?, clock::now());
+    work(&place, &context(&place, &history, now), false).map_err(failed)
+}
+
 /// Writes what is due by itself, summaries and reminders, and delivers what waits.
 fn work(place: &Place, context: &Context<'_>, at_once: bool) -> Result<(), TellError> {
     let outbox = Outbox::new(&place.state);
@@ -80,7 +95,8 @@ fn work(place: &Place, context: &Context<'_>, at_once: bool) -> Result<(), TellE
     let mut memory: Memory =
         fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
     memory.version = VERSION;
-    for message in due(place, context, &mut memory)? {
+    let overdue = if at_once { Vec::new() } else { overdue(place, context, &mut memory)? };
+    for message in overdue.into_iter().chain(due(place, context, &mut memory)?) {
         outbox.put(&message)?;
     }
     let text = serde_json::to_vec(&memory)?;
@@ -103,6 +119,20 @@ fn work(place: &Place, context: &Context<'_>, at_once: bool) -> Result<(), TellE
         written.map_err(|source| TellError::Write { path: path.clone(), source })?;
     }
     Ok(())
+}
+
+/// What is overdue and was not called so yet.
+fn overdue(place: &Place, context: &Context<'_>, memory: &mut Memory) -> Result<Vec<Message>, TellError> {
+    let mut messages = Vec::new();
+    let overdue = daemon::overdue(place, context.now);
+    for (job, due) in &overdue {
+        if memory.overdue.get(job) != Some(due) {
+            let report = report::overdue(job.as_str(), *due, context);
+            messages.extend(notify::messages(&report, &place.reports)?);
+        }
+    }
+    memory.overdue = overdue;
+    Ok(messages)
 }
 
 /// Summaries and reminders that are due.
