@@ -6,7 +6,9 @@
 
 mod command;
 mod folder;
+mod guard;
 mod holder;
+mod mariadb;
 mod patterns;
 mod postgres;
 mod problems;
@@ -20,6 +22,7 @@ mod written;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -31,6 +34,7 @@ use crate::platform;
 use crate::staging::{Draft, LocalGeneration, StagingError};
 
 use folder::{FolderError, Surroundings};
+use mariadb::MariaDbSet;
 use postgres::PostgresSet;
 use problems::Problems;
 use protocol::Party;
@@ -40,7 +44,8 @@ pub use holder::{HolderError, HolderProgram, serve as serve_holder};
 pub use patterns::{PatternError, Patterns};
 pub use room::room_needed;
 pub use settings::{
-    CommandSource, CutSettings, EnvValue, FolderSource, Output, PostgresSource, SourceConfig, SourceKind, SqliteSource,
+    CommandSource, CutSettings, Dialect, EnvValue, FolderSource, MariaDbSource, Output, PostgresSource, SourceConfig,
+    SourceKind, SqliteSource,
 };
 
 /// What is to be captured.
@@ -130,39 +135,95 @@ pub fn capture(
     platform::process::raise_open_files();
     let started = clock::now();
     check_space(request, &draft)?;
-    let (mut databases, mut clusters) = (Vec::new(), Vec::new());
+    let (databases, others) = thread::scope(|scope| {
+        let mut others = None;
+        let databases = cut_databases(request, &draft, previous, watch, || {
+            others.get_or_insert_with(|| scope.spawn(|| copy_others(request, &draft, previous, watch)));
+        });
+        let others = others.map_or(Ok(Ok(Copies::default())), |others| others.join());
+        (databases, others.map_err(|_| CaptureError::Defect))
+    });
+    let (mut cut, mut copies) = databases?;
+    copies.add(others??);
+    copies.settle(&mut cut);
+    if !request.sources.iter().any(|source| source.kind.is_cut()) {
+        (cut.not_before, cut.not_after) = (started, clock::now());
+    }
+    let document = document(request, &draft, cut, copies);
+    Ok(draft.finish(&document)?)
+}
+
+/// So many cuts are made if the copies do not come to an end that were pinned at the ones before.
+const CUTS: u32 = 3;
+
+/// No other cut is made after this long: what takes hours is not begun anew.
+const CUT_AGAIN_WITHIN: Duration = Duration::from_secs(600);
+
+/// Cuts and copies the databases. `had` is told each time that the instant is past.
+fn cut_databases(
+    request: &CaptureRequest<'_>,
+    draft: &Draft,
+    previous: Option<&LocalGeneration>,
+    watch: Watch<'_>,
+    mut had: impl FnMut(),
+) -> Result<(Cut, Copies), CaptureError> {
+    let begin = Instant::now();
+    let (mut tries, mut failed) = (0, Vec::new());
+    for number in 1.. {
+        let last = number >= CUTS || begin.elapsed() > CUT_AGAIN_WITHIN;
+        let (mut cut, mut copies) = cut_once(request, draft, previous, watch, !last, &mut had)?;
+        cut.tries += tries;
+        cut.failed_tries.splice(0..0, failed);
+        match copies.void.take() {
+            Some(why) if !last => (tries, failed) = (cut.tries, [cut.failed_tries, vec![why]].concat()),
+            void => {
+                copies.void = void;
+                return Ok((cut, copies));
+            }
+        }
+        for source in request.sources.iter().filter(|source| source.kind.is_cut()) {
+            draft.remove(&source.name)?;
+        }
+    }
+    Err(CaptureError::Defect)
+}
+
+/// One cut and its copies, which stop when they are void if there will be another cut.
+fn cut_once(
+    request: &CaptureRequest<'_>,
+    draft: &Draft,
+    previous: Option<&LocalGeneration>,
+    watch: Watch<'_>,
+    again: bool,
+    had: &mut impl FnMut(),
+) -> Result<(Cut, Copies), CaptureError> {
+    let (mut databases, mut servers, mut clusters) = (Vec::new(), Vec::new(), Vec::new());
     for source in request.sources {
         match &source.kind {
             SourceKind::Sqlite(sqlite) => databases.push((&source.name, sqlite)),
+            SourceKind::MariaDb(mariadb) => servers.push((&source.name, mariadb)),
             SourceKind::Postgres(postgres) => clusters.push((&source.name, postgres)),
             SourceKind::Folder(_) | SourceKind::Command(_) => {}
         }
     }
     let mut clusters = PostgresSet::open(&clusters, request.cut);
+    let mut servers = MariaDbSet::open(&servers, draft, request.cut)?;
     let mut databases = SqliteSet::open(&databases, request.holder, request.cut)?;
-    let mut parties: Vec<&mut dyn Party> = vec![&mut databases, &mut clusters];
+    let mut parties: Vec<&mut dyn Party> = vec![&mut databases, &mut servers, &mut clusters];
     parties.retain(|party| party.members() > 0);
-    let uncut = parties.is_empty();
-    let mut cut = protocol::cut(&mut parties, request.cut, &protocol::RealTime::start());
+    let cut = protocol::cut(&mut parties, request.cut, &protocol::RealTime::start());
     watch(Event::Cut(&cut));
-    let guards = clusters.guard();
-    let (copies, others) = thread::scope(|scope| {
-        let others = scope.spawn(|| copy_others(request, &draft, previous, watch));
+    let (server_guards, cluster_guards) = (servers.guard(), clusters.guard());
+    had();
+    thread::scope(|scope| {
+        // Their dumps have begun already.
+        let dumped = scope.spawn(|| servers.copy(server_guards, again, watch));
         // Those first whose writers are still held.
-        let copies = databases.copy(&draft, previous, watch).and_then(|mut copies| {
-            copies.add(clusters.copy(guards, &draft, watch)?);
-            Ok(copies)
-        });
-        (copies, others.join().map_err(|_| CaptureError::Defect))
-    });
-    let mut copies = copies?;
-    copies.add(others??);
-    copies.settle(&mut cut);
-    if uncut {
-        (cut.not_before, cut.not_after) = (started, clock::now());
-    }
-    let document = document(request, &draft, cut, copies);
-    Ok(draft.finish(&document)?)
+        let mut copies = databases.copy(draft, previous, again, watch)?;
+        copies.add(clusters.copy(cluster_guards, draft, again, watch)?);
+        copies.add(dumped.join().map_err(|_| CaptureError::Defect)??);
+        Ok((cut, copies))
+    })
 }
 
 /// Whether the server of `source`, if it has one, would let a capture do its work: it is asked. The error is one sentence
@@ -170,6 +231,7 @@ pub fn capture(
 pub fn check_server(source: &SourceConfig) -> Result<(), String> {
     match &source.kind {
         SourceKind::Postgres(source) => postgres::check(source),
+        SourceKind::MariaDb(source) => mariadb::check(source),
         SourceKind::Sqlite(_) | SourceKind::Folder(_) | SourceKind::Command(_) => Ok(()),
     }
 }
@@ -179,8 +241,10 @@ pub fn check_server(source: &SourceConfig) -> Result<(), String> {
 struct Copies {
     records: Vec<SourceRecord>,
     problems: Vec<Problems>,
-    /// Why the copies are not of one instant although they had been pinned at one.
+    /// Why the copies are not of one instant although they had been pinned at one: another cut may help.
     void: Option<String>,
+    /// Why they are not of one instant, whatever is done.
+    flaw: Option<String>,
 }
 
 impl Copies {
@@ -188,11 +252,12 @@ impl Copies {
         self.records.extend(more.records);
         self.problems.extend(more.problems);
         self.void = self.void.take().or(more.void);
+        self.flaw = self.flaw.take().or(more.flaw);
     }
 
     /// Brings what was copied and how it was cut into agreement.
     fn settle(&mut self, cut: &mut Cut) {
-        if let Some(why) = self.void.take() {
+        if let Some(why) = self.void.take().or(self.flaw.take()) {
             cut.method = CutMethod::None;
             cut.failed_tries.push(why);
         }
@@ -225,7 +290,7 @@ fn copy_others(
     let is_command = |source: &&SourceConfig| matches!(source.kind, SourceKind::Command(_));
     let commands = request.sources.iter().filter(is_command);
     for source in commands.chain(request.sources.iter().filter(|source| !is_command(source))) {
-        if matches!(source.kind, SourceKind::Sqlite(_) | SourceKind::Postgres(_)) {
+        if source.kind.is_cut() {
             continue;
         }
         watch(Event::Started { source: &source.name });
@@ -246,7 +311,7 @@ fn copy_other(
     let mut record = empty_record(&source.name, source.kind.word(), clock::now());
     let mut writer = draft.source(&source.name)?;
     let copied = match &source.kind {
-        SourceKind::Sqlite(_) | SourceKind::Postgres(_) => Ok(()),
+        SourceKind::Sqlite(_) | SourceKind::MariaDb(_) | SourceKind::Postgres(_) => Ok(()),
         SourceKind::Folder(folder) => match folder::copy(folder, &source.name, &mut writer, around, problems) {
             Ok(()) => Ok(()),
             Err(FolderError::Root(why)) => Err(format!("the folder {} cannot be read: {why}", folder.path.display())),
@@ -279,7 +344,7 @@ fn copy_other(
 fn check_space(request: &CaptureRequest<'_>, draft: &Draft) -> Result<(), CaptureError> {
     let bytes = request.sources.iter().map(|source| match &source.kind {
         SourceKind::Sqlite(sqlite) => file_bytes(sqlite),
-        SourceKind::Postgres(_) | SourceKind::Folder(_) | SourceKind::Command(_) => 0,
+        SourceKind::MariaDb(_) | SourceKind::Postgres(_) | SourceKind::Folder(_) | SourceKind::Command(_) => 0,
     });
     let needed: u64 = bytes.sum();
     if needed > draft.free_bytes()? {

@@ -26,6 +26,7 @@ mod histories;
 mod hostile;
 mod lock;
 mod machines;
+mod mariadb;
 mod nextcloud;
 mod parts;
 mod postgres;

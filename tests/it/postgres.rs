@@ -5,87 +5,29 @@ use std::process::{Child, Command};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use agent::capture::{
-    CaptureRequest, CutSettings, Event, HolderProgram, PostgresSource, SourceConfig, SourceKind, SqliteSource, Watch,
-    capture, check_server,
+use agent::capture::{Event, SourceConfig, SourceKind, check_server};
+use agent::generation::{CutMethod, Grade, Role};
+use agent::staging::LocalGeneration;
+use tests::captures::{
+    copy_sqlite, load_postgres, of, postgres_account, postgres_source, run, run_watched, sqlite_source,
 };
-use agent::generation::{Class, CutMethod, Document, Grade, Role, SourceRecord};
-use agent::ids::GenerationId;
-use agent::staging::{LocalGeneration, Staging};
-use tests::clerks::{Book, Clerks, Psql, judge};
+use tests::clerks::{Book, Clerks, Client, Database, judge};
 use tests::servers::{Postgres, SUPERUSER, postgres};
-use tests::{World, offsite_program, wait_until};
+use tests::{World, wait_until};
 
 const CLERK: &str = env!("CARGO_BIN_EXE_clerk");
-
-/// An account with what `examples/postgres.toml` grants, and nothing else.
-fn backup_account(server: &Postgres) -> String {
-    let account = server.database("offsite_account");
-    server.sql("postgres", &format!("CREATE ROLE {account} LOGIN; GRANT pg_read_all_data TO {account}"));
-    account
-}
-
-fn source(server: &Postgres, user: &str, books: &[Book]) -> SourceConfig {
-    let databases = books.iter().filter_map(|book| Some(book.database.clone()?.1)).collect();
-    let source = PostgresSource {
-        host: Some(server.socket.display().to_string()),
-        port: Some(server.port),
-        user: Some(user.to_owned()),
-        databases,
-        ..PostgresSource::default()
-    };
-    SourceConfig { name: "server".parse().unwrap(), kind: SourceKind::Postgres(source) }
-}
-
-fn run(world: &World, sources: &[SourceConfig]) -> (LocalGeneration, Document) {
-    run_watched(world, sources, &|_| ())
-}
-
-fn run_watched(world: &World, sources: &[SourceConfig], watch: Watch<'_>) -> (LocalGeneration, Document) {
-    let holder = HolderProgram { program: offsite_program().to_owned(), arguments: vec!["holder".to_owned()] };
-    let staging = Staging::open(&world.path("staging"), agent::clock::now()).unwrap();
-    let draft = staging.begin(&GenerationId::new(agent::clock::now()), None).unwrap();
-    let request = CaptureRequest {
-        site: &"office".parse().unwrap(),
-        class: Class::Rolling,
-        label: None,
-        sources,
-        cut: &CutSettings::default(),
-        holder: &holder,
-        own_folders: &[],
-    };
-    let generation = capture(&request, draft, None, watch).unwrap();
-    let document = generation.document().unwrap();
-    (generation, document)
-}
-
-/// What a dump restores to, in a new database.
-fn restored(server: &Postgres, book: &Book, dump: &Path) -> Book {
-    let database = server.database("restored");
-    let mut command = Command::new("pg_restore");
-    command.arg("--host").arg(&server.socket).args(["--port", &server.port.to_string(), "--username", SUPERUSER]);
-    let output = command.args(["--exit-on-error", "--dbname", &database]).arg(dump).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Book::of(book.name, server, database)
-}
 
 /// Copies of the books out of a generation.
 fn copies(world: &World, server: &Postgres, generation: &LocalGeneration, books: &[Book]) -> Vec<Book> {
     let copy = |book: &Book| {
-        if let Some((_, database)) = &book.database {
-            let dump = generation.data_folder(&"server".parse().unwrap()).join(format!("{database}.dump"));
-            return restored(server, book, &dump);
+        if book.database.is_some() {
+            let folder = generation.data_folder(&"postgres".parse().unwrap());
+            return load_postgres(server, book, &folder.join(format!("{}.dump", book.database())));
         }
         let staged = generation.data_folder(&book.name.parse().unwrap()).join(book.path.file_name().unwrap());
-        let path = world.path(format!("{}-{}.db", book.name, generation.id()));
-        std::fs::write(&path, std::fs::read(staged).unwrap()).unwrap();
-        Book { name: book.name, path, database: None }
+        copy_sqlite(world, book, &staged)
     };
     books.iter().map(copy).collect()
-}
-
-fn of<'d>(document: &'d Document, name: &str) -> &'d SourceRecord {
-    document.sources.iter().find(|source| source.name.as_str() == name).unwrap()
 }
 
 /// Two SQLite and two PostgreSQL databases.
@@ -97,12 +39,8 @@ fn office(world: &World, server: &Postgres) -> (Vec<Book>, Vec<SourceConfig>) {
         Book::create_in("stock", server),
         Book::create_in("wages", server),
     ];
-    let file = |book: &Book| SourceConfig {
-        name: book.name.parse().unwrap(),
-        kind: SourceKind::Sqlite(SqliteSource { path: book.path.clone() }),
-    };
-    let mut sources: Vec<_> = books[..2].iter().map(file).collect();
-    sources.push(source(server, &backup_account(server), &books));
+    let mut sources: Vec<_> = books[..2].iter().map(sqlite_source).collect();
+    sources.push(postgres_source(server, &postgres_account(server), &books));
     (books, sources)
 }
 
@@ -117,7 +55,7 @@ fn postgresql_and_sqlite_in_use_are_copied_at_one_instant() {
         // Otherwise nothing was going on, and anything would pass.
         clerks.work(20);
         assert_eq!((document.grade, document.cut.method), (Grade::Exact, CutMethod::Barrier), "{document:#?}");
-        let server_record = of(&document, "server");
+        let server_record = of(&document, "postgres");
         assert_eq!((server_record.role, server_record.held_us), (Role::Pivot, 0));
         for key in ["system", "timeline", "snapshot", "lsn", "role_passwords"] {
             assert!(server_record.position.contains_key(key), "{key}: {server_record:?}");
@@ -126,18 +64,14 @@ fn postgresql_and_sqlite_in_use_are_copied_at_one_instant() {
         let verdict = judge(&copies(&world, server, &generation, &books));
         assert!(verdict.events >= 80, "{verdict:?}");
         assert_eq!((verdict.without_cause, verdict.torn), (0, Vec::new()));
-        let globals = generation.data_folder(&"server".parse().unwrap()).join("globals.sql");
+        let globals = generation.data_folder(&"postgres".parse().unwrap()).join("globals.sql");
         assert!(std::fs::read_to_string(globals).unwrap().contains("CREATE ROLE postgres"));
     }
     assert_eq!(clerks.stop().errors, Vec::<String>::new());
     // Nothing of ours is left at the server.
-    assert_eq!(
-        server.sql(
-            "postgres",
-            &format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'offsite-{}'", std::process::id())
-        ),
-        "0"
-    );
+    let SourceKind::Postgres(settings) = &sources[2].kind else { unreachable!() };
+    let left = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", settings.user.as_ref().unwrap());
+    wait_until(Duration::from_secs(60), "our sessions to end", || server.sql("postgres", &left) == "0");
 }
 
 #[test]
@@ -150,11 +84,11 @@ fn dumps_made_one_after_another_do_not_pass_the_judge() {
     for book in books {
         clerks.work(20);
         let dump = world.path(format!("{}.dump", book.name));
-        let (port, database) = book.database.as_ref().unwrap();
+        let Database { port, name: database, .. } = book.database.as_ref().unwrap();
         let mut command = Command::new("pg_dump");
         command.arg("--host").arg(&server.socket).args(["--port", &port.to_string(), "--username", SUPERUSER]);
         assert!(command.arg("--format=custom").arg("--file").arg(&dump).arg(database).status().unwrap().success());
-        made.push(restored(server, book, &dump));
+        made.push(load_postgres(server, book, &dump));
     }
     clerks.stop();
     let verdict = judge(&made);
@@ -168,7 +102,7 @@ fn one_cluster_is_of_one_instant_by_itself() {
     let books = [Book::create_in("stock", server), Book::create_in("wages", server)];
     let clerks = Clerks::start(Path::new(CLERK), 3, 5, &books);
     clerks.work(20);
-    let (generation, document) = run(&world, &[source(server, &backup_account(server), &books)]);
+    let (generation, document) = run(&world, &[postgres_source(server, &postgres_account(server), &books)]);
     clerks.work(20);
     assert_eq!((document.grade, document.cut.method), (Grade::Exact, CutMethod::Single), "{document:#?}");
     let verdict = judge(&copies(&world, server, &generation, &books));
@@ -182,7 +116,7 @@ fn an_account_without_rights_is_told_what_it_lacks_and_the_others_are_copied() {
     let (books, mut sources) = office(&world, server);
     let account = server.database("offsite_account");
     server.sql("postgres", &format!("CREATE ROLE {account} LOGIN"));
-    sources[2] = source(server, &account, &books);
+    sources[2] = postgres_source(server, &account, &books);
     let (generation, document) = run(&world, &sources);
     assert_eq!(document.grade, Grade::Incomplete);
     assert_eq!(document.problems.len(), 1, "{document:#?}");
@@ -205,7 +139,7 @@ fn a_server_that_dies_after_the_cut_leaves_no_generation_that_is_called_exact() 
         }
     });
     assert_eq!(document.grade, Grade::Incomplete, "{document:#?}");
-    assert!(document.problems.iter().all(|problem| problem.source.as_str() == "server"));
+    assert!(document.problems.iter().all(|problem| problem.source.as_str() == "postgres"));
     assert!(generation.sources().unwrap().iter().any(|source| source.as_str() == "cash"));
     server.start_again();
     let (_, document) = run(&world, &sources);
@@ -216,13 +150,14 @@ fn a_server_that_dies_after_the_cut_leaves_no_generation_that_is_called_exact() 
 fn a_table_that_somebody_has_for_himself_is_named_by_the_check_and_nothing_hangs() {
     let (world, server) = (World::new(), postgres());
     let book = Book::create_in("stock", server);
-    let mut clerk = Psql::open(&book);
+    let mut clerk = Client::open(&book);
     clerk.ask("BEGIN; LOCK TABLE event IN ACCESS EXCLUSIVE MODE;").unwrap();
-    let error = check_server(&source(server, &backup_account(server), std::slice::from_ref(&book))).unwrap_err();
+    let error =
+        check_server(&postgres_source(server, &postgres_account(server), std::slice::from_ref(&book))).unwrap_err();
     assert!(error.contains("could not be locked") && error.contains("lock timeout"), "{error}");
     let (_, document) = {
         clerk.ask("ROLLBACK;").unwrap();
-        run(&world, &[source(server, &backup_account(server), &[book])])
+        run(&world, &[postgres_source(server, &postgres_account(server), &[book])])
     };
     assert_eq!(document.grade, Grade::Exact, "{document:#?}");
 }
@@ -231,9 +166,9 @@ fn a_table_that_somebody_has_for_himself_is_named_by_the_check_and_nothing_hangs
 fn rows_hidden_from_the_account_are_not_called_a_backup() {
     let (world, server) = (World::new(), postgres());
     let book = Book::create_in("stock", server);
-    let database = &book.database.as_ref().unwrap().1;
+    let database = book.database();
     server.sql(database, "ALTER TABLE event ENABLE ROW LEVEL SECURITY");
-    let (_, document) = run(&world, &[source(server, &backup_account(server), std::slice::from_ref(&book))]);
+    let (_, document) = run(&world, &[postgres_source(server, &postgres_account(server), std::slice::from_ref(&book))]);
     assert_eq!(document.grade, Grade::Incomplete);
     assert!(document.problems[0].what.contains("BYPASSRLS"), "{document:#?}");
 }
@@ -250,40 +185,46 @@ fn waiting(server: &Postgres, database: &str, statement: &str) -> Child {
 }
 
 #[test]
-fn a_table_that_is_emptied_after_the_cut_is_not_called_exact() {
+fn tables_that_are_emptied_after_each_cut_leave_a_generation_that_is_not_called_exact() {
     let (world, server) = (World::new(), postgres());
     let book = Book::create_in("stock", server);
-    let database = book.database.clone().unwrap().1;
-    let source = source(server, &backup_account(server), std::slice::from_ref(&book));
-    let truncate = Mutex::new(None);
-    // It waits for our lock, and the dump would have to wait behind it: one of them has to give way.
+    let source = postgres_source(server, &postgres_account(server), std::slice::from_ref(&book));
+    let truncates = Mutex::new(Vec::new());
+    // It waits for our lock, and the dump has to wait behind it: one of them has to give way.
     let (generation, document) = run_watched(&world, &[source], &|event| {
         if let Event::Cut(_) = event {
-            *truncate.lock().unwrap() = Some(waiting(server, &database, "TRUNCATE account"));
+            truncates.lock().unwrap().push(waiting(server, book.database(), "TRUNCATE account"));
         }
     });
-    assert!(truncate.into_inner().unwrap().unwrap().wait().unwrap().success());
+    let truncates = truncates.into_inner().unwrap();
+    assert_eq!(truncates.len(), 3);
+    assert!(truncates.into_iter().all(|mut truncate| truncate.wait().unwrap().success()));
     assert_eq!((document.grade, document.cut.method), (Grade::Sequential, CutMethod::None), "{document:#?}");
-    assert_eq!(document.problems, Vec::new());
-    let copy = copies(&world, server, &generation, &[book]).pop().unwrap().database.unwrap().1;
-    assert_eq!(server.sql(&copy, "SELECT count(*) FROM account"), "0");
+    assert_eq!((document.problems.len(), of(&document, "postgres").role), (0, Role::Leisure));
+    assert!(document.cut.failed_tries.iter().all(|why| why.contains("gave way")), "{document:#?}");
+    let copy = copies(&world, server, &generation, &[book]).pop().unwrap();
+    assert_eq!(server.sql(copy.database(), "SELECT count(*) FROM account"), "0");
 }
 
 #[test]
-fn a_dump_gives_way_to_those_who_wait_for_its_tables_and_says_so() {
+fn a_dump_gives_way_to_those_who_wait_for_its_tables_and_there_is_another_cut() {
     let (world, server) = (World::new(), postgres());
     let book = Book::create_in("stock", server);
-    let database = book.database.clone().unwrap().1;
-    let source = source(server, &backup_account(server), std::slice::from_ref(&book));
+    let source = postgres_source(server, &postgres_account(server), std::slice::from_ref(&book));
+    let altered = Mutex::new(false);
     // The dump begins only when the other has had its way.
     let (generation, document) = run_watched(&world, &[source], &|event| {
-        if let Event::Started { .. } = event {
-            let mut alter = waiting(server, &database, "ALTER TABLE account ADD COLUMN note TEXT");
+        if let Event::Started { .. } = event
+            && !std::mem::replace(&mut *altered.lock().unwrap(), true)
+        {
+            let mut alter = waiting(server, book.database(), "ALTER TABLE account ADD COLUMN note TEXT");
             assert!(alter.wait().unwrap().success());
         }
     });
-    assert_eq!((document.grade, document.cut.method), (Grade::Sequential, CutMethod::None), "{document:#?}");
+    assert_eq!((document.grade, document.cut.method), (Grade::Exact, CutMethod::Single), "{document:#?}");
     assert!(document.cut.failed_tries.iter().any(|why| why.contains("gave way")), "{document:#?}");
-    assert_eq!(of(&document, "server").role, Role::Leisure);
-    assert!(judge(&copies(&world, server, &generation, &[book])).torn.is_empty());
+    assert_eq!(of(&document, "postgres").role, Role::Pivot);
+    let copy = copies(&world, server, &generation, &[book]).pop().unwrap();
+    assert_eq!(server.sql(copy.database(), "SELECT count(note) FROM account"), "0");
+    assert!(judge(&[copy]).torn.is_empty());
 }

@@ -1,7 +1,7 @@
 //! A clerk: a process that does business in several databases until its standard input ends, and then says how it went.
 //!
-//! `clerk SEED PAUSE_MS BOOK…`, each book as JSON: its name, its path, and port and name of a PostgreSQL database. Every piece of business writes its cause in one database and, when that is committed,
-//! its effect in another.
+//! `clerk SEED PAUSE_MS SLOW_PERMILLE SLOW_MS BOOK…`, each book as JSON: its name, its path, and the database of a server.
+//! Every piece of business writes its cause in one database and, when that is committed, its effect in another.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,17 +14,18 @@
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tests::Rng;
-use tests::clerks::{self, ACCOUNTS, Journal, Psql};
+use tests::clerks::{self, ACCOUNTS, Client, Journal, Step};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let seed: u64 = arguments[0].parse().unwrap();
     let pause = Duration::from_millis(arguments[1].parse().unwrap());
-    let mut books: Vec<Book> = arguments[2..].iter().map(|argument| Book::open(argument)).collect();
+    let (slow_permille, slow_ms): (u64, u64) = (arguments[2].parse().unwrap(), arguments[3].parse().unwrap());
+    let mut books: Vec<Book> = arguments[4..].iter().map(|argument| Book::open(argument)).collect();
     static DONE: AtomicBool = AtomicBool::new(false);
     std::thread::spawn(|| {
         std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
@@ -41,12 +42,16 @@ fn main() {
         let id = format!("{seed}-{number}");
         let cause = books[first].name.clone();
         for (book, cause) in [(first, None), (second, Some(cause.as_str()))] {
-            let begin = Instant::now();
-            match books[book].enter(&id, cause, &mut rng) {
+            let (at, begin) = (SystemTime::now().duration_since(UNIX_EPOCH).unwrap(), Instant::now());
+            let slow = (rng.below(1000) < slow_permille).then(|| Duration::from_millis(rng.below(slow_ms + 1)));
+            match books[book].enter(&id, cause, slow, &mut rng) {
                 Ok(()) => {}
                 Err(error) => journal.errors.push(error),
             }
-            journal.steps_us.push(begin.elapsed().as_micros().try_into().unwrap());
+            if slow.is_none() {
+                let at_us = at.as_micros().try_into().unwrap();
+                journal.steps.push(Step { book, at_us, took_us: begin.elapsed().as_micros().try_into().unwrap() });
+            }
         }
         std::thread::sleep(pause);
     }
@@ -60,14 +65,15 @@ struct Book {
 
 enum Ledger {
     Sqlite(Connection),
-    Postgres(Psql),
+    Server(Client),
 }
 
 impl Book {
     fn open(argument: &str) -> Self {
-        let (name, path, database): (String, PathBuf, Option<(u16, String)>) = serde_json::from_str(argument).unwrap();
+        let (name, path, database): (String, PathBuf, Option<clerks::Database>) =
+            serde_json::from_str(argument).unwrap();
         let ledger = if database.is_some() {
-            Ledger::Postgres(Psql::open(&clerks::Book { name: "", path, database }))
+            Ledger::Server(Client::open(&clerks::Book { name: "", path, database }))
         } else {
             let connection = Connection::open(path).unwrap();
             connection.busy_timeout(Duration::from_secs(5)).unwrap();
@@ -76,7 +82,8 @@ impl Book {
         Self { name, ledger }
     }
 
-    fn enter(&mut self, id: &str, cause: Option<&str>, rng: &mut Rng) -> Result<(), String> {
+    /// Enters a step; a slow one stays open for that long before it is committed.
+    fn enter(&mut self, id: &str, cause: Option<&str>, slow: Option<Duration>, rng: &mut Rng) -> Result<(), String> {
         let cause = cause.map_or("NULL".to_owned(), |cause| format!("'{cause}'"));
         let mut text = format!("INSERT INTO event (id, cause) VALUES ('{id}', {cause}); UPDATE tally SET n = n + 1;");
         let amount = rng.between(1, 100).cast_signed();
@@ -91,11 +98,19 @@ impl Book {
                 let mut enter = || {
                     let work = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
                     work.execute_batch(&text)?;
+                    std::thread::sleep(slow.unwrap_or_default());
                     work.commit()
                 };
                 enter().map_err(|error: rusqlite::Error| error.to_string())
             }
-            Ledger::Postgres(psql) => psql.ask(&format!("BEGIN; {text} COMMIT;")).map(drop),
+            Ledger::Server(client) => match slow {
+                None => client.ask(&format!("BEGIN; {text} COMMIT;")).map(drop),
+                Some(slow) => {
+                    client.ask(&format!("BEGIN; {text}"))?;
+                    std::thread::sleep(slow);
+                    client.ask("COMMIT;").map(drop)
+                }
+            },
         }
     }
 }

@@ -1,19 +1,21 @@
-//! Databases in use: clerks who do business in several of them at once, and a judge of copies.
+//! Databases in use: clerks who do business in several of them at once.
 //!
 //! Whatever is an effect in one database was caused in another, and that was committed before. So a set of copies that
-//! holds an effect without its cause is not of one instant.
+//! holds an effect without its cause is not of one instant; [`judge`](crate::verdict::judge) finds out.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
 
 use crate::process::program;
-use crate::servers::Postgres;
+use crate::servers::{MariaDb, Postgres, SUPERUSER};
 use crate::wait_until;
+
+pub use crate::verdict::{Verdict, judge};
 
 /// Accounts in each database; the sum of their balances is always 0.
 pub const ACCOUNTS: u64 = 100;
@@ -23,40 +25,72 @@ pub const ACCOUNTS: u64 = 100;
 pub struct Book {
     /// What the others call it.
     pub name: &'static str,
-    /// Its file; of a PostgreSQL database the folder of the server's socket.
+    /// Its file; of a server's database the folder of the server's socket (PostgreSQL) or the socket (MariaDB).
     pub path: PathBuf,
-    /// The port and the name of a PostgreSQL database.
-    pub database: Option<(u16, String)>,
+    /// Which database of a server it is.
+    pub database: Option<Database>,
 }
 
-/// A `psql` that is fed with statements.
+/// A database of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Database {
+    /// The kind of server.
+    pub engine: Engine,
+    /// The server's port.
+    pub port: u16,
+    /// The database's name.
+    pub name: String,
+}
+
+/// A kind of server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Engine {
+    /// PostgreSQL.
+    Postgres,
+    /// MariaDB.
+    MariaDb,
+}
+
+/// The client of a server, connected as the superuser and fed with statements.
 #[derive(Debug)]
-pub struct Psql {
+pub struct Client {
     child: Child,
     output: BufReader<ChildStdout>,
+    echo: &'static str,
 }
 
-impl Psql {
-    /// Connects as the superuser to the database of `book`.
+impl Client {
+    /// Connects to the database of `book`.
     pub fn open(book: &Book) -> Self {
-        let (port, database) = book.database.as_ref().unwrap();
-        let mut child = Command::new(program("psql"))
-            .args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1"])
-            .arg("--host")
-            .arg(&book.path)
-            .args(["--port", &port.to_string(), "--username=postgres", "--dbname", database])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let database = book.database.as_ref().unwrap();
+        let port = database.port.to_string();
+        let mut command;
+        let echo = match database.engine {
+            Engine::Postgres => {
+                command = Command::new(program("psql"));
+                command.args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1"]);
+                command.args(["--port", &port, "--username", SUPERUSER, "--dbname", &database.name]);
+                command.arg("--host");
+                "\\echo done"
+            }
+            Engine::MariaDb => {
+                command = Command::new(program("mariadb"));
+                command.args(["--no-defaults", "--batch", "--raw", "--skip-column-names", "--unbuffered"]);
+                command.args(["--user=root", "--database", &database.name]);
+                command
+                    .args(["--init-command=SET SESSION sql_mode = CONCAT(@@sql_mode, ',PIPES_AS_CONCAT')", "--socket"]);
+                "SELECT 'done';"
+            }
+        };
+        let mut child = command.arg(&book.path).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
-        Self { child, output }
+        Self { child, output, echo }
     }
 
     /// The rows of some statements; the error if one failed, which ends it.
     pub fn ask(&mut self, statements: &str) -> Result<Vec<String>, String> {
         let input = self.child.stdin.as_mut().unwrap();
-        let told = writeln!(input, "{statements}\n\\echo done");
+        let told = writeln!(input, "{statements}\n{}", self.echo);
         let mut rows = Vec::new();
         let mut line = String::new();
         while told.is_ok() && self.output.read_line(&mut line).unwrap() > 0 {
@@ -66,21 +100,34 @@ impl Psql {
             rows.push(line.trim_end().to_owned());
             line.clear();
         }
-        Err(format!("psql ended: {statements}"))
+        Err(format!("the client ended: {statements}"))
     }
 }
 
-impl Drop for Psql {
+impl Drop for Client {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         self.child.wait().ok();
     }
 }
 
-const TABLES: &str = "CREATE TABLE event (id TEXT PRIMARY KEY, cause TEXT);
+const TABLES: &str = "CREATE TABLE event (id VARCHAR(40) PRIMARY KEY, cause VARCHAR(40));
                       CREATE TABLE tally (n INTEGER NOT NULL);
                       CREATE TABLE account (id INTEGER PRIMARY KEY, balance INTEGER NOT NULL);
                       INSERT INTO tally VALUES (0);";
+
+/// How clerks work.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// How many there are.
+    pub clerks: u64,
+    /// What each pauses after each piece of business, in milliseconds.
+    pub pause_ms: u64,
+    /// In how many of a thousand steps the transaction stays open for a while before it is committed.
+    pub slow_permille: u64,
+    /// For how long at most, in milliseconds.
+    pub slow_ms: u64,
+}
 
 /// Clerks at work; when dropped, they are killed.
 #[derive(Debug)]
@@ -90,23 +137,44 @@ pub struct Clerks {
 }
 
 /// What a clerk has to say.
-#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Journal {
-    /// How long each step took, in microseconds.
-    pub steps_us: Vec<u64>,
+    /// What it did, in order of time.
+    pub steps: Vec<Step>,
     /// What went wrong.
     pub errors: Vec<String>,
 }
 
-/// What is wrong with a set of copies.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
-    /// Effects whose cause is missing.
-    pub without_cause: usize,
-    /// Databases whose sums do not agree in themselves, or that SQLite finds damaged.
-    pub torn: Vec<String>,
-    /// Events in the copies.
-    pub events: usize,
+/// One transaction in one book.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Step {
+    /// Which of the books.
+    pub book: usize,
+    /// When it began, in microseconds since 1970.
+    pub at_us: i64,
+    /// How long it took, in microseconds.
+    pub took_us: i64,
+}
+
+impl Journal {
+    /// How much longer than usual (the median of the same book) steps took that were under way at some time between
+    /// `from` and `to`, in microseconds and in order of size.
+    pub fn held_us(&self, from: jiff::Timestamp, to: jiff::Timestamp) -> Vec<i64> {
+        let books = self.steps.iter().map(|step| step.book).max().map_or(0, |last| last + 1);
+        let usual: Vec<i64> = (0..books).map(|book| self.median_us(book)).collect();
+        let (from, to) = (from.as_microsecond(), to.as_microsecond());
+        let met = |step: &&Step| step.at_us <= to && step.at_us + step.took_us >= from;
+        let mut held: Vec<i64> =
+            self.steps.iter().filter(met).map(|step| (step.took_us - usual[step.book]).max(0)).collect();
+        held.sort_unstable();
+        held
+    }
+
+    fn median_us(&self, book: usize) -> i64 {
+        let mut took: Vec<i64> = self.steps.iter().filter(|step| step.book == book).map(|step| step.took_us).collect();
+        took.sort_unstable();
+        took.get(took.len() / 2).copied().unwrap_or(0)
+    }
 }
 
 impl Book {
@@ -126,20 +194,49 @@ impl Book {
     /// Makes it in a new database of a PostgreSQL cluster.
     pub fn create_in(name: &'static str, server: &Postgres) -> Self {
         let book = Self::of(name, server, server.database(name));
-        let accounts = format!("INSERT INTO account SELECT id, 0 FROM generate_series(0, {}) id;", ACCOUNTS - 1);
-        Psql::open(&book).ask(&format!("{TABLES} {accounts}")).unwrap();
+        book.fill();
         book
     }
 
-    /// The one in `database`.
+    /// Makes it in a new database of a MariaDB server.
+    pub fn create_at(name: &'static str, server: &MariaDb) -> Self {
+        let book = Self::at(name, server, server.database(name));
+        book.fill();
+        book
+    }
+
+    /// The one in `database` of a PostgreSQL cluster.
     pub fn of(name: &'static str, server: &Postgres, database: String) -> Self {
-        Self { name, path: server.socket.clone(), database: Some((server.port, database)) }
+        let database = Database { engine: Engine::Postgres, port: server.port, name: database };
+        Self { name, path: server.socket.clone(), database: Some(database) }
+    }
+
+    /// The one in `database` of a MariaDB server.
+    pub fn at(name: &'static str, server: &MariaDb, database: String) -> Self {
+        let database = Database { engine: Engine::MariaDb, port: server.port, name: database };
+        Self { name, path: server.socket.clone(), database: Some(database) }
+    }
+
+    /// The name of its database at a server.
+    pub fn database(&self) -> &str {
+        &self.database.as_ref().unwrap().name
+    }
+
+    /// Whether it is a database of this kind of server.
+    pub fn is_at(&self, engine: Engine) -> bool {
+        self.database.as_ref().is_some_and(|database| database.engine == engine)
+    }
+
+    fn fill(&self) {
+        let accounts: Vec<String> = (0..ACCOUNTS).map(|id| format!("({id}, 0)")).collect();
+        let accounts = accounts.join(", ");
+        Client::open(self).ask(&format!("{TABLES} INSERT INTO account VALUES {accounts};")).unwrap();
     }
 
     /// Whether the engine finds nothing wrong with it; and the rows of a statement, columns separated by `|`.
-    fn read(&self, sql: &str) -> (bool, Vec<String>) {
+    pub(crate) fn read(&self, sql: &str) -> (bool, Vec<String>) {
         if self.database.is_some() {
-            return (true, Psql::open(self).ask(&format!("{sql};")).unwrap());
+            return (true, Client::open(self).ask(&format!("{sql};")).unwrap());
         }
         let connection = Connection::open(&self.path).unwrap();
         connection.busy_timeout(Duration::from_secs(60)).unwrap();
@@ -163,18 +260,25 @@ impl Book {
 impl Clerks {
     /// Lets `count` of them begin, each pausing so many milliseconds after each piece of business.
     pub fn start(program: &Path, count: u64, pause_ms: u64, books: &[Book]) -> Self {
+        let manner = Manner { clerks: count, pause_ms, slow_permille: 0, slow_ms: 0 };
+        Self::start_in(program, manner, books)
+    }
+
+    /// Lets them begin in this manner.
+    pub fn start_in(program: &Path, manner: Manner, books: &[Book]) -> Self {
+        let Manner { clerks, pause_ms, slow_permille, slow_ms } = manner;
         let arguments: Vec<String> =
             books.iter().map(|book| serde_json::to_string(&(book.name, &book.path, &book.database)).unwrap()).collect();
         let start = |seed: u64| {
             Command::new(program)
-                .args([seed.to_string(), pause_ms.to_string()])
+                .args([seed, pause_ms, slow_permille, slow_ms].map(|number| number.to_string()))
                 .args(&arguments)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap()
         };
-        Self { children: (1..=count).map(start).collect(), books: books.to_vec() }
+        Self { children: (1..=clerks).map(start).collect(), books: books.to_vec() }
     }
 
     /// Waits until `more` events have been added to each database.
@@ -194,10 +298,10 @@ impl Clerks {
             child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
             assert!(child.wait().unwrap().success(), "a clerk failed");
             let journal: Journal = serde_json::from_str(&said).unwrap();
-            all.steps_us.extend(journal.steps_us);
+            all.steps.extend(journal.steps);
             all.errors.extend(journal.errors);
         }
-        all.steps_us.sort_unstable();
+        all.steps.sort_unstable_by_key(|step| step.at_us);
         all
     }
 }
@@ -209,28 +313,4 @@ impl Drop for Clerks {
             child.wait().ok();
         }
     }
-}
-
-/// Judges copies of the books, each under the name of its book.
-pub fn judge(copies: &[Book]) -> Verdict {
-    let mut verdict = Verdict::default();
-    let mut events: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
-    let mut effects = Vec::new();
-    for copy in copies {
-        let sums = "SELECT (SELECT sum(balance) FROM account) || ' ' || ((SELECT n FROM tally) - (SELECT count(*) FROM event))";
-        let (sound, sums) = copy.read(sums);
-        if !sound || sums != ["0 0"] {
-            verdict.torn.push(copy.name.to_owned());
-        }
-        let (_, rows) = copy.read("SELECT id || '|' || coalesce(cause, '') FROM event");
-        for row in rows {
-            let (id, cause) = row.split_once('|').unwrap();
-            verdict.events += 1;
-            effects.extend((!cause.is_empty()).then(|| (cause.to_owned(), id.to_owned())));
-            events.entry(copy.name).or_default().insert(id.to_owned());
-        }
-    }
-    let caused = |(cause, id): &&(String, String)| events.get(cause.as_str()).is_some_and(|ids| ids.contains(id));
-    verdict.without_cause = effects.len() - effects.iter().filter(caused).count();
-    verdict
 }

@@ -11,6 +11,7 @@
     reason = "support of tests: a panic is a failed test that says where"
 )]
 
+pub mod captures;
 pub mod clerks;
 pub mod disk;
 pub mod engine;
@@ -25,6 +26,7 @@ pub mod rng;
 pub mod servers;
 pub mod tls;
 pub mod tree;
+pub mod verdict;
 mod wait;
 mod world;
 

@@ -1,12 +1,12 @@
 //! The PostgreSQL sources: the pivot of the cut. Nobody is held for them; see [`cluster`] for how they are pinned.
 
 mod cluster;
-mod guard;
 
 use std::path::Path;
 use std::time::Duration;
 
 use super::command;
+use super::guard::Guard;
 use super::problems::Problems;
 use super::protocol::{Order, Party, Refusal};
 use super::settings::{CommandSource, CutSettings, Output, PostgresSource};
@@ -17,7 +17,6 @@ use crate::ids::SourceName;
 use crate::staging::{Draft, SourceWriter};
 
 use cluster::{Cluster, Pin};
-use guard::Guard;
 
 /// Long enough for terabytes; a dump that hangs is ended by its guard.
 const DUMP_WITHIN: Duration = Duration::from_secs(48 * 3600);
@@ -70,13 +69,19 @@ impl<'a> PostgresSet<'a> {
         let guard = |member: &mut Member<'_>| {
             let cluster = member.cluster.as_mut().ok().filter(|cluster| cluster.pinned.is_some())?;
             let sessions = cluster.databases.iter_mut().filter_map(|database| database.session.take()).collect();
-            Some(Guard::over(sessions, &tag))
+            Some(Guard::over(sessions, question(&tag)))
         };
         Guards(self.members.iter_mut().map(guard).collect())
     }
 
-    /// Dumps all of them.
-    pub(super) fn copy(&mut self, guards: Guards, draft: &Draft, watch: Watch<'_>) -> Result<Copies, CaptureError> {
+    /// Dumps all of them. If there will be another cut, it stops as soon as this one is void.
+    pub(super) fn copy(
+        &mut self,
+        guards: Guards,
+        draft: &Draft,
+        again: bool,
+        watch: Watch<'_>,
+    ) -> Result<Copies, CaptureError> {
         let mut copies = Copies::default();
         let last = self.members.iter().rposition(|member| member.cluster.is_ok());
         for (at, (member, guard)) in self.members.iter_mut().zip(guards.0).enumerate() {
@@ -87,7 +92,7 @@ impl<'a> PostgresSet<'a> {
             match &mut member.cluster {
                 Ok(cluster) => {
                     describe(&mut record, cluster, Some(at) == last);
-                    let mut dumps = Dumps { cluster, guard, tag: &self.tag, void: &mut copies.void };
+                    let mut dumps = Dumps { cluster, guard, tag: &self.tag, void: &mut copies.void, again };
                     dumps.make(&writer, &mut problems);
                     finish(writer, member.name, &mut record, &mut problems)?;
                 }
@@ -101,6 +106,9 @@ impl<'a> PostgresSet<'a> {
             watch(Event::Finished { source: member.name });
             copies.records.push(record);
             copies.problems.push(problems);
+            if again && copies.void.is_some() {
+                break;
+            }
         }
         Ok(copies)
     }
@@ -127,9 +135,9 @@ impl Party for PostgresSet<'_> {
         self.clusters().try_for_each(Cluster::ready).map_err(Refusal::Busy)
     }
 
-    fn versions(&mut self) -> Result<Option<String>, Refusal> {
+    fn versions(&mut self) -> Result<String, Refusal> {
         let versions: Result<Vec<String>, String> = self.clusters().map(Cluster::version).collect();
-        versions.map(|versions| Some(versions.join(" "))).map_err(Refusal::Busy)
+        versions.map(|versions| versions.join(" ")).map_err(Refusal::Busy)
     }
 
     fn hold(&mut self, _: Duration) -> Result<(), Refusal> {
@@ -202,6 +210,8 @@ struct Dumps<'a> {
     guard: Option<Guard>,
     tag: &'a str,
     void: &'a mut Option<String>,
+    /// Whether there will be another cut if this one is void.
+    again: bool,
 }
 
 impl Dumps<'_> {
@@ -210,6 +220,14 @@ impl Dumps<'_> {
             if let Err(why) = self.dump(at, writer.folder()) {
                 problems.missing(None, why);
             }
+            if self.again && self.void.is_some() {
+                return;
+            }
+        }
+        if self.cluster.pinned.is_some()
+            && let Some(Err(why)) = self.guard.take().map(Guard::finish)
+        {
+            self.void.get_or_insert(why);
         }
         // Roles and tablespaces belong to no database and to no snapshot.
         let mut arguments = vec!["--globals-only".to_owned(), "--no-password".to_owned()];
@@ -242,10 +260,13 @@ impl Dumps<'_> {
                     self.cluster.pinned = None;
                     self.guard = None;
                     remove(&folder.join(&file))?;
+                    if self.again {
+                        return Ok(());
+                    }
                 }
             }
         }
-        self.guard = Some(Guard::over(vec![self.cluster.watcher(&name)?], self.tag));
+        self.guard = Some(Guard::over(vec![self.cluster.watcher(&name)?], question(self.tag)));
         self.run("pg_dump", arguments, &name, folder).inspect_err(|_| {
             // What is left of it is no dump.
             let _removed = remove(&folder.join(&file));
@@ -269,6 +290,17 @@ impl Dumps<'_> {
             (None, ran) => ran,
         }
     }
+}
+
+/// Whether somebody waits for a lock that one of our sessions has, and whether we wait as well. An account sees its own
+/// sessions, and everybody's locks.
+fn question(tag: &str) -> String {
+    let ours = format!("(SELECT pid FROM pg_stat_activity WHERE application_name = '{tag}')");
+    format!(
+        "SELECT CASE WHEN NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND NOT pid IN {ours} AND \
+         pg_blocking_pids(pid) && ARRAY{ours}) THEN 0 WHEN EXISTS (SELECT FROM pg_locks WHERE NOT granted AND \
+         pid IN {ours}) THEN 2 ELSE 1 END;"
+    )
 }
 
 fn remove(path: &Path) -> Result<(), String> {

@@ -28,13 +28,23 @@ pub(super) trait Party {
     /// Whether its pins hold nobody.
     fn pins_freely(&self) -> bool;
 
+    /// Whether it is pinned as a whole in one act, so that it is of one instant by itself.
+    fn has_one_pin(&self) -> bool {
+        true
+    }
+
+    /// Whether [`Party::versions`] shows everything that becomes visible; if not, it is held in every try.
+    fn has_versions(&self) -> bool {
+        true
+    }
+
     /// Does what may take its time, before anything is held: each try begins with it.
     fn ready(&mut self) -> Result<(), Refusal> {
         Ok(())
     }
 
-    /// A text that is the same twice only if nobody committed in between; none if there is no such thing.
-    fn versions(&mut self) -> Result<Option<String>, Refusal>;
+    /// A text that is the same twice only if nothing became visible in between. Asked only if there is such a thing.
+    fn versions(&mut self) -> Result<String, Refusal>;
 
     /// Keeps its writers waiting from now on, for not much longer than `left`. On failure nothing is held.
     fn hold(&mut self, left: Duration) -> Result<(), Refusal>;
@@ -57,6 +67,8 @@ pub(super) trait Party {
 pub(super) enum Order {
     /// Its hold waits for open transactions.
     Transactions,
+    /// Its hold waits only for commits under way.
+    Commits,
     /// It has no hold and is pinned last: its one instant is the cut.
     Pivot,
 }
@@ -126,9 +138,10 @@ pub(super) fn cut(parties: &mut [&mut dyn Party], settings: &CutSettings, time: 
     let mut tries = Tries { count: 0, failed: Vec::new() };
     let members: usize = parties.iter().map(|party| party.members()).sum();
     let freely = parties.iter().all(|party| party.pins_freely());
+    let in_one = parties.iter().all(|party| party.has_one_pin());
     let (mut method, window) = match members {
         0 => (CutMethod::Single, Ok((time.wall(), time.wall()))),
-        1 if freely => (CutMethod::Single, single(parties, settings, time, &mut tries)),
+        1 if freely && in_one => (CutMethod::Single, single(parties, settings, time, &mut tries)),
         _ => match freely.then(|| optimistic(parties, settings, time, &mut tries)).flatten() {
             Some(window) => (CutMethod::Optimistic, Ok(window)),
             None => (CutMethod::Barrier, barrier(parties, settings, time, &mut tries)),
@@ -186,6 +199,9 @@ fn single(
     }
 }
 
+/// Tries that hold only those whose commits nothing else would show.
+const TRIES_HOLDING: u32 = 3;
+
 /// Pins, and looks whether nobody committed meanwhile.
 fn optimistic(
     parties: &mut [&mut dyn Party],
@@ -193,44 +209,21 @@ fn optimistic(
     time: &impl Time,
     tries: &mut Tries,
 ) -> Option<Window> {
-    for _ in 0..settings.optimistic_tries {
+    let nobody_held = parties.iter().all(|party| party.has_versions());
+    let most = if nobody_held { settings.optimistic_tries } else { settings.optimistic_tries.min(TRIES_HOLDING) };
+    for _ in 0..most {
         tries.count += 1;
-        match optimistic_try(parties, time) {
-            Ok(Some(window)) => return Some(window),
-            Ok(None) => {
-                tries.failed("a source has no version that would show whether it changed".to_owned());
-                return None;
-            }
-            Err(Refusal::Never(why)) => {
+        match attempt(parties, Held::Some, settings, time) {
+            Ok(window) => return Some(window),
+            Err(Failed { refusal: Refusal::Never(why), .. }) => {
                 tries.failed(why);
                 return None;
             }
-            Err(Refusal::Busy(why)) => tries.failed(why),
+            Err(Failed { refusal: Refusal::Busy(why), .. }) => tries.failed(why),
         }
         time.wait(Duration::from_millis(2) + Duration::from_millis(8).mul_f64(time.chance()));
     }
     None
-}
-
-fn optimistic_try(parties: &mut [&mut dyn Party], time: &impl Time) -> Result<Option<Window>, Refusal> {
-    ready(parties)?;
-    let before = versions(parties)?;
-    let not_before = time.wall();
-    pin(parties)?;
-    let not_after = time.wall();
-    let after = versions(parties);
-    match after {
-        Ok(Some(after)) if before.as_ref() == Some(&after) => return Ok(Some((not_before, not_after))),
-        _ => let_go(parties),
-    }
-    match (before, after?) {
-        (Some(_), Some(_)) => Err(Refusal::Busy("something was committed while the sources were pinned".to_owned())),
-        _ => Ok(None),
-    }
-}
-
-fn versions(parties: &mut [&mut dyn Party]) -> Result<Option<Vec<String>>, Refusal> {
-    parties.iter_mut().map(|party| party.versions()).collect()
 }
 
 fn ready(parties: &mut [&mut dyn Party]) -> Result<(), Refusal> {
@@ -263,7 +256,7 @@ fn barrier(
     let (mut pause, factor, longest) = BACKOFF;
     loop {
         tries.count += 1;
-        let waits = match barrier_try(parties, settings, time) {
+        let waits = match attempt(parties, Held::All, settings, time) {
             Ok(window) => return Ok(window),
             Err(Failed { refusal: Refusal::Never(why), .. }) => {
                 tries.failed(why);
@@ -293,35 +286,62 @@ struct Failed {
     held: bool,
 }
 
-fn barrier_try(parties: &mut [&mut dyn Party], settings: &CutSettings, time: &impl Time) -> Result<Window, Failed> {
+/// Who is held in a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// Everybody.
+    All,
+    /// Those without versions; the others must not have changed.
+    Some,
+}
+
+impl Held {
+    fn has(self, party: &dyn Party) -> bool {
+        self == Self::All || !party.has_versions()
+    }
+}
+
+/// One try: hold, versions, pins, versions, proof, release. If it fails, nothing is held or pinned.
+fn attempt(
+    parties: &mut [&mut dyn Party],
+    who: Held,
+    settings: &CutSettings,
+    time: &impl Time,
+) -> Result<Window, Failed> {
     ready(parties).map_err(|refusal| Failed { refusal, held: false })?;
     let begin = time.passed();
     let left = || settings.hold_limit.saturating_sub(time.passed() - begin);
     let mut held = false;
-    let tried = parties.iter_mut().try_for_each(|party| {
+    let hold = parties.iter_mut().filter(|party| who.has(&***party)).try_for_each(|party| {
         party.hold(left())?;
         held = true;
         Ok(())
     });
-    let not_before = time.wall();
-    let tried = tried
-        .and_then(|()| parties.iter_mut().try_for_each(|party| party.pin()))
-        .and_then(|()| {
-            let not_after = time.wall();
-            parties.iter_mut().try_for_each(|party| party.prove())?;
-            if left().is_zero() {
-                let limit = settings.hold_limit.as_millis();
-                return Err(Refusal::Busy(format!(
-                    "the pins took longer than the {limit} ms that writers may be held"
-                )));
-            }
-            Ok((not_before, not_after))
-        })
-        .and_then(|window| parties.iter_mut().try_for_each(|party| party.release()).map(|()| window));
+    let tried = hold.and_then(|()| {
+        let before = versions(parties, who)?;
+        let not_before = time.wall();
+        parties.iter_mut().try_for_each(|party| party.pin())?;
+        let not_after = time.wall();
+        if versions(parties, who)? != before {
+            return Err(Refusal::Busy("something was committed while the sources were pinned".to_owned()));
+        }
+        parties.iter_mut().filter(|party| who.has(&***party)).try_for_each(|party| party.prove())?;
+        if held && left().is_zero() {
+            let limit = settings.hold_limit.as_millis();
+            return Err(Refusal::Busy(format!("the pins took longer than the {limit} ms that writers may be held")));
+        }
+        parties.iter_mut().filter(|party| who.has(&***party)).try_for_each(|party| party.release())?;
+        Ok((not_before, not_after))
+    });
     tried.map_err(|refusal| {
         let_go(parties);
         Failed { refusal, held }
     })
+}
+
+/// What shows whether those have changed that are not held.
+fn versions(parties: &mut [&mut dyn Party], who: Held) -> Result<Vec<String>, Refusal> {
+    parties.iter_mut().filter(|party| !who.has(&***party)).map(|party| party.versions()).collect()
 }
 
 #[cfg(test)]

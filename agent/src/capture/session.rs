@@ -22,7 +22,7 @@ pub(super) struct Client {
     /// The client program.
     pub(super) program: &'static str,
     /// What makes it read statements and write bare rows.
-    pub(super) arguments: &'static [&'static str],
+    pub(super) arguments: Vec<String>,
     /// How it is told to write a line of its own, around the text of it.
     pub(super) echo: (&'static str, &'static str),
     /// Where to connect to and as whom; nothing of that is an argument.
@@ -74,7 +74,7 @@ impl Session {
         let (output, writer) = io::pipe().map_err(failed)?;
         let mut command = Command::new(client.program);
         // Both in one, so that an error stands where it belongs. An interrupt typed at the terminal is not for it.
-        command.args(client.arguments).stdin(Stdio::piped()).process_group(0);
+        command.args(&client.arguments).stdin(Stdio::piped()).process_group(0);
         command.stdout(writer.try_clone().map_err(failed)?).stderr(writer);
         pass_environment(&mut command, &client.env);
         command.env("LC_ALL", "C.UTF-8");
@@ -131,6 +131,11 @@ impl Session {
                 return error.map_or(Ok(rows), |error| Err(SessionError::Refused(error)));
             }
             let complaint = ["ERROR", "FATAL", "psql: error"].iter().any(|start| line.starts_with(start));
+            // MariaDB's client stays when its connection is gone, and would answer nothing any more.
+            if line.starts_with("ERROR 2006") || line.starts_with("ERROR 2013") {
+                self.kill();
+                return Err(SessionError::Lost(line));
+            }
             if complaint {
                 error.get_or_insert(line);
             } else if !line.starts_with("WARNING") && !line.starts_with("NOTICE") {

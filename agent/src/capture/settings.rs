@@ -25,6 +25,8 @@ pub enum SourceKind {
     Sqlite(SqliteSource),
     /// Databases of a PostgreSQL cluster.
     Postgres(PostgresSource),
+    /// Databases of a MariaDB or MySQL server.
+    MariaDb(MariaDbSource),
     /// A folder and all it holds.
     Folder(FolderSource),
     /// What a program writes.
@@ -32,11 +34,20 @@ pub enum SourceKind {
 }
 
 impl SourceKind {
+    /// Whether it is a database, all of which are copied as of one instant.
+    pub(super) fn is_cut(&self) -> bool {
+        match self {
+            Self::Sqlite(_) | Self::Postgres(_) | Self::MariaDb(_) => true,
+            Self::Folder(_) | Self::Command(_) => false,
+        }
+    }
+
     /// Its type in the configuration.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "sqlite",
             Self::Postgres(_) => "postgres",
+            Self::MariaDb(source) => source.dialect.word(),
             Self::Folder(_) => "folder",
             Self::Command(_) => "command",
         }
@@ -67,6 +78,45 @@ pub struct PostgresSource {
     pub ca_file: Option<PathBuf>,
     /// Which databases; all but templates if there are none.
     pub databases: Vec<String>,
+}
+
+/// Databases of a MariaDB or MySQL server, all dumped as of one instant.
+#[derive(Clone, Debug, Default)]
+pub struct MariaDbSource {
+    /// Which of the two.
+    pub dialect: Dialect,
+    /// A name or address, or the path of a socket.
+    pub host: Option<String>,
+    /// The port.
+    pub port: Option<u16>,
+    /// The account.
+    pub user: Option<String>,
+    /// Its password.
+    pub password: Option<SecretString>,
+    /// The certificate authority that has to have signed for the server, by its name.
+    pub ca_file: Option<PathBuf>,
+    /// Which databases; all but the server's own if there are none.
+    pub databases: Vec<String>,
+}
+
+/// Whose programs are used, and how writers are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// MariaDB 10.4 or newer: `BACKUP STAGE` waits only for commits under way.
+    #[default]
+    MariaDb,
+    /// MySQL, and older MariaDB: `FLUSH TABLES WITH READ LOCK` waits for all statements under way.
+    MySql,
+}
+
+impl Dialect {
+    /// Its type in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::MariaDb => "mariadb",
+            Self::MySql => "mysql",
+        }
+    }
 }
 
 /// A folder and all it holds.

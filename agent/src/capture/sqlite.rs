@@ -102,11 +102,13 @@ impl<'a> SqliteSet<'a> {
         }
     }
 
-    /// Copies all of them, those first whose writers are still held.
+    /// Copies all of them, those first whose writers are still held. If there will be another cut, it stops as soon as
+    /// this one is void.
     pub(super) fn copy(
         &mut self,
         draft: &Draft,
         previous: Option<&LocalGeneration>,
+        again: bool,
         watch: Watch<'_>,
     ) -> Result<Copies, CaptureError> {
         let mut copies = Copies::default();
@@ -124,6 +126,9 @@ impl<'a> SqliteSet<'a> {
             watch(Event::Finished { source: &record.name });
             copies.records.push(record);
             copies.problems.push(problems);
+            if again && copies.void.is_some() {
+                break;
+            }
         }
         if copies.void.is_some() {
             for record in &mut copies.records {
@@ -267,9 +272,9 @@ impl Party for SqliteSet<'_> {
         self.opened().all(|opened| opened.mode != Mode::Rollback)
     }
 
-    fn versions(&mut self) -> Result<Option<String>, Refusal> {
+    fn versions(&mut self) -> Result<String, Refusal> {
         match self.ask(&Ask::Versions, ANSWER_WITHIN)? {
-            Answer::Versions(versions) => Ok(Some(format!("{versions:?}"))),
+            Answer::Versions(versions) => Ok(format!("{versions:?}")),
             _ => Err(Refusal::Never(HolderError::Lost.to_string())),
         }
     }

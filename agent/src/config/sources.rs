@@ -9,7 +9,8 @@ use super::secret::SecretRef;
 use super::table::{Problem, Section};
 use super::units::Span;
 use crate::capture::{
-    CommandSource, EnvValue, FolderSource, Output, Patterns, PostgresSource, SourceConfig, SourceKind, SqliteSource,
+    CommandSource, Dialect, EnvValue, FolderSource, MariaDbSource, Output, Patterns, PostgresSource, SourceConfig,
+    SourceKind, SqliteSource,
 };
 use crate::failure;
 use crate::ids::SourceName;
@@ -27,6 +28,7 @@ pub struct SourceEntry {
 enum Kind {
     Sqlite(SqliteSource),
     Postgres(PostgresSource, Option<SecretRef>),
+    MariaDb(MariaDbSource, Option<SecretRef>),
     Folder(FolderSource),
     Command(Command),
 }
@@ -51,7 +53,10 @@ pub(super) fn read(root: &Section<'_, '_>) -> (Vec<SourceEntry>, usize) {
 impl SourceEntry {
     fn read(section: Section<'_, '_>) -> Option<Self> {
         let name = section.required("name", "every source has a name of its own, such as name = \"ledger\"");
-        section.must_have("type", "write type = \"sqlite\", \"postgres\", \"folder\" or \"command\"");
+        section.must_have(
+            "type",
+            "write type = \"sqlite\", \"postgres\", \"mariadb\", \"mysql\", \"folder\" or \"command\"",
+        );
         let kind = section.string("type")?;
         section.is_of_kind(kind);
         let key = section.key("");
@@ -60,10 +65,14 @@ impl SourceEntry {
                 section.required_path("path", "name the database file").map(|path| Kind::Sqlite(SqliteSource { path }))
             }
             "postgres" => Some(read_postgres(&section)),
+            "mariadb" => Some(read_mariadb(&section, Dialect::MariaDb)),
+            "mysql" => Some(read_mariadb(&section, Dialect::MySql)),
             "folder" => read_folder(&section).map(Kind::Folder),
             "command" => read_command(&section).map(Kind::Command),
             other => {
-                let what = format!("there is no source of type `{other}`; there are sqlite, postgres, folder, command");
+                let what = format!(
+                    "there is no source of type `{other}`; there are sqlite, postgres, mariadb, mysql, folder, command"
+                );
                 section.report("type", what);
                 return None;
             }
@@ -72,11 +81,12 @@ impl SourceEntry {
         Some(Self { name: name?, key, kind: settings? })
     }
 
-    /// The kind, as it is written in the configuration: `sqlite`, `postgres`, `folder` or `command`.
+    /// The kind, as it is written in the configuration, such as `sqlite`.
     pub fn kind(&self) -> &'static str {
-        match self.kind {
+        match &self.kind {
             Kind::Sqlite(_) => "sqlite",
             Kind::Postgres(..) => "postgres",
+            Kind::MariaDb(source, _) => source.dialect.word(),
             Kind::Folder(_) => "folder",
             Kind::Command(_) => "command",
         }
@@ -87,7 +97,7 @@ impl SourceEntry {
         match &self.kind {
             Kind::Sqlite(source) => Some(&source.path),
             Kind::Folder(source) => Some(&source.path),
-            Kind::Postgres(..) | Kind::Command(_) => None,
+            Kind::Postgres(..) | Kind::MariaDb(..) | Kind::Command(_) => None,
         }
     }
 
@@ -95,15 +105,19 @@ impl SourceEntry {
     pub fn folder(&self) -> Option<&Path> {
         match &self.kind {
             Kind::Folder(source) => Some(&source.path),
-            Kind::Sqlite(_) | Kind::Postgres(..) | Kind::Command(_) => None,
+            Kind::Sqlite(_) | Kind::Postgres(..) | Kind::MariaDb(..) | Kind::Command(_) => None,
         }
     }
 
     /// The server and its databases, for a person.
     pub fn server(&self) -> Option<String> {
-        let Kind::Postgres(source, _) = &self.kind else { return None };
-        let host = source.host.as_deref().unwrap_or("this machine");
-        let databases = match source.databases.as_slice() {
+        let (host, databases) = match &self.kind {
+            Kind::Postgres(source, _) => (&source.host, &source.databases),
+            Kind::MariaDb(source, _) => (&source.host, &source.databases),
+            Kind::Sqlite(_) | Kind::Folder(_) | Kind::Command(_) => return None,
+        };
+        let host = host.as_deref().unwrap_or("this machine");
+        let databases = match databases.as_slice() {
             [] => "all databases".to_owned(),
             some => some.join(", "),
         };
@@ -123,6 +137,10 @@ impl SourceEntry {
         let kind = match &self.kind {
             Kind::Sqlite(source) => SourceKind::Sqlite(source.clone()),
             Kind::Postgres(source, password) => SourceKind::Postgres(PostgresSource {
+                password: password.as_ref().map(|place| self.secret("password", place)).transpose()?,
+                ..source.clone()
+            }),
+            Kind::MariaDb(source, password) => SourceKind::MariaDb(MariaDbSource {
                 password: password.as_ref().map(|place| self.secret("password", place)).transpose()?,
                 ..source.clone()
             }),
@@ -167,6 +185,19 @@ fn read_postgres(section: &Section<'_, '_>) -> Kind {
         databases: section.strings("databases").unwrap_or_default(),
     };
     Kind::Postgres(source, section.parsed("password"))
+}
+
+fn read_mariadb(section: &Section<'_, '_>, dialect: Dialect) -> Kind {
+    let source = MariaDbSource {
+        dialect,
+        host: section.string("host").map(str::to_owned),
+        port: section.integer("port", 1..=65535).and_then(|port| u16::try_from(port).ok()),
+        user: section.string("user").map(str::to_owned),
+        password: None,
+        ca_file: section.path("ca_file"),
+        databases: section.strings("databases").unwrap_or_default(),
+    };
+    Kind::MariaDb(source, section.parsed("password"))
 }
 
 fn read_folder(section: &Section<'_, '_>) -> Option<FolderSource> {

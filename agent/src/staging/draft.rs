@@ -94,6 +94,23 @@ impl Draft {
         Ok(SourceWriter { source: source.clone(), data, index, writer, last: None, written: Written::default() })
     }
 
+    /// Removes what has been written of a source that nobody is writing any more, as if it had not been begun. It may not
+    /// have been.
+    pub fn remove(&self, source: &SourceName) -> Result<(), StagingError> {
+        let gone = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
+        let index = index_file(&self.folder.join("index"), source);
+        if let Err(error) = fs::remove_file(&index)
+            && !gone(&error)
+        {
+            return Err(StagingError::io("remove", &index, error));
+        }
+        let data = self.folder.join("data").join(source.as_str());
+        match platform::tree::remove_tree(&data) {
+            Err(error) if !gone(&error) => Err(StagingError::io("remove", &data, error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes the generation one of the finished ones: everything is on disk, and cannot be changed, when this returns.
     pub fn finish(self, document: &Document) -> Result<LocalGeneration, StagingError> {
         let path = self.folder.join("generation.json");

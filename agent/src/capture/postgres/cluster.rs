@@ -18,6 +18,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// One wait for the lock of a table. The server is told the same.
 const LOCK_WITHIN: Duration = Duration::from_secs(5);
 
+/// Before a cut is had, locks are let go and taken anew after this long: who waits for them has his turn.
+const LOCK_AGAIN: Duration = Duration::from_secs(2);
+
 /// How often all databases are asked for the same snapshot in one try.
 const PINS: u32 = 5;
 
@@ -49,6 +52,8 @@ pub(super) struct Database {
     pub(super) session: Option<Session>,
     /// Tables that are locked.
     tables: String,
+    /// Since when.
+    locked: Option<Instant>,
     /// The snapshot that a dump can join.
     pub(super) snapshot: Option<String>,
 }
@@ -80,7 +85,7 @@ impl Cluster {
             let all = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname;";
             databases = session(source, tag, "postgres")?.ask(all, ANSWER_WITHIN).map_err(text)?;
         }
-        let new = |name| Database { name, session: None, tables: String::new(), snapshot: None };
+        let new = |name| Database { name, session: None, tables: String::new(), locked: None, snapshot: None };
         let databases = databases.into_iter().map(new).collect();
         let (source, tag) = (source.clone(), tag.to_owned());
         let facts = Facts::default();
@@ -105,9 +110,9 @@ impl Cluster {
                 self.facts = ask_facts(&mut session, &database.name)?;
                 database.session = Some(session);
                 database.snapshot = None;
-                database.tables.clear();
+                database.locked = None;
             }
-            if database.snapshot.is_some() || database.tables.is_empty() {
+            if database.snapshot.is_some() || database.locked.is_none_or(|since| since.elapsed() > LOCK_AGAIN) {
                 let locked = database.lock(&self.facts.account);
                 if locked.is_err() {
                     database.session = None;
@@ -195,7 +200,7 @@ impl Database {
 
     /// Begins a transaction that keeps all tables from being emptied, rewritten or dropped.
     fn lock(&mut self, account: &str) -> Result<(), String> {
-        self.snapshot = None;
+        (self.snapshot, self.locked) = (None, None);
         let limit = LOCK_WITHIN * 2;
         self.ask("ROLLBACK;", limit)?;
         self.ask("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY;", limit)?;
@@ -210,8 +215,11 @@ impl Database {
             ),
             false => format!("the tables of {name} could not be locked against TRUNCATE and ALTER: {why}"),
         })?;
-        let count = self.ask(&format!("SELECT count(*) {TABLES};"), limit)?;
+        // Those that are locked, and not those that may have been made since.
+        let locked = "EXISTS (SELECT FROM pg_locks l WHERE l.relation = c.oid AND l.pid = pg_backend_pid())";
+        let count = self.ask(&format!("SELECT count(*) {TABLES} AND {locked};"), limit)?;
         self.tables = count.into_iter().next().unwrap_or_default();
+        self.locked = Some(Instant::now());
         Ok(())
     }
 }
@@ -219,7 +227,7 @@ impl Database {
 fn session(source: &PostgresSource, tag: &str, database: &str) -> Result<Session, String> {
     let mut env = env(source, tag, database);
     env.insert("PGOPTIONS".to_owned(), EnvValue::Plain(OPTIONS.to_owned()));
-    let arguments = &[
+    let arguments = [
         "--no-psqlrc",
         "--quiet",
         "--no-align",
@@ -229,6 +237,7 @@ fn session(source: &PostgresSource, tag: &str, database: &str) -> Result<Session
         "--set=VERBOSITY=terse",
         "--set=SHOW_CONTEXT=never",
     ];
+    let arguments = arguments.map(str::to_owned).to_vec();
     let client = Client { program: "psql", arguments, echo: ("\\echo ", ""), env };
     let mut session = Session::start(&client).map_err(text)?;
     session

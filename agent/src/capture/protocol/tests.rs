@@ -32,6 +32,7 @@ struct Fake<'a> {
     name: &'static str,
     members: usize,
     free: bool,
+    one_pin: bool,
     log: &'a RefCell<Vec<String>>,
     time: &'a FakeTime,
     /// What versions there are, one after another; the last one stays.
@@ -50,6 +51,7 @@ impl<'a> Fake<'a> {
             name,
             members: 1,
             free: true,
+            one_pin: true,
             log,
             time,
             versions: VecDeque::new(),
@@ -78,9 +80,17 @@ impl Party for Fake<'_> {
         self.free
     }
 
-    fn versions(&mut self) -> Result<Option<String>, Refusal> {
+    fn has_one_pin(&self) -> bool {
+        self.one_pin
+    }
+
+    fn has_versions(&self) -> bool {
+        !self.versions.is_empty()
+    }
+
+    fn versions(&mut self) -> Result<String, Refusal> {
         let version = if self.versions.len() > 1 { self.versions.pop_front() } else { self.versions.front().copied() };
-        Ok(version.map(|version| version.to_string()))
+        Ok(format!("{version:?}"))
     }
 
     fn hold(&mut self, _: Duration) -> Result<(), Refusal> {
@@ -169,6 +179,24 @@ fn a_hold_that_lapsed_or_lasted_too_long_is_no_cut() {
     assert_eq!(second.method, CutMethod::None);
     assert_eq!(log.borrow().last().map(String::as_str), Some("slow let go"));
     assert!(!a.held && !slow.held);
+}
+
+#[test]
+fn who_has_no_versions_is_held_while_the_others_are_not() {
+    let (log, time) = (RefCell::default(), FakeTime::default());
+    let mut a = Fake { versions: [1, 2, 7].into(), ..Fake::new("a", &log, &time) };
+    let mut b = Fake::new("b", &log, &time);
+    let both = cut(&mut [&mut a, &mut b], &CutSettings::default(), &time);
+    assert_eq!((both.method, both.tries), (CutMethod::Optimistic, 2));
+    let first = ["b held", "a pinned", "b pinned", "a let go", "b let go"];
+    let second = ["b held", "a pinned", "b pinned", "b proved", "b released"];
+    assert_eq!(*log.borrow(), [first, second].concat());
+
+    // One that takes several pins is not of one instant by itself.
+    log.borrow_mut().clear();
+    b.one_pin = false;
+    assert_eq!(cut(&mut [&mut b], &CutSettings::default(), &time).method, CutMethod::Single);
+    assert_eq!(*log.borrow(), ["b held", "b pinned", "b proved", "b released"]);
 }
 
 #[test]

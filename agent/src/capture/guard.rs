@@ -1,4 +1,4 @@
-//! Keeps the sessions of a cluster alive while its dumps go on, and gives way when others have to wait for them.
+//! Keeps sessions alive while dumps go on that need their locks, and gives way when others have to wait for them.
 //!
 //! Locks against TRUNCATE and ALTER last as long as the dump. Whoever alters a table waits for them, and everybody else
 //! who wants that table queues behind: the whole office would wait for the backup.
@@ -9,13 +9,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::capture::session::Session;
+use super::session::Session;
 
 /// How often the sessions are heard of.
-const EVERY: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_millis(500);
 
 /// So many times in a row somebody may be found waiting.
-const PATIENCE: u32 = 5;
+const PATIENCE: u32 = 10;
+
+/// So many of these it counts for if the dump waits behind those that wait for us: it gets nowhere before somebody gives way.
+const STANDOFF: u32 = 5;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
@@ -38,12 +41,13 @@ struct Shared {
 }
 
 impl Guard {
-    /// Watches `sessions`, of a process whose sessions all call themselves `tag`.
-    pub(super) fn over(mut sessions: Vec<Session>, tag: &str) -> Self {
+    /// Watches `sessions`. `question` is what each is asked: `0` means that nobody waits for us, `1` that somebody does,
+    /// `2` that we wait for him as well.
+    pub(super) fn over(mut sessions: Vec<Session>, question: String) -> Self {
         let shared = Arc::new(Shared::default());
-        let (mine, waiters) = (Arc::clone(&shared), waiters(tag));
+        let mine = Arc::clone(&shared);
         let thread = thread::spawn(move || {
-            if let Err(why) = watch(&mut sessions, &waiters, &mine) {
+            if let Err(why) = watch(&mut sessions, &question, &mine) {
                 // Told once; the sessions end with this thread, before the dump.
                 let _first = mine.why.set(why);
                 drop(sessions);
@@ -62,10 +66,15 @@ impl Guard {
     pub(super) fn why(&self) -> Option<&str> {
         self.shared.why.get().map(String::as_str)
     }
-}
 
-impl Drop for Guard {
-    fn drop(&mut self) {
+    /// Ends the watch when all dumps have been made. The error is why they are not of the cut: a last look shows whether
+    /// the locks have been there to the end.
+    pub(super) fn finish(mut self) -> Result<(), String> {
+        self.end();
+        self.why().map_or(Ok(()), |why| Err(why.to_owned()))
+    }
+
+    fn end(&mut self) {
         self.shared.done.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
@@ -75,33 +84,32 @@ impl Drop for Guard {
     }
 }
 
-fn watch(sessions: &mut [Session], waiters: &str, shared: &Shared) -> Result<(), String> {
-    let mut found = 0;
-    loop {
-        let mut waiting = false;
-        for session in &mut *sessions {
-            let rows = session.ask(waiters, ANSWER_WITHIN).map_err(|error| error.to_string())?;
-            waiting |= rows.first().is_some_and(|count| count != "0");
-        }
-        found = if waiting { found + 1 } else { 0 };
-        if found >= PATIENCE {
-            return Err("the dump gave way, because others had to wait for a table that it was reading".to_owned());
-        }
-        if shared.done.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        thread::park_timeout(EVERY);
-        if shared.done.load(Ordering::Relaxed) {
-            return Ok(());
-        }
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
-/// How many wait for a lock that one of our sessions has. An account sees its own sessions, and everybody's locks.
-fn waiters(tag: &str) -> String {
-    format!(
-        "SELECT count(*) FROM pg_locks w WHERE NOT w.granted AND pg_blocking_pids(w.pid) && \
-         (SELECT array_agg(pid) FROM pg_stat_activity WHERE application_name = '{tag}') AND NOT w.pid IN \
-         (SELECT pid FROM pg_stat_activity WHERE application_name = '{tag}');"
-    )
+fn watch(sessions: &mut [Session], question: &str, shared: &Shared) -> Result<(), String> {
+    let mut found = 0;
+    loop {
+        let last = shared.done.load(Ordering::Relaxed);
+        let mut weight = 0;
+        for session in &mut *sessions {
+            let rows = session.ask(question, ANSWER_WITHIN).map_err(|error| error.to_string())?;
+            weight = weight.max(match rows.first().map(String::as_str) {
+                Some("0") => 0,
+                Some("2") => STANDOFF,
+                _ => 1,
+            });
+        }
+        if last {
+            return Ok(());
+        }
+        found = if weight > 0 { found + weight } else { 0 };
+        if found >= PATIENCE {
+            return Err("the dump gave way, because others had to wait for a table that it was reading".to_owned());
+        }
+        thread::park_timeout(EVERY);
+    }
 }

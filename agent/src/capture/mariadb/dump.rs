@@ -1,0 +1,194 @@
+//! The dump of one database, which waits for the hold or is made at leisure; and the accounts of the server.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::gate::Gate;
+use crate::capture::command::{self, pass_environment};
+use crate::capture::session::{Client, Session};
+use crate::capture::settings::{CommandSource, Dialect, EnvValue, MariaDbSource, Output};
+
+/// Where accounts go. A dot stands in no other file's name but before its ending.
+const ACCOUNTS: &str = "server.accounts.sql";
+
+/// More than enough for the accounts of a server.
+const ACCOUNTS_WITHIN: Duration = Duration::from_secs(600);
+
+/// The dump of one database.
+#[derive(Debug)]
+pub(super) struct Dump {
+    pub(super) database: String,
+    file: PathBuf,
+    gate: Option<Gate>,
+}
+
+impl Dump {
+    pub(super) fn new(database: String, folder: &Path) -> Self {
+        let file = folder.join(file_name(&database));
+        Self { database, file, gate: None }
+    }
+
+    /// Starts it, if it has not been started; it stops before it takes its snapshot.
+    pub(super) fn start(&mut self, source: &MariaDbSource) -> Result<(), String> {
+        if self.gate.is_some() {
+            return Ok(());
+        }
+        let mut command = Command::new(dump_program(source.dialect));
+        command.args(["--no-defaults", "--verbose", "--single-transaction", "--quick", "--no-tablespaces"]);
+        command.args(["--routines", "--events", "--triggers", "--hex-blob", "--skip-dump-date"]);
+        command.args(["--default-character-set=utf8mb4", "--max-allowed-packet=1G"]);
+        command.args(place(source)).arg("--").arg(&self.database);
+        pass_environment(&mut command, &env(source));
+        let failed = |error| format!("the dump of {} could not be started: {error}", self.database);
+        let file = File::create(&self.file).map_err(failed)?;
+        let host = source.host.as_deref().filter(|host| !host.starts_with('/')).unwrap_or("localhost");
+        self.gate = Some(Gate::start(&mut command, file, host).map_err(failed)?);
+        Ok(())
+    }
+
+    /// Lets it take its snapshot.
+    pub(super) fn open(&mut self) -> Result<(), String> {
+        // One that has not stopped there might have taken its snapshot before.
+        match self.gate.as_mut().filter(|gate| gate.has_stopped().unwrap_or(false)) {
+            Some(gate) => gate.open().map_err(|error| error.to_string()),
+            None => Err("a dump did not wait for its snapshot".to_owned()),
+        }
+    }
+
+    /// Waits until it has its snapshot.
+    pub(super) fn pinned(&mut self, limit: Duration) -> Result<(), String> {
+        self.gate.as_mut().map_or(Ok(()), |gate| gate.pinned(limit))
+    }
+
+    /// Waits for its end. The error is one sentence.
+    pub(super) fn finish(&mut self, stop: &AtomicBool) -> Result<(), String> {
+        let Some(gate) = self.gate.take() else { return Err(format!("{} was not dumped", self.database)) };
+        gate.finish(stop).map_err(|why| format!("{}: {why}", self.database))
+    }
+
+    /// Makes it now, of no cut.
+    pub(super) fn make(&mut self, source: &MariaDbSource, stop: &AtomicBool) -> Result<(), String> {
+        self.gate = None;
+        self.start(source)?;
+        if let Some(gate) = &mut self.gate {
+            gate.open().map_err(|error| error.to_string())?;
+        }
+        self.finish(stop)
+    }
+
+    /// Ends it if it is past the point where it would have to stop.
+    pub(super) fn reset(&mut self) {
+        if !self.has_stopped() {
+            self.gate = None;
+        }
+    }
+
+    /// Removes what is left of it.
+    pub(super) fn remove(&self) {
+        // It may not be there.
+        let _removed = std::fs::remove_file(&self.file);
+    }
+
+    pub(super) fn has_stopped(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.has_stopped().unwrap_or(false))
+    }
+
+    /// What it said, if it has ended before its time.
+    pub(super) fn failure(&mut self) -> Option<String> {
+        let mut gate = self.gate.take_if(|gate| gate.has_ended())?;
+        gate.open().ok()?;
+        gate.finish(&AtomicBool::new(false)).err()
+    }
+}
+
+/// Writes down the accounts of the server and what they have been granted. They belong to no database and no snapshot.
+pub(super) fn accounts(source: &MariaDbSource, folder: &Path) -> Result<(), String> {
+    let fixed = ["--no-defaults", "--system=users", "--insert-ignore", "--skip-dump-date", "--no-tablespaces"];
+    let mut arguments = vec![dump_program(source.dialect).to_owned()];
+    arguments.extend(fixed.map(str::to_owned));
+    arguments.extend(place(source));
+    let dump = CommandSource {
+        command: arguments,
+        output: Output::Stdout(ACCOUNTS.to_owned()),
+        env: env(source),
+        timeout: ACCOUNTS_WITHIN,
+        check: None,
+    };
+    command::run(&dump, folder).inspect_err(|_| {
+        // What is left of it is no list. It may not be there.
+        let _removed = std::fs::remove_file(folder.join(ACCOUNTS));
+    })
+}
+
+/// A session at the server.
+pub(super) fn session(source: &MariaDbSource) -> Result<Session, String> {
+    let fixed = ["--no-defaults", "--batch", "--skip-column-names", "--unbuffered", "--force", "--skip-reconnect"];
+    let mut arguments = fixed.map(str::to_owned).to_vec();
+    arguments.extend(["--no-auto-rehash".to_owned(), "--raw".to_owned()]);
+    arguments.extend(place(source));
+    let program = match source.dialect {
+        Dialect::MariaDb => "mariadb",
+        Dialect::MySql => "mysql",
+    };
+    let client = Client { program, arguments, echo: ("SELECT '", "';"), env: env(source) };
+    Session::start(&client).map_err(|error| error.to_string())
+}
+
+fn dump_program(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::MariaDb => "mariadb-dump",
+        Dialect::MySql => "mysqldump",
+    }
+}
+
+fn place(source: &MariaDbSource) -> Vec<String> {
+    let mut arguments = Vec::new();
+    match &source.host {
+        Some(host) if host.starts_with('/') => arguments.push(format!("--socket={host}")),
+        Some(host) => arguments.push(format!("--host={host}")),
+        None => {}
+    }
+    arguments.extend(source.port.map(|port| format!("--port={port}")));
+    arguments.extend(source.user.as_ref().map(|user| format!("--user={user}")));
+    if let Some(path) = &source.ca_file {
+        let check = match source.dialect {
+            Dialect::MariaDb => "--ssl-verify-server-cert",
+            Dialect::MySql => "--ssl-mode=VERIFY_IDENTITY",
+        };
+        arguments.extend([check.to_owned(), format!("--ssl-ca={}", path.display())]);
+    }
+    arguments
+}
+
+fn env(source: &MariaDbSource) -> BTreeMap<String, EnvValue> {
+    let password = source.password.clone().map(EnvValue::Secret);
+    password.map(|password| ("MYSQL_PWD".to_owned(), password)).into_iter().collect()
+}
+
+/// The file of a database: its name, with what cannot stand in a file's name, or would end it, written as in addresses.
+fn file_name(database: &str) -> String {
+    let mut name = String::new();
+    for c in database.chars() {
+        match c {
+            '/' | '%' | '.' => name.push_str(&format!("%{:02X}", u32::from(c))),
+            c => name.push(c),
+        }
+    }
+    name + ".sql"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_a_database_gives_a_file_of_its_own() {
+        assert_eq!(file_name("office"), "office.sql");
+        assert_eq!(file_name("../a%"), "%2E%2E%2Fa%25.sql");
+        assert_ne!(file_name("server.accounts"), ACCOUNTS);
+    }
+}

@@ -1,0 +1,165 @@
+//! Captures of MariaDB together with others, while clerks are at work in all of them.
+
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use agent::capture::{Dialect, Event, SourceConfig, SourceKind, check_server};
+use agent::generation::{CutMethod, Grade, Role};
+use agent::staging::LocalGeneration;
+use tests::captures::{
+    MARIADB_RIGHTS, copy_sqlite, load_mariadb, mariadb_account, mariadb_source, of, run, run_watched, sqlite_source,
+};
+use tests::clerks::{Book, Clerks, judge};
+use tests::servers::{MariaDb, mariadb};
+use tests::{World, wait_until};
+
+const CLERK: &str = env!("CARGO_BIN_EXE_clerk");
+
+fn source(server: &MariaDb, books: &[Book]) -> SourceConfig {
+    mariadb_source(server, &mariadb_account(server, MARIADB_RIGHTS), books)
+}
+
+/// What was dumped of a book, in a new database.
+fn restored(server: &MariaDb, generation: &LocalGeneration, book: &Book) -> Book {
+    let folder = generation.data_folder(&"mariadb".parse().unwrap());
+    load_mariadb(server, book, &folder.join(format!("{}.sql", book.database())))
+}
+
+#[test]
+fn mariadb_is_held_and_the_others_only_if_they_have_to_be() {
+    let (world, server) = (World::new(), mariadb());
+    let book = Book::create_at("shop", server);
+    for (mode, method, role) in
+        [("wal", CutMethod::Optimistic, Role::Proved), ("delete", CutMethod::Barrier, Role::Held)]
+    {
+        let source = source(server, std::slice::from_ref(&book));
+        assert_eq!(check_server(&source), Ok(()));
+        let cash = Book::create("cash", world.path(format!("{mode}.db")), mode);
+        let (generation, document) = run(&world, &[source, sqlite_source(&cash)]);
+        assert_eq!((document.grade, document.cut.method), (Grade::Exact, method), "{document:#?}");
+        assert_eq!((of(&document, "mariadb").role, of(&document, "cash").role), (Role::Held, role), "{document:#?}");
+        assert!(of(&document, "mariadb").held_us > 0 && of(&document, "mariadb").position.contains_key("gtid"));
+        assert_eq!(document.problems, Vec::new());
+        let copy = restored(server, &generation, &book);
+        assert_eq!(server.sql(copy.database(), "SELECT COUNT(*) FROM account"), "100");
+        let accounts = generation.data_folder(&"mariadb".parse().unwrap()).join("server.accounts.sql");
+        assert!(std::fs::read_to_string(accounts).unwrap().contains("CREATE USER"));
+    }
+}
+
+#[test]
+fn two_databases_of_a_server_in_use_are_of_one_instant_by_stages_and_by_a_read_lock() {
+    let (world, server) = (World::new(), mariadb());
+    let books = [Book::create_at("shop", server), Book::create_at("club", server)];
+    let mut staged = source(server, &books);
+    let mut locked = staged.clone();
+    if let SourceKind::MariaDb(source) = &mut locked.kind {
+        source.dialect = Dialect::MySql;
+    }
+    let SourceKind::MariaDb(settings) = &mut staged.kind else { unreachable!() };
+    let account = settings.user.clone().unwrap();
+    let clerks = Clerks::start(Path::new(CLERK), 3, 5, &books);
+    for (source, kind) in [(staged, "mariadb"), (locked, "mysql")] {
+        clerks.work(20);
+        let (generation, document) = run(&world, &[source]);
+        clerks.work(20);
+        assert_eq!((document.grade, document.cut.method), (Grade::Exact, CutMethod::Single), "{document:#?}");
+        let record = of(&document, "mariadb");
+        assert_eq!((record.kind.as_str(), record.role), (kind, Role::Held));
+        judge(&books.each_ref().map(|book| restored(server, &generation, book))).assert_of_one_instant(40);
+    }
+    assert_eq!(clerks.stop().errors, Vec::<String>::new());
+    // Nothing of ours is left at the server.
+    let left = format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = '{account}'");
+    wait_until(Duration::from_secs(60), "our sessions to end", || server.sql("mysql", &left) == "0");
+}
+
+#[test]
+fn an_account_without_rights_is_told_what_it_lacks_and_that_is_enough() {
+    let (world, server) = (World::new(), mariadb());
+    let book = Book::create_at("shop", server);
+    let account = mariadb_account(server, "USAGE");
+    let source = mariadb_source(server, &account, std::slice::from_ref(&book));
+    let (_, document) = run(&world, std::slice::from_ref(&source));
+    assert_eq!(document.grade, Grade::Incomplete);
+    assert!(document.problems[0].what.contains("GRANT RELOAD, PROCESS ON *.*"), "{document:#?}");
+    // Each piece of advice is followed, until there is none.
+    for expected in ["GRANT RELOAD, PROCESS ON *.*", "GRANT SELECT, SHOW VIEW, TRIGGER, EVENT ON `"] {
+        let error = check_server(&source).unwrap_err();
+        let (_, grant) = error.split_once("run `").unwrap();
+        let grant = grant.strip_suffix(";`").unwrap();
+        assert!(grant.starts_with(expected), "{error}");
+        server.sql("mysql", grant);
+    }
+    assert_eq!(check_server(&source), Ok(()));
+    let (_, document) = run(&world, &[source]);
+    assert_eq!(document.grade, Grade::Exact, "{document:#?}");
+    assert!(document.problems.iter().all(|problem| !problem.missing && problem.what.contains("accounts")));
+}
+
+#[test]
+fn tables_without_snapshots_are_named_and_not_called_exact() {
+    let (world, server) = (World::new(), mariadb());
+    let book = Book::create_at("shop", server);
+    server.sql(book.database(), "CREATE TABLE old (id INTEGER) ENGINE = MyISAM");
+    let source = source(server, std::slice::from_ref(&book));
+    let error = check_server(&source).unwrap_err();
+    assert!(error.contains("old is a table of the engine MyISAM"), "{error}");
+    let (_, document) = run(&world, &[source]);
+    assert_eq!((document.grade, document.cut.method), (Grade::Sequential, CutMethod::None), "{document:#?}");
+    assert!(document.cut.failed_tries.iter().any(|why| why.contains("MyISAM")), "{document:#?}");
+}
+
+/// Somebody else's statement, which has to wait for a table.
+fn waiting(server: &MariaDb, database: &str, statement: &str) -> Child {
+    let child = server.client("root", database, statement).stdin(Stdio::null()).spawn().unwrap();
+    let asked = format!(
+        "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE = 'Waiting for table metadata lock' AND \
+         DB = '{database}'"
+    );
+    wait_until(Duration::from_secs(60), "the statement waits", || server.sql("mysql", &asked) == "1");
+    child
+}
+
+#[test]
+fn a_table_that_is_emptied_after_the_cut_is_in_the_copy() {
+    let (world, server) = (World::new(), mariadb());
+    let book = Book::create_at("shop", server);
+    let truncate = Mutex::new(None);
+    let (generation, document) = run_watched(&world, &[source(server, std::slice::from_ref(&book))], &|event| {
+        if let Event::Cut(_) = event {
+            truncate.lock().unwrap().get_or_insert_with(|| waiting(server, book.database(), "TRUNCATE account"));
+        }
+    });
+    assert!(truncate.into_inner().unwrap().unwrap().wait().unwrap().success());
+    assert_eq!(document.grade, Grade::Exact, "{document:#?}");
+    // If the dump had to wait behind the other, it gave way, and there was a second cut.
+    let emptied = if document.cut.failed_tries.is_empty() { "100" } else { "0" };
+    let copy = restored(server, &generation, &book);
+    assert_eq!(server.sql(copy.database(), "SELECT COUNT(*) FROM account"), emptied);
+}
+
+#[test]
+fn a_server_that_dies_after_the_cut_is_missing_from_the_copy_and_the_next_run_works() {
+    let (world, server) = (World::new(), MariaDb::start());
+    let book = Book::create_at("shop", &server);
+    // Enough that it cannot be dumped at once.
+    let bulk = "CREATE TABLE bulk (content LONGBLOB); INSERT INTO bulk SELECT REPEAT('x', 1000000) FROM account;";
+    server.sql(book.database(), bulk);
+    let cash = Book::create("cash", world.path("cash.db"), "wal");
+    let sources = [source(&server, &[book]), sqlite_source(&cash)];
+    let (generation, document) = run_watched(&world, &sources, &|event| {
+        if let Event::Cut(_) = event {
+            server.server.kill();
+        }
+    });
+    assert_eq!(document.grade, Grade::Incomplete, "{document:#?}");
+    assert!(document.problems.iter().all(|problem| problem.source.as_str() == "mariadb"));
+    let staged = generation.data_folder(&"cash".parse().unwrap()).join("cash.db");
+    assert!(judge(&[copy_sqlite(&world, &cash, &staged)]).torn.is_empty());
+    server.start_again();
+    let (_, document) = run(&world, &sources);
+    assert_eq!(document.grade, Grade::Exact, "{document:#?}");
+}
