@@ -154,6 +154,16 @@ pub struct RestoreArgs {
     /// Replace files that are there already
     #[arg(long)]
     pub overwrite: bool,
+
+    /// Then load the databases of a source into a server and check them there:
+    /// `source=NAME,host=…,port=…,user=…,password=env:NAME`, and with `database=NAME,as=OTHER` only that one, under another
+    /// name; repeat for more sources
+    #[arg(long, value_name = "SETTINGS")]
+    pub into: Vec<String>,
+
+    /// Replace databases of the server that hold something already
+    #[arg(long, requires = "into")]
+    pub replace_databases: bool,
 }
 
 /// `offsite verify`.

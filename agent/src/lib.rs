@@ -45,6 +45,7 @@ pub mod backup;
 pub mod byhand;
 pub mod catalog;
 pub mod deliver;
+pub mod into;
 pub mod restore;
 pub mod upload;
 pub mod verify;

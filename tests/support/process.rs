@@ -224,7 +224,7 @@ pub fn program(name: &str) -> PathBuf {
 }
 
 /// The search path of everything the tests start.
-pub(crate) fn search_path() -> OsString {
+pub fn search_path() -> OsString {
     let tools = std::env::var_os("OFFSITE_TEST_TOOLS").map(PathBuf::from).unwrap_or_else(|| {
         let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache");
         std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("offsite-tests")

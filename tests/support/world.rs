@@ -101,7 +101,20 @@ impl World {
 
     /// The program with these arguments, in a clean environment whose `OFFSITE_CONFIG` is this world's configuration.
     pub fn offsite<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Offsite {
-        let mut command = Command::new(offsite_program());
+        self.command(offsite_program(), arguments)
+    }
+
+    /// Commands of a shell, which ends with the first that fails, in the same environment; `offsite` is the program.
+    pub fn shell(&self, script: &str) -> Offsite {
+        let mut shell = self.command(Path::new("/bin/sh"), ["-e", "-c", script]);
+        let folders = std::env::split_paths(&process::search_path()).collect::<Vec<_>>();
+        let own = offsite_program().parent().unwrap().to_owned();
+        shell.command.env("PATH", std::env::join_paths(std::iter::once(own).chain(folders)).unwrap());
+        shell
+    }
+
+    fn command<A: AsRef<OsStr>>(&self, program: &Path, arguments: impl IntoIterator<Item = A>) -> Offsite {
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .current_dir(self.folder.path())

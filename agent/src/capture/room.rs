@@ -34,7 +34,7 @@ pub fn room_needed(
         SourceKind::Folder(folder) => {
             folder::room::bytes(folder, &source.name, previous.filter(|_| changed_only), &own)
         }
-        SourceKind::Postgres(_) | SourceKind::Command(_) => as_before(source),
+        SourceKind::Postgres(_) | SourceKind::MariaDb(_) | SourceKind::Command(_) => as_before(source),
     });
     bytes.fold(0, u64::saturating_add)
 }

@@ -172,6 +172,8 @@ fn restore_and_judge(layout: &Layout, office: &Office) -> Result<Findings, Failu
         from: None,
         as_of: None,
         overwrite: false,
+        into: Vec::new(),
+        replace_databases: false,
     };
     let restored = restore::execute(&arguments, &layout.config, true)?;
     tell("The office has burned down. With the secret key, everything comes back", restored.text().trim_end());

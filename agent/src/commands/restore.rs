@@ -1,5 +1,7 @@
 //! `offsite restore`: a generation back, or parts of it, into a folder of its own.
 
+mod into;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,6 +35,8 @@ pub(super) struct Restored {
     /// Each file is equal to what was backed up by its own SHA-256.
     proved_by_file: bool,
     pub(super) lost: Vec<Lost>,
+    /// What was loaded into servers.
+    databases: Vec<into::InPlace>,
     bad_objects: Vec<Bad>,
     /// What it is if files are lost.
     #[serde(skip)]
@@ -55,7 +59,12 @@ struct Bad {
 type Done = (RestoreReport, String, Option<Grade>, bool);
 
 pub(super) fn run(arguments: &RestoreArgs, path: &Path, quiet: bool, output: Output) -> Ended {
-    let restored = execute(arguments, path, quiet)?;
+    let targets = into::targets(arguments)?;
+    let mut restored = execute(arguments, path, quiet)?;
+    // What is not whole is not loaded.
+    if restored.lost.is_empty() {
+        restored.databases = into::run(&targets, &arguments.to, arguments.replace_databases, quiet)?;
+    }
     let code = if restored.lost.is_empty() { 0 } else { restored.kind.code() };
     output.deed(code, &restored, || restored.text())?;
     restored.complain();
@@ -185,6 +194,7 @@ impl Restored {
             owners_kept: !report.other_owners,
             proved_by_file: report.proved_by_file,
             kind: if report.bad_packs.is_empty() { Kind::Verification } else { kind_of_packs(&report.bad_packs) },
+            databases: Vec::new(),
             lost: report.lost.into_iter().map(|lost| Lost { path: lost.path, why: lost.why }).collect(),
             bad_objects: report
                 .bad_packs
@@ -207,6 +217,9 @@ impl Restored {
             self.to,
             show::counted(self.files, "file")
         );
+        for database in &self.databases {
+            text.push_str(&database.text());
+        }
         if let Some(grade) = self.grade.filter(|grade| *grade != Grade::Exact) {
             text.push_str(&format!("When it was made, this generation was {}.\n", show::grade(grade)));
         }

@@ -11,7 +11,7 @@ pub(super) struct Spec(Vec<(String, Vec<String>)>);
 /// Settings that are lists even with one value.
 const LISTS: [&str; 4] = ["include", "exclude", "command", "check"];
 /// Settings that are neither texts nor lists.
-const BOOLEANS: [&str; 1] = ["path_style"];
+const BARE: [&str; 2] = ["path_style", "port"];
 
 impl Spec {
     /// `key=value,key=value`, with `\,` for a comma; or, by itself, a folder or an SQLite file.
@@ -68,6 +68,11 @@ impl Spec {
         self.0.iter().find(|(known, _)| known == key)?.1.first().map(String::as_str)
     }
 
+    /// The settings there are.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(key, _)| key.as_str())
+    }
+
     /// Changes the name, which others have already.
     pub(super) fn rename(&mut self, name: String) {
         if let Some((_, values)) = self.0.iter_mut().find(|(key, _)| key == "name") {
@@ -81,7 +86,7 @@ impl Spec {
         for (key, values) in &self.0 {
             let quoted: Vec<String> = values.iter().map(|value| quote(value)).collect();
             let value = match values.as_slice() {
-                [value] if BOOLEANS.contains(&key.as_str()) => value.clone(),
+                [value] if BARE.contains(&key.as_str()) => value.clone(),
                 [_] if !LISTS.contains(&key.as_str()) => quoted.concat(),
                 _ => format!("[{}]", quoted.join(", ")),
             };

@@ -1,4 +1,5 @@
-//! One server: a session that holds it, one that keeps its tables from being changed, and a dump of each database.
+//! One server: a session that holds it, one that ends that in time, one that keeps its tables from being changed, and a
+//! dump of each database.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -54,6 +55,10 @@ pub(super) struct Server {
     holder: Option<Session>,
     /// Since when it has done the latter.
     staged: Option<Instant>,
+    /// Lets the holder's session be ended at the limit, also if this process is stopped by then.
+    watchdog: Option<Session>,
+    /// The number of the holder's session at the server.
+    number: String,
     /// Keeps the tables from being emptied, altered or dropped until they have been dumped.
     keeper: Option<Session>,
     /// A table that has no snapshots, and what to do about it.
@@ -91,6 +96,8 @@ impl Server {
             is_mariadb,
             holder: None,
             staged: None,
+            watchdog: None,
+            number: String::new(),
             keeper: None,
             plain: None,
             dumps: Vec::new(),
@@ -170,7 +177,12 @@ impl Server {
         for statement in statements {
             holder.ask(statement, ANSWER_WITHIN).map_err(|error| error.to_string())?;
         }
+        let numbers = holder.ask("SELECT CONNECTION_ID();", ANSWER_WITHIN).map_err(|error| error.to_string())?;
+        self.number = numbers.into_iter().next().unwrap_or_default();
         (self.holder, self.staged) = (Some(holder), Some(Instant::now()));
+        let mut watchdog = dump::session(&self.source)?;
+        watchdog.ask("SELECT 1;", ANSWER_WITHIN).map_err(|error| error.to_string())?;
+        self.watchdog = Some(watchdog);
         self.keep()
     }
 
@@ -214,9 +226,9 @@ impl Server {
         let deadline = Instant::now() + ANSWER_WITHIN;
         loop {
             let rows = self.ask_holder(connected, ANSWER_WITHIN)?;
-            // The session that keeps the tables is one of them.
+            // The session that keeps the tables is one of them, and so is the watchdog's.
             let there = rows.first().and_then(|count| count.parse().ok()).unwrap_or(0usize);
-            if there > self.dumps.len() && self.dumps.iter().all(Dump::has_stopped) {
+            if there >= self.dumps.len() + 2 && self.dumps.iter().all(Dump::has_stopped) {
                 return Ok(());
             }
             if let Some(said) = self.dumps.iter_mut().find_map(Dump::failure) {
@@ -231,6 +243,11 @@ impl Server {
 
     pub(super) fn hold(&mut self, left: Duration) -> Result<(), String> {
         self.until = Instant::now() + left;
+        // What is not heard of for a second is ended by the server itself.
+        self.ask_holder("SET SESSION wait_timeout = 1;", left)?;
+        let watchdog = self.watchdog.as_mut().ok_or("the session at the server was lost")?;
+        let kill = format!("DO SLEEP({}); KILL CONNECTION {};", left.as_secs_f64(), self.number);
+        watchdog.send(&kill).map_err(|error| error.to_string())?;
         if self.is_mariadb {
             self.ask_holder(&format!("SET SESSION max_statement_time = {};", left.as_secs_f64()), left)?;
         }
@@ -281,7 +298,7 @@ impl Server {
 
     /// Ends the session that holds, and with it whatever it holds; the dumps go on.
     pub(super) fn unstage(&mut self) {
-        (self.holder, self.staged) = (None, None);
+        (self.holder, self.staged, self.watchdog) = (None, None, None);
     }
 
     /// Lets everything go but dumps that have not begun.

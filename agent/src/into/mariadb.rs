@@ -1,0 +1,121 @@
+//! Dumps into a MariaDB or MySQL server.
+//!
+//! Databases cannot be renamed there. So each holds a table that says that it is unfinished until all have been loaded and
+//! checked; and if one fails, those that were made are dropped.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use secrecy::ExposeSecret as _;
+
+use super::{Dump, IntoError, IntoEvent, IntoRequest, IntoWatch, Loaded, Server, in_parallel, tool};
+
+const CLIENT: &str = "mariadb";
+const CHECK: &str = "mariadb-check";
+
+/// The table that a database has until it is whole.
+const MARK: &str = "offsite_unfinished_restore";
+
+pub(super) fn load(request: &IntoRequest<'_>, dumps: &[Dump], watch: IntoWatch<'_>) -> Result<Vec<Loaded>, IntoError> {
+    let server = request.server;
+    for dump in dumps {
+        if !request.replace && holds_something(server, &dump.database)? {
+            return Err(IntoError::NotEmpty { database: dump.database.clone() });
+        }
+    }
+    let loaded = in_parallel(dumps, request.jobs, |dump| load_one(server, dump, watch));
+    let finished = loaded.and_then(|loaded| {
+        let unmark = |dump: &Dump| ask(server, Some(&dump.database), &format!("DROP TABLE {MARK};")).map(drop);
+        dumps.iter().try_for_each(unmark)?;
+        Ok(loaded)
+    });
+    finished.inspect_err(|_| {
+        for dump in dumps {
+            // What cannot be dropped is marked.
+            let _dropped = drop_unfinished(server, &dump.database);
+        }
+    })
+}
+
+/// Whether it is there with tables of its own. What an earlier try has left does not count.
+fn holds_something(server: &Server, database: &str) -> Result<bool, IntoError> {
+    let name = literal(database);
+    let count = format!(
+        "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = {name} AND NOT EXISTS (SELECT 1 FROM \
+         information_schema.TABLES WHERE TABLE_SCHEMA = {name} AND TABLE_NAME = '{MARK}');"
+    );
+    Ok(ask(server, None, &count)? != "0")
+}
+
+fn drop_unfinished(server: &Server, database: &str) -> Result<(), IntoError> {
+    let name = literal(database);
+    let marked = format!(
+        "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = {name} AND TABLE_NAME = '{MARK}';"
+    );
+    if ask(server, None, &marked)? == "1" {
+        ask(server, None, &format!("DROP DATABASE {};", quote(database)))?;
+    }
+    Ok(())
+}
+
+fn load_one(server: &Server, dump: &Dump, watch: IntoWatch<'_>) -> Result<Loaded, IntoError> {
+    let database = &dump.database;
+    watch(IntoEvent::Loading(database));
+    let name = quote(database);
+    ask(server, None, &format!("DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name};"))?;
+    ask(server, Some(database), &format!("CREATE TABLE {MARK} (id INTEGER PRIMARY KEY) ENGINE = InnoDB;"))?;
+    let mut client = program(CLIENT, server);
+    client.args(["--binary-mode", "--max-allowed-packet=1G", "--default-character-set=utf8mb4"]);
+    tool::run_on(CLIENT, client.arg("--database").arg(database), &dump.file, database)?;
+    watch(IntoEvent::Checking(database));
+    let mut check = program(CHECK, server);
+    let checked_by = tool::check(CHECK, check.args(["--databases", database]).stdin(Stdio::null()), database)?;
+    if let Some(program) = checked_by {
+        // It succeeds when it has looked; what it found stands in what it printed.
+        let mut check = self::program(CHECK, server);
+        check.args(["--silent", "--databases", database]).stdin(Stdio::null());
+        let found = tool::run(CHECK, &mut check, database)?;
+        if !found.trim().is_empty() {
+            return Err(IntoError::Damaged { program, database: database.clone(), said: tool::last(&found) });
+        }
+    }
+    let count = "SELECT COUNT(*) - 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND \
+                 TABLE_TYPE <> 'VIEW';";
+    let tables = ask(server, Some(database), count)?.parse().unwrap_or(0);
+    Ok(Loaded { database: database.clone(), tables, checked_by })
+}
+
+fn ask(server: &Server, database: Option<&str>, statements: &str) -> Result<String, IntoError> {
+    let mut client = program(CLIENT, server);
+    client.args(["--batch", "--skip-column-names", "--execute", statements]).stdin(Stdio::null());
+    if let Some(database) = database {
+        client.args(["--database", database]);
+    }
+    let printed = tool::run(CLIENT, &mut client, database.unwrap_or("the server"))?;
+    Ok(printed.trim_end().to_owned())
+}
+
+fn program(name: &str, server: &Server) -> Command {
+    let mut command = Command::new(name);
+    command.arg("--no-defaults");
+    match &server.host {
+        Some(host) if Path::new(host).is_absolute() => command.arg(format!("--socket={host}")),
+        Some(host) => command.arg(format!("--host={host}")),
+        None => &mut command,
+    };
+    command.args(server.port.map(|port| format!("--port={port}")));
+    command.args(server.user.as_ref().map(|user| format!("--user={user}")));
+    if let Some(path) = &server.ca_file {
+        command.args(["--ssl-verify-server-cert".to_owned(), format!("--ssl-ca={}", path.display())]);
+    }
+    command.envs(server.password.as_ref().map(|password| ("MYSQL_PWD", password.expose_secret())));
+    command
+}
+
+fn quote(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}

@@ -1,0 +1,227 @@
+//! What may go wrong while writers are held: the run, a session or a server stops or dies at that very moment. Whatever
+//! happens, writers go on, nothing is called exact that is not, nothing is left behind, and the next run works.
+//!
+//! The moment is found by a `mariadb` of the tests' own, which stands before the real one in the search path and passes on
+//! what it is told until it has been told to hold.
+
+use std::path::Path;
+use std::time::Duration;
+
+use agent::capture::{CutSettings, SourceKind};
+use agent::generation::{Document, Grade};
+use rustix::process::Signal;
+use tests::captures::{
+    MARIADB_RIGHTS, copy_sqlite, load_mariadb, load_postgres, mariadb_account, postgres_account, postgres_source,
+    run_with, sqlite_source,
+};
+use tests::clerks::{Book, Clerks, Client, Engine, judge};
+use tests::process::{program, search_path};
+use tests::servers::{MariaDb, Postgres};
+use tests::{Offsite, World, office, wait_until};
+
+const CLERK: &str = env!("CARGO_BIN_EXE_clerk");
+
+/// An office of three engines whose servers nobody else uses.
+struct Office {
+    world: World,
+    books: Vec<Book>,
+    postgres: Postgres,
+    mariadb: MariaDb,
+    /// Accounts at the two.
+    accounts: [String; 2],
+}
+
+impl Office {
+    fn new() -> Self {
+        let (world, postgres, mariadb) = (World::new(), Postgres::start(), MariaDb::start());
+        let books = vec![
+            Book::create("cash", world.path("cash.db"), "wal"),
+            Book::create("billing", world.path("billing.db"), "delete"),
+            Book::create_in("stock", &postgres),
+            Book::create_at("shop", &mariadb),
+        ];
+        let accounts = [postgres_account(&postgres), mariadb_account(&mariadb, MARIADB_RIGHTS)];
+        let office = Self { world, books, postgres, mariadb, accounts };
+        office.init();
+        office
+    }
+
+    fn init(&self) {
+        let path = |name: &str| self.world.path(name).display().to_string();
+        let (pg, my) = (&self.postgres, &self.mariadb);
+        self.world.make_folder("usb");
+        let sources = [
+            format!("name=cash,type=sqlite,path={}", path("cash.db")),
+            format!("name=billing,type=sqlite,path={}", path("billing.db")),
+            format!(
+                "name=server,type=postgres,host={},port={},user={}",
+                pg.socket.display(),
+                pg.port,
+                self.accounts[0]
+            ),
+            format!("name=shop,type=mariadb,host={},user={}", my.socket.display(), self.accounts[1]),
+        ];
+        let mut arguments = vec!["init".to_owned(), "--site=office".to_owned(), "--one-key-is-enough".to_owned()];
+        arguments.extend(sources.map(|source| format!("--source={source}")));
+        arguments.push(format!("--store=name=usb,type=directory,path={}", path("usb")));
+        arguments.push(format!("--new-identity={}", path("keys/office.txt")));
+        arguments.extend([format!("--staging={}", path("staging")), format!("--state={}", path("state"))]);
+        self.world.offsite(arguments).expect(0);
+    }
+
+    /// A backup, in which `action` is taken by the shell once, when MariaDB's writers are about to be held.
+    fn backup_with(&self, action: &str) -> Offsite {
+        let folder = self.world.make_folder("tools");
+        let real = program("mariadb");
+        let script = format!(
+            "#!/bin/sh\n{{\n  while IFS= read -r line; do\n    printf '%s\\n' \"$line\"\n    case $line in\n    \
+             'BACKUP STAGE BLOCK_COMMIT;') if mkdir '{}' 2>/dev/null; then {action}; fi ;;\n    esac\n  done\n}} | \
+             exec {} \"$@\"\n",
+            self.world.path("held").display(),
+            real.display()
+        );
+        let path = self.world.write("tools/mariadb", script);
+        office::set_mode(&path, 0o755);
+        let others = search_path();
+        let folders = std::iter::once(folder).chain(std::env::split_paths(&others));
+        self.world.offsite(["--json", "backup"]).env("PATH", std::env::join_paths(folders).unwrap())
+    }
+
+    fn wait_for_the_action(&self) {
+        let held = self.world.path("held");
+        wait_until(Duration::from_secs(120), "writers are held", || held.exists());
+    }
+
+    /// What the newest generation says, whose copies are judged if it says that it is exact.
+    #[track_caller]
+    fn assert_exact(&self) -> Document {
+        let staging = self.world.path("staging");
+        let names = std::fs::read_dir(&staging).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let newest = names.filter(|name| name.starts_with("20") && !name.contains(".partial")).max().unwrap();
+        let folder = staging.join(newest);
+        let document = std::fs::read(folder.join("generation.json")).unwrap();
+        let document: Document = serde_json::from_slice(&document).unwrap();
+        assert_eq!(document.grade, Grade::Exact, "{document:#?}");
+        let data = folder.join("data");
+        let copy = |book: &Book| match &book.database {
+            None => copy_sqlite(&self.world, book, &data.join(book.name).join(format!("{}.db", book.name))),
+            Some(_) if book.is_at(Engine::Postgres) => {
+                load_postgres(&self.postgres, book, &data.join("server").join(format!("{}.dump", book.database())))
+            }
+            Some(_) => load_mariadb(&self.mariadb, book, &data.join("shop").join(format!("{}.sql", book.database()))),
+        };
+        judge(&self.books.iter().map(copy).collect::<Vec<_>>()).assert_of_one_instant(40);
+        document
+    }
+
+    #[track_caller]
+    fn assert_nothing_left(&self) {
+        let [pg, my] = &self.accounts;
+        let pg_left = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{pg}'");
+        let my_left = format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = '{my}'");
+        wait_until(Duration::from_secs(60), "our sessions to end", || {
+            self.postgres.sql("postgres", &pg_left) == "0" && self.mariadb.sql("mysql", &my_left) == "0"
+        });
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_while_it_holds_holds_nobody_and_finds_out() {
+    let office = Office::new();
+    let clerks = Clerks::start(Path::new(CLERK), 3, 10, &office.books);
+    clerks.work(20);
+    let running = office.backup_with("kill -s STOP $PPID").start();
+    office.wait_for_the_action();
+    // They go on while the run stands still.
+    clerks.work(20);
+    running.signal(Signal::CONT);
+    let outcome = running.wait();
+    assert_eq!(outcome.code, Some(0), "{outcome}");
+    clerks.work(20);
+    let document = office.assert_exact();
+    assert!(document.cut.tries > 1 && !document.cut.failed_tries.is_empty(), "{document:#?}");
+    // A busy timeout of five seconds was enough for everybody.
+    assert_eq!(clerks.stop().errors, Vec::<String>::new());
+    office.assert_nothing_left();
+}
+
+#[test]
+fn a_run_that_is_killed_while_it_holds_leaves_nothing_behind_and_the_next_one_works() {
+    let office = Office::new();
+    let clerks = Clerks::start(Path::new(CLERK), 3, 10, &office.books);
+    clerks.work(20);
+    let outcome = office.backup_with("kill -s KILL $PPID").run();
+    assert_eq!(outcome.code, None, "{outcome}");
+    clerks.work(20);
+    office.assert_nothing_left();
+    office.world.offsite(["backup"]).expect(0);
+    clerks.work(20);
+    office.assert_exact();
+    assert_eq!(clerks.stop().errors, Vec::<String>::new());
+    office.assert_nothing_left();
+}
+
+#[test]
+fn a_session_that_is_lost_while_it_holds_costs_a_try() {
+    let office = Office::new();
+    let clerks = Clerks::start(Path::new(CLERK), 3, 10, &office.books);
+    clerks.work(20);
+    // All processes of the session, and with them the connection.
+    let outcome = office.backup_with("kill -s KILL 0").run();
+    assert_eq!(outcome.code, Some(0), "{outcome}");
+    clerks.work(20);
+    let document = office.assert_exact();
+    assert!(document.cut.failed_tries.iter().any(|why| why.contains("lost")), "{document:#?}");
+    assert_eq!(clerks.stop().errors, Vec::<String>::new());
+    office.assert_nothing_left();
+}
+
+#[test]
+fn a_server_that_dies_while_it_is_held_and_comes_back_is_in_the_copy() {
+    for engine in [Engine::MariaDb, Engine::Postgres] {
+        let office = Office::new();
+        let clerks = Clerks::start(Path::new(CLERK), 2, 5, &office.books);
+        clerks.work(20);
+        clerks.stop();
+        let server = match engine {
+            Engine::MariaDb => &office.mariadb.server,
+            Engine::Postgres => &office.postgres.server,
+        };
+        let running = office.backup_with(&format!("kill -s KILL {}", server.pid())).start();
+        office.wait_for_the_action();
+        server.kill();
+        match engine {
+            Engine::MariaDb => office.mariadb.start_again(),
+            Engine::Postgres => office.postgres.start_again(),
+        }
+        let outcome = running.wait();
+        // Whether it was back in time or not: what is called exact is, and what is missing is named.
+        match outcome.code {
+            Some(0) => drop(office.assert_exact()),
+            Some(3) => {}
+            _ => panic!("{outcome}"),
+        }
+        office.world.offsite(["backup"]).expect(0);
+        office.assert_exact();
+        office.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_table_that_somebody_keeps_for_himself_costs_its_source_and_hangs_nobody() {
+    let (world, server) = (World::new(), Postgres::start());
+    let (book, cash) = (Book::create_in("stock", &server), Book::create("cash", world.path("cash.db"), "wal"));
+    let mut clerk = Client::open(&book);
+    clerk.ask("BEGIN; LOCK TABLE event IN ACCESS EXCLUSIVE MODE;").unwrap();
+    let source = postgres_source(&server, &postgres_account(&server), &[book]);
+    let SourceKind::Postgres(settings) = &source.kind else { unreachable!() };
+    let left = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", settings.user.as_ref().unwrap());
+    let cut = CutSettings { barrier_within: Duration::from_secs(1), ..CutSettings::default() };
+    let (_, document) = run_with(&world, &[source.clone(), sqlite_source(&cash)], &cut, &|_| ());
+    assert_eq!((document.grade, document.problems.len()), (Grade::Incomplete, 1), "{document:#?}");
+    assert!(document.problems[0].what.contains("could not be locked"), "{document:#?}");
+    wait_until(Duration::from_secs(60), "our sessions to end", || server.sql("postgres", &left) == "0");
+    clerk.ask("ROLLBACK;").unwrap();
+    let (_, document) = run_with(&world, &[source, sqlite_source(&cash)], &cut, &|_| ());
+    assert_eq!(document.grade, Grade::Exact, "{document:#?}");
+}
