@@ -67,6 +67,7 @@ impl Office {
         arguments.push(format!("--new-identity={}", path("keys/office.txt")));
         arguments.extend([format!("--staging={}", path("staging")), format!("--state={}", path("state"))]);
         self.world.offsite(arguments).expect(0);
+        self.world.be_patient();
     }
 
     /// A backup, in which `action` is taken by the shell once, when MariaDB's writers are about to be held.

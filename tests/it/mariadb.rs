@@ -5,17 +5,23 @@ use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use agent::capture::{Dialect, Event, SourceConfig, SourceKind, check_server};
+use agent::capture::{CutSettings, Dialect, Event, SourceConfig, SourceKind, check_server};
 use agent::generation::{CutMethod, Grade, Role};
 use agent::staging::LocalGeneration;
 use tests::captures::{
-    MARIADB_RIGHTS, copy_sqlite, load_mariadb, mariadb_account, mariadb_source, of, run, run_watched, sqlite_source,
+    MARIADB_RIGHTS, copy_sqlite, load_mariadb, mariadb_account, mariadb_source, of, run, run_watched, run_with,
+    sqlite_source,
 };
 use tests::clerks::{Book, Clerks, judge};
 use tests::servers::{MariaDb, mariadb};
 use tests::{World, wait_until};
 
 const CLERK: &str = env!("CARGO_BIN_EXE_clerk");
+
+/// So long that it is not exceeded on a machine that has much else to do.
+fn patient() -> CutSettings {
+    CutSettings { hold_limit: CutSettings::HOLD_LIMIT_MAX, ..CutSettings::default() }
+}
 
 fn source(server: &MariaDb, books: &[Book]) -> SourceConfig {
     mariadb_source(server, &mariadb_account(server, MARIADB_RIGHTS), books)
@@ -37,7 +43,7 @@ fn mariadb_is_held_and_the_others_only_if_they_have_to_be() {
         let source = source(server, std::slice::from_ref(&book));
         assert_eq!(check_server(&source), Ok(()));
         let cash = Book::create("cash", world.path(format!("{mode}.db")), mode);
-        let (generation, document) = run(&world, &[source, sqlite_source(&cash)]);
+        let (generation, document) = run_with(&world, &[source, sqlite_source(&cash)], &patient(), &|_| ());
         assert_eq!((document.grade, document.cut.method), (Grade::Exact, method), "{document:#?}");
         assert_eq!((of(&document, "mariadb").role, of(&document, "cash").role), (Role::Held, role), "{document:#?}");
         assert!(of(&document, "mariadb").held_us > 0 && of(&document, "mariadb").position.contains_key("gtid"));
@@ -63,7 +69,7 @@ fn two_databases_of_a_server_in_use_are_of_one_instant_by_stages_and_by_a_read_l
     let clerks = Clerks::start(Path::new(CLERK), 3, 5, &books);
     for (source, kind) in [(staged, "mariadb"), (locked, "mysql")] {
         clerks.work(20);
-        let (generation, document) = run(&world, &[source]);
+        let (generation, document) = run_with(&world, &[source], &patient(), &|_| ());
         clerks.work(20);
         assert_eq!((document.grade, document.cut.method), (Grade::Exact, CutMethod::Single), "{document:#?}");
         let record = of(&document, "mariadb");
@@ -139,6 +145,26 @@ fn a_table_that_is_emptied_after_the_cut_is_in_the_copy() {
     let emptied = if document.cut.failed_tries.is_empty() { "100" } else { "0" };
     let copy = restored(server, &generation, &book);
     assert_eq!(server.sql(copy.database(), "SELECT COUNT(*) FROM account"), emptied);
+}
+
+#[test]
+fn a_dump_gives_way_to_those_who_wait_for_its_tables_and_there_is_another_cut() {
+    let (world, server) = (World::new(), mariadb());
+    let book = Book::create_at("shop", server);
+    let altered = Mutex::new(false);
+    // The dump is waited for only when the other has had its way.
+    let (generation, document) = run_watched(&world, &[source(server, std::slice::from_ref(&book))], &|event| {
+        if let Event::Started { .. } = event
+            && !std::mem::replace(&mut *altered.lock().unwrap(), true)
+        {
+            let mut alter = waiting(server, book.database(), "ALTER TABLE account ADD COLUMN note TEXT");
+            assert!(alter.wait().unwrap().success());
+        }
+    });
+    assert_eq!((document.grade, document.cut.method), (Grade::Exact, CutMethod::Single), "{document:#?}");
+    assert!(document.cut.failed_tries.iter().any(|why| why.contains("gave way")), "{document:#?}");
+    let copy = restored(server, &generation, &book);
+    assert_eq!(server.sql(copy.database(), "SELECT COUNT(note) FROM account"), "0");
 }
 
 #[test]

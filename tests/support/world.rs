@@ -99,6 +99,13 @@ impl World {
         self.write("offsite.toml", toml)
     }
 
+    /// Lets writers be held for as long as that can be configured: for a machine that has much else to do.
+    pub fn be_patient(&self) {
+        let path = self.path("offsite.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        self.configure(&format!("{text}\n[capture]\nhold_limit = \"2 s\"\n"));
+    }
+
     /// The program with these arguments, in a clean environment whose `OFFSITE_CONFIG` is this world's configuration.
     pub fn offsite<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Offsite {
         self.command(offsite_program(), arguments)
