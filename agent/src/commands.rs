@@ -1,5 +1,6 @@
 //! What the program does with a command line: one module for each verb, and around them logging, output and exit code.
 
+mod advice;
 mod backup;
 mod bars;
 mod check;

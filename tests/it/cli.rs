@@ -1,10 +1,11 @@
 //! The program as a person meets it: first steps, keys, help.
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use tests::World;
+use tests::{World, offsite_program};
 
 fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -44,6 +45,66 @@ fn init_writes_what_check_accepts() {
     let sheet = std::fs::read_to_string(world.path("recovery-sheet.txt")).unwrap();
     assert!(sheet.contains("main-street") && sheet.contains("age1") && !sheet.contains("AGE-SECRET-KEY-1Q"));
     assert!(!sheet.contains("AGE-SECRET-KEY-1") || sheet.contains("AGE-SECRET-KEY-1..."), "{sheet}");
+}
+
+/// A person at a terminal, whose every second answer is wrong.
+#[test]
+fn init_says_what_is_wrong_with_an_answer_when_it_is_given() {
+    let world = World::new();
+    for folder in ["documents", "old/documents", "usb"] {
+        world.make_folder(folder);
+    }
+    world.write("taken.txt", "something of value");
+    let path = |name: &str| world.path(name).display().to_string();
+    let answers = [
+        "Main Street".to_owned(),
+        "main-street".to_owned(),
+        path("no-folder"),
+        path("documents"),
+        path("old/documents"),
+        String::new(),
+        path("no-drive"),
+        "https://me:secret@dav.example.org/".to_owned(),
+        path("usb"),
+        String::new(),
+        "age1notakey".to_owned(),
+        path("taken.txt"),
+        path("office.txt"),
+        path("office.txt"),
+        path("elsewhere.txt"),
+    ];
+    let command =
+        format!("{} init --staging {} --state {}", offsite_program().display(), path("staging"), path("state"));
+    let mut terminal = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .current_dir(world.path(""))
+        .env("OFFSITE_CONFIG", world.path("offsite.toml"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut keyboard = terminal.stdin.take().unwrap();
+    keyboard.write_all((answers.join("\n") + "\n").as_bytes()).unwrap();
+    let output = terminal.wait_with_output().unwrap();
+    let screen = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+    assert!(output.status.success(), "{screen}");
+    let said = [
+        "no-folder is neither a folder nor an SQLite database",
+        "no-drive is not there",
+        "name and password do not belong into the address",
+        "taken.txt is taken",
+        "office.txt is taken",
+    ];
+    for said in said {
+        assert!(screen.contains(said), "`{said}` was not said\n{screen}");
+    }
+    assert_eq!(std::fs::read_to_string(world.path("taken.txt")).unwrap(), "something of value");
+    let checked = world.offsite(["--json", "check"]).expect(0).json();
+    let names: Vec<_> = checked["sources"].as_array().unwrap().iter().map(|source| source["name"].as_str()).collect();
+    assert_eq!(names, [Some("documents"), Some("documents-2")]);
+    // On one disk, and with the keys still here: said, and no failure.
+    let notes: Vec<_> = checked["notes"].as_array().unwrap().iter().map(|note| note["key"].as_str().unwrap()).collect();
+    assert_eq!(notes, ["store[1].path", "encryption.recipients", "encryption.recipients"], "{checked}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::output::{Output, Problems};
 use super::preflight::Room;
 use super::stores::{self, OpenStore};
-use super::{load_config, preflight};
+use super::{advice, load_config, preflight};
 use crate::config::{Config, Problem, Size, SourceEntry};
 use crate::failure::{self, Failure, Kind};
 use crate::{capture, clock};
@@ -24,6 +24,8 @@ struct Checked {
     staging_free_bytes: Option<u64>,
     /// What the next generation takes of it, at most.
     staging_needed_bytes: Option<u64>,
+    /// What makes no run fail, and is worth a thought.
+    notes: Vec<Problem>,
 }
 
 #[derive(Serialize)]
@@ -58,7 +60,7 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
         };
         return Err(Failure::new(kind, Problems { what, problems }));
     }
-    let checked = summary(&config, room);
+    let checked = summary(&config, room, advice::notes(&config, path));
     output.deed(0, &checked, || show(&checked))
 }
 
@@ -117,7 +119,7 @@ fn clock_difference(a: Timestamp, b: Timestamp) -> SignedDuration {
     a.duration_since(b).abs()
 }
 
-fn summary(config: &Config, room: Option<Room>) -> Checked {
+fn summary(config: &Config, room: Option<Room>, notes: Vec<Problem>) -> Checked {
     let sources = config.sources.iter().map(|source| Thing {
         name: source.name.to_string(),
         kind: source.kind(),
@@ -139,6 +141,7 @@ fn summary(config: &Config, room: Option<Room>) -> Checked {
         recipients: config.recipients.count(),
         staging_free_bytes: room.map(|room| room.free_bytes),
         staging_needed_bytes: room.map(|room| room.needed_bytes),
+        notes,
     }
 }
 
@@ -155,6 +158,9 @@ fn show(checked: &Checked) -> String {
     text.push_str(&format!("ok  keys    {} can open what is stored\n", checked.recipients));
     if checked.recipients == 1 {
         text.push_str("    If that one key is lost, every backup is lost: add a second one.\n");
+    }
+    for Problem { key, what, .. } in &checked.notes {
+        text.push_str(&format!("note  {key}: {what}\n"));
     }
     text + "Nothing was found that would make a run fail.\n"
 }

@@ -132,6 +132,12 @@ fn check_writable(folder: &Path) -> Result<(), String> {
     }
 }
 
+/// Whether a new file can be made at `path`, in its folder or in what is to become its folder.
+pub(super) fn check_folder_of(path: &Path) -> Result<(), String> {
+    let nearest = path.ancestors().skip(1).find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    platform::can_write(nearest).map_err(|error| format!("{} cannot be written: {error}", nearest.display()))
+}
+
 /// A missing key is made by the very first run, and by no other: what a new key signs does not continue what the old one
 /// signed, and whoever holds the recovery sheet has to learn of it.
 fn check_signing_key(place: &Place) -> Result<(), String> {

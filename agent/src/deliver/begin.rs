@@ -1,0 +1,159 @@
+//! Before anything of a generation is sealed: that this machine and the store remember the same, and which chain goes on.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use providers::{Body, ErrorKind, PutOptions};
+
+use super::{DeliverError, Place};
+use crate::byhand::{RESTORE_SCRIPT, RESTORE_TEXT};
+use crate::catalog::{self, CatalogError};
+use crate::clock;
+use crate::format::Sha256;
+use crate::format::names::{self, ChainFolder};
+use crate::generation::Class;
+use crate::staging::LocalGeneration;
+use crate::state::{ChainRecord, CommittedRecord, Delivery, NewDelivery, State, StateError};
+
+/// Asks for the packs of committed generations only.
+const NO_DELIVERY: i64 = -1;
+/// What an interrupted write left in a store is given up after this time: far longer than any upload of a run that lives.
+const LEFTOVER_AGE: Duration = Duration::from_secs(3 * 24 * 3600);
+
+impl Place<'_> {
+    /// The newest generation in the store, by this machine's memory and the store's heartbeat, which have to agree.
+    pub(super) fn previous_commit(&self, state: &State) -> Result<Option<CommittedRecord>, DeliverError> {
+        let known = state.last_committed(&self.target.name)?;
+        let (store, public) = (self.target.store.as_ref(), self.settings.key.public());
+        let beat = match self.runtime.block_on(catalog::heartbeat(store, self.settings.site, public)) {
+            // Without memory and with a key of its own, this machine is new or has lost everything: it may be right.
+            Err(CatalogError::OtherKey { found }) if known.is_none() => {
+                tracing::warn!(
+                    store = %self.target.name,
+                    "what is in the store is signed by another key ({found}). If another machine stores under this site's \
+                     name, give one of them another name now; if this machine's key was lost, older generations need \
+                     the old public key to be checked"
+                );
+                None
+            }
+            read => read?,
+        };
+        let found = match beat {
+            Some(beat) if known.is_some() => Some((beat.sequence, beat.sha256)),
+            // Without a heartbeat that can be believed, the generations themselves say which is the newest.
+            _ => {
+                let newest = self.runtime.block_on(catalog::newest(store, self.settings.site, public))?;
+                if known.is_none() {
+                    return Ok(newest);
+                }
+                newest.map(|newest| (newest.sequence, newest.commit_sha256))
+            }
+        };
+        match (known, found) {
+            (Some(known), Some(found)) if is_ahead(found, &known) => {
+                let state = state.path().to_owned();
+                Err(DeliverError::OtherMachine { found: found.0, known: known.sequence, state })
+            }
+            (known, _) => Ok(known),
+        }
+    }
+
+    pub(super) fn begin(
+        &self,
+        state: &mut State,
+        class: Class,
+        generation: &LocalGeneration,
+    ) -> Result<Delivery, DeliverError> {
+        self.check_clock(class)?;
+        let now = clock::now();
+        let open = state.open_chain(&self.target.name)?;
+        let chain = match (class, open) {
+            (Class::Rolling, Some(open))
+                if self.takes_more(state, &open, now)? && self.is_whole(state, &open)? && self.is_locked(&open)? =>
+            {
+                Some(open)
+            }
+            (Class::Rolling, Some(open)) => {
+                state.close_chain(&open)?;
+                None
+            }
+            _ => None,
+        };
+        if chain.is_none() {
+            self.sweep();
+        }
+        self.help_texts()?;
+        let new =
+            NewDelivery { store: &self.target.name, class, generation: generation.id(), chain: chain.as_ref(), now };
+        Ok(state.begin(&new)?)
+    }
+
+    /// Gives up what interrupted writes of long ago left in the store. No delivery is under way, so nothing of it is of use.
+    /// It takes room and does no harm, so a store that does not let the agent remove it is no reason not to go on.
+    fn sweep(&self) {
+        let sweep = async {
+            let now = self.target.store.now().await?;
+            let prefix = names::site_prefix(self.settings.site)?;
+            Ok::<_, DeliverError>(self.target.store.sweep(&prefix, now - LEFTOVER_AGE).await?)
+        };
+        match self.runtime.block_on(sweep) {
+            Ok(0) => {}
+            Ok(removed) => {
+                tracing::info!(removed, store = %self.target.name, "leftovers of interrupted writes were removed")
+            }
+            Err(error) => tracing::info!(%error, store = %self.target.name, "leftovers could not be removed"),
+        }
+    }
+
+    fn takes_more(&self, state: &State, chain: &ChainRecord, now: Timestamp) -> Result<bool, StateError> {
+        let age_days = now.duration_since(chain.opened).as_hours() / 24;
+        let young = age_days < i64::from(self.settings.chain_days);
+        Ok(young && state.chain_length(chain)? < self.settings.chain_generations)
+    }
+
+    /// Whether the store still has all that the next generation of a chain would need. Another disk in the same place, or
+    /// somebody who removed something, must not make generations that cannot be restored.
+    fn is_whole(&self, state: &State, chain: &ChainRecord) -> Result<bool, DeliverError> {
+        let folder = ChainFolder::new(self.settings.site, chain.class, &chain.name)?;
+        let there = self.runtime.block_on(catalog::objects(self.target.store.as_ref(), folder.prefix()))?;
+        let mut missing = Vec::new();
+        let signature = folder.object(&chain.name, names::SIGNATURE)?;
+        if !there.contains_key(&signature) {
+            missing.push(signature);
+        }
+        for pack in state.packs(chain, NO_DELIVERY)? {
+            let key = folder.pack(&pack.name)?;
+            if there.get(&key) != Some(&pack.sealed) {
+                missing.push(key);
+            }
+        }
+        if let Some(first) = missing.first() {
+            tracing::warn!(
+                store = %self.target.name,
+                "{} objects of the chain {} are missing or cut short, such as `{first}`: a new chain is begun with a full \
+                 generation. Find out whether this is the right disk or bucket, and run `offsite verify`",
+                missing.len(),
+                chain.name
+            );
+        }
+        Ok(missing.is_empty())
+    }
+
+    /// Puts the instructions for restoring by hand beside the data, once.
+    fn help_texts(&self) -> Result<(), DeliverError> {
+        let site = names::site_prefix(self.settings.site)?;
+        for (name, text) in [(names::RESTORE_TEXT, RESTORE_TEXT), (names::RESTORE_SCRIPT, RESTORE_SCRIPT)] {
+            let (key, body) = (site.key(name)?, Body::from_bytes(text.as_bytes()));
+            match self.runtime.block_on(self.target.store.put(&key, &body, &PutOptions::CREATE)) {
+                Err(error) if error.kind != ErrorKind::AlreadyExists => return Err(error.into()),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the store's newest generation, by sequence and digest, is one that this machine does not know.
+fn is_ahead((sequence, sha256): (u64, Sha256), known: &CommittedRecord) -> bool {
+    sequence > known.sequence || (sequence == known.sequence && sha256 != known.commit_sha256)
+}
