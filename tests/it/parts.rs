@@ -113,19 +113,21 @@ fn killed_before_the_reply_to_the_last_step_nothing_is_sent_again() {
     line.all_is_well();
 }
 
-/// The agent dies again and again, every other time with the server: all ends well, and little is sent twice.
+/// The agent dies again and again, every other time with the server: all ends well, and little is sent twice. By hand,
+/// `OFFSITE_KILLS=50` and `OFFSITE_KILL_MIB=1024` make more of it.
 #[test]
 fn killed_at_random_moments_with_the_server() {
-    const LARGE: u64 = 60 * MIB;
-    const KILLS: u64 = 12;
     /// As many requests as there are at once by default.
     const IN_FLIGHT: u64 = 4;
+    let setting = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let kills = setting("OFFSITE_KILLS").unwrap_or(12);
+    let large = setting("OFFSITE_KILL_MIB").unwrap_or(60) * MIB;
     let server = SeaweedFs::start();
-    let line = Line::to(&server, LARGE);
+    let line = Line::to(&server, large);
     let mut rng = Rng::new(11);
     line.proxy.slow(24 * MIB);
-    for kill in 0..KILLS {
-        let goal = line.proxy.bytes_up() + rng.below(LARGE / KILLS * 2);
+    for kill in 0..kills {
+        let goal = line.proxy.bytes_up() + rng.below(large / kills * 2);
         let mut running = line.machine.backup(&[]).start();
         wait_until(Duration::from_secs(240), "the next kill", || !running.runs() || line.proxy.bytes_up() >= goal);
         running.kill();
@@ -135,8 +137,8 @@ fn killed_at_random_moments_with_the_server() {
         }
     }
     line.machine.backup(&[]).expect(0);
-    let (sent, bound) = (line.proxy.bytes_up(), LARGE * 5 / 4 + KILLS * IN_FLIGHT * PART);
-    eprintln!("{sent} bytes were sent for {LARGE} over {KILLS} kills");
+    let (sent, bound) = (line.proxy.bytes_up(), large * 5 / 4 + kills * IN_FLIGHT * PART);
+    eprintln!("{sent} bytes were sent for {large} over {kills} kills; at most {bound}");
     assert!(sent < bound, "{sent} bytes were sent; at most {bound}");
     line.all_is_well();
 }
