@@ -79,7 +79,8 @@ pub trait Multipart: Send + Sync {
     /// Sends one part; a part sent again replaces the former.
     async fn put_part(&self, upload: &Upload, number: u32, body: &Body) -> Result<Part>;
 
-    /// The parts that the store holds, by number. A forgotten upload is [`NotFound`](crate::ErrorKind::NotFound).
+    /// The parts that the store holds, by number; a number may come twice, with different tags. A forgotten upload is
+    /// [`NotFound`](crate::ErrorKind::NotFound).
     async fn parts(&self, upload: &Upload) -> Result<Vec<Part>>;
 
     /// Makes the object of `parts`, which name their digests: some stores ask for them, and not all list them. If the reply was lost and the upload is gone, look at the object with `head`.

@@ -51,6 +51,9 @@ pub(super) async fn parts_become_the_object(subject: Subject) {
     let bytes = first_part_bytes(multipart);
     multipart.put_part(&upload, 2, &body(99, bytes + 5)).await.unwrap();
     let parts = send_three(multipart, &upload).await;
+    let held = multipart.parts(&upload).await.unwrap();
+    let is_held = |sent: &Part| held.iter().any(|held| (held.number, &held.etag) == (sent.number, &sent.etag));
+    assert!(parts.iter().all(is_held), "the part that replaced another is not listed: {held:?}");
     assert_eq!(listed(&*subject.agent, &subject.prefix).await, [], "the object shows before it is complete");
     let meta = multipart.complete(&upload, &parts).await.unwrap();
     let wanted = three_parts(multipart);
