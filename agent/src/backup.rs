@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use crate::calendar::Age;
 use crate::capture::{self, CaptureError, CaptureRequest, CutSettings, Event, HolderProgram, SourceConfig};
 use crate::clock;
 use crate::deliver::{self, DeliverError, DeliverSettings, Delivered};
@@ -129,6 +130,7 @@ pub struct Run<'a> {
     runtime: Handle,
     progress: Arc<Progress>,
     interrupt: Interrupt,
+    lifetime: Option<Age>,
 }
 
 impl<'a> Run<'a> {
@@ -148,7 +150,13 @@ impl<'a> Run<'a> {
         for draft in staging.abandoned()? {
             draft.remove()?;
         }
-        Ok(Self { request, staging, state, _state_lock: state_lock, runtime, progress, interrupt })
+        Ok(Self { request, staging, state, _state_lock: state_lock, runtime, progress, interrupt, lifetime: None })
+    }
+
+    /// The same, but that an archival generation is kept so long; for ever if it is not said.
+    #[must_use]
+    pub fn kept_for(self, lifetime: Option<Age>) -> Self {
+        Self { lifetime, ..self }
     }
 
     /// Finishes what an earlier run left, then captures one generation and brings it into every store.
@@ -256,6 +264,7 @@ impl<'a> Run<'a> {
             site: self.request.settings.site,
             class,
             label,
+            lifetime: self.lifetime.filter(|_| class == Class::Archival),
             sources: self.request.sources,
             cut: self.request.cut,
             holder: self.request.holder,

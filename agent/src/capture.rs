@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::calendar::Age;
 use crate::clock;
 use crate::entry::PathError;
 use crate::generation::{Class, Cut, CutMethod, Document, Grade, Problem, Role, SourceRecord};
@@ -57,6 +58,8 @@ pub struct CaptureRequest<'a> {
     pub class: Class,
     /// What the operator calls it.
     pub label: Option<&'a str>,
+    /// How long an archival generation is kept; for ever if absent.
+    pub lifetime: Option<Age>,
     /// The sources, each with a name of its own.
     pub sources: &'a [SourceConfig],
     /// How the instant is had.
@@ -371,6 +374,7 @@ fn document(request: &CaptureRequest<'_>, draft: &Draft, cut: Cut, copies: Copie
         generation: draft.id().clone(),
         class: request.class,
         label: request.label.map(ToOwned::to_owned),
+        lifetime: request.lifetime,
         program: env!("CARGO_PKG_VERSION").to_owned(),
         grade,
         cut,

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::stream::{StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
 use providers::{ByteRange, ErrorKind, KeyError, KeyPrefix, ObjectKey, ObjectStore};
 
 use crate::format::Sha256;
@@ -20,11 +21,11 @@ const PARALLEL: usize = 8;
 /// Generations that a listing may have: far above what any policy keeps, far below what would harm a reader.
 const GENERATIONS_MAX: usize = 100_000;
 /// Objects that a listing may have: packs of a hundred TiB.
-const OBJECTS_MAX: usize = 2_000_000;
+pub(crate) const OBJECTS_MAX: usize = 2_000_000;
 /// Objects of other sites that are looked at to find their names.
 const OBJECTS_LOOKED_AT: usize = 5000;
 /// A signature file is four lines.
-const SIGNATURE_BYTES_MAX: u64 = 4 << 10;
+pub(crate) const SIGNATURE_BYTES_MAX: u64 = 4 << 10;
 
 /// One generation in a store.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub struct Stored {
     pub commit: Option<Commit>,
     /// SHA-256 of the document.
     pub sha256: Option<Sha256>,
+    /// When the store took its signature, by the store's clock.
+    pub at: Option<Timestamp>,
     /// Whether it is genuine.
     pub trust: Trust,
 }
@@ -94,16 +97,37 @@ pub async fn list(
     site: &SiteName,
     key: Option<&SitePublicKey>,
 ) -> Result<Vec<Stored>, CatalogError> {
+    list_classes(store, site, key, &[Class::Rolling, Class::Archival]).await
+}
+
+/// As [`list`], of archival generations only.
+pub async fn list_archival(
+    store: &dyn ObjectStore,
+    site: &SiteName,
+    key: Option<&SitePublicKey>,
+) -> Result<Vec<Stored>, CatalogError> {
+    list_classes(store, site, key, &[Class::Archival]).await
+}
+
+async fn list_classes(
+    store: &dyn ObjectStore,
+    site: &SiteName,
+    key: Option<&SitePublicKey>,
+    classes: &[Class],
+) -> Result<Vec<Stored>, CatalogError> {
     let root = names::site_prefix(site)?;
-    let mut found = BTreeSet::new();
+    let mut found = BTreeMap::new();
     let mut looked_at = 0;
-    for (class, place) in [(Class::Rolling, names::ROLLING), (Class::Archival, names::ARCHIVE)] {
-        let prefix = root.below(place)?;
+    for class in classes.iter().copied() {
+        let prefix = root.below(match class {
+            Class::Rolling => names::ROLLING,
+            Class::Archival => names::ARCHIVE,
+        })?;
         let mut objects = store.list(&prefix);
         while let Some(object) = objects.try_next().await? {
             // A listing may name an object twice.
             if let Some((chain, generation)) = prefix.strip(&object.key).and_then(signature_of) {
-                found.insert((class as u8, chain, generation));
+                found.insert((class, chain, generation), object.modified);
             }
             looked_at += 1;
             if found.len() > GENERATIONS_MAX || looked_at > OBJECTS_MAX {
@@ -111,16 +135,14 @@ pub async fn list(
             }
         }
     }
-    let reads = found.into_iter().map(|(class, chain, generation)| {
-        let class = if class == Class::Archival as u8 { Class::Archival } else { Class::Rolling };
-        read(store, site, key, class, chain, generation)
-    });
+    let reads =
+        found.into_iter().map(|((class, chain, generation), at)| read(store, site, key, class, chain, generation, at));
     let mut stored: Vec<Stored> = futures_util::stream::iter(reads).buffer_unordered(PARALLEL).try_collect().await?;
     stored.sort_by(|a, b| (&a.generation, a.class as u8).cmp(&(&b.generation, b.class as u8)));
     Ok(stored)
 }
 
-/// One generation, verified.
+/// One generation, verified, whose signature the store took `at`.
 pub async fn read(
     store: &dyn ObjectStore,
     site: &SiteName,
@@ -128,13 +150,14 @@ pub async fn read(
     class: Class,
     chain: ChainId,
     generation: GenerationId,
+    at: Option<Timestamp>,
 ) -> Result<Stored, CatalogError> {
     let folder = ChainFolder::new(site, class, &chain)?;
     let document = small(store, &folder.object(&generation, names::COMMIT)?, commit::BYTES_MAX).await;
     let signature = small(store, &folder.object(&generation, names::SIGNATURE)?, SIGNATURE_BYTES_MAX).await;
     let refused = |why: &str| {
         let (chain, generation) = (chain.clone(), generation.clone());
-        Ok(Stored { class, chain, generation, commit: None, sha256: None, trust: Trust::Refused(why.to_owned()) })
+        Ok(Stored { class, chain, generation, commit: None, sha256: None, at, trust: Trust::Refused(why.to_owned()) })
     };
     let (document, signature) = match (document, signature) {
         (Ok(document), Ok(signature)) => (document, signature),
@@ -168,7 +191,7 @@ pub async fn read(
         return refused("it is another generation under a false name: an old one replayed, or moved");
     }
     let sha256 = Some(Sha256::of(&document));
-    Ok(Stored { class, chain, generation, commit: Some(commit), sha256, trust })
+    Ok(Stored { class, chain, generation, commit: Some(commit), sha256, at, trust })
 }
 
 /// What the heartbeat of a site says about the generations that were listed.

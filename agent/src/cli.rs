@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
+use crate::calendar::Age;
 use crate::config::{DEFAULT_PATH, SecretRef, Span};
 use crate::ids::{GenerationId, JobName, NameError, SiteName, SourceName, StoreName};
 use crate::restore::PathPattern;
@@ -63,6 +64,12 @@ pub enum Verb {
     Restore(RestoreArgs),
     /// Read what is stored again and prove that it is what was stored; needs no key
     Verify(VerifyArgs),
+    /// Remove what has expired by the rules, here and in every store
+    Prune(PruneArgs),
+    /// Keep a generation whatever the rules say, until it is released
+    Hold(HoldArgs),
+    /// Let a generation that was held go by the rules again
+    Release(HoldArgs),
     /// Show what needs attention, the last run and the next, and what is unfinished
     Status(StatusArgs),
     /// Run the schedule: every job of the configuration at its time
@@ -98,9 +105,36 @@ pub struct BackupArgs {
     #[arg(long, conflicts_with = "archive")]
     pub full: bool,
 
+    /// Keep the archival generation so long, such as `10 years`; for ever if not given
+    #[arg(long, value_name = "AGE", requires = "archive")]
+    pub keep: Option<Age>,
+
     /// Call the generation something, such as `before the upgrade`
     #[arg(long, value_name = "TEXT")]
     pub label: Option<String>,
+}
+
+/// `offsite prune`.
+#[derive(Args, Debug)]
+pub struct PruneArgs {
+    /// Only show what would be removed, and why everything else is kept
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Do what this plan says though something speaks against it; its sixteen digits are shown with it; repeat for more
+    #[arg(long, value_name = "PLAN", conflicts_with = "dry_run")]
+    pub lift: Vec<String>,
+}
+
+/// `offsite hold` and `offsite release`.
+#[derive(Args, Debug)]
+pub struct HoldArgs {
+    /// The generation: its name as `offsite list` shows it
+    pub generation: GenerationId,
+
+    /// Why, for whoever reads it years from now
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
 }
 
 /// `offsite list`.
@@ -228,9 +262,9 @@ pub fn scheduled(run: &[String]) -> Result<Lane, String> {
         format!("this is no command of offsite: {}", first.trim_start_matches("error: "))
     })?;
     match cli.verb {
-        Verb::Backup(_) => Ok(Lane::Changes),
+        Verb::Backup(_) | Verb::Prune(_) => Ok(Lane::Changes),
         Verb::Verify(_) | Verb::Check => Ok(Lane::Reads),
-        _ => Err("this is nothing that runs by itself; backup, verify and check are".to_owned()),
+        _ => Err("this is nothing that runs by itself; backup, prune, verify and check are".to_owned()),
     }
 }
 

@@ -8,6 +8,7 @@ mod daemon;
 mod demo;
 mod evidence;
 mod find;
+mod hold;
 mod holder;
 mod init;
 mod interrupt;
@@ -16,6 +17,7 @@ mod list;
 mod output;
 mod preflight;
 mod prompt;
+mod prune;
 mod report;
 mod restore;
 mod sheet;
@@ -68,6 +70,9 @@ fn run(cli: &Cli, output: Output) -> Ended {
         Verb::List(arguments) => list::run(arguments, config, output),
         Verb::Restore(arguments) => restore::run(arguments, config, cli.quiet, output),
         Verb::Verify(arguments) => verify::run(arguments, config, cli.quiet, output),
+        Verb::Prune(arguments) => prune::run(arguments, config, output),
+        Verb::Hold(arguments) => hold::run(arguments, true, config, output),
+        Verb::Release(arguments) => hold::run(arguments, false, config, output),
         Verb::Status(arguments) => status::run(arguments, config, output),
         Verb::Daemon(arguments) => daemon::run(arguments, config, output).map(done),
         Verb::Report(_) => report::test(config, output),
@@ -95,6 +100,9 @@ fn verb(verb: &Verb) -> &'static str {
         Verb::List(_) => "list",
         Verb::Restore(_) => "restore",
         Verb::Verify(_) => "verify",
+        Verb::Prune(_) => "prune",
+        Verb::Hold(_) => "hold",
+        Verb::Release(_) => "release",
         Verb::Status(_) => "status",
         Verb::Daemon(_) => "daemon",
         Verb::Report(_) => "report",

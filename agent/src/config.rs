@@ -7,6 +7,7 @@ mod jobs;
 mod lock;
 mod office;
 mod reports;
+mod retention;
 mod secret;
 mod sources;
 mod stores;
@@ -34,9 +35,10 @@ pub use lock::LockConfig;
 pub use reports::{
     Address, AddressError, MailConfig, PingConfig, ReportsConfig, Security, SmtpConfig, WebhookConfig, Wish,
 };
+pub use retention::RetentionConfig;
 pub use secret::{SecretError, SecretRef};
 pub use sources::SourceEntry;
-pub use stores::StoreConfig;
+pub use stores::{Pruner, StoreConfig};
 pub use table::Problem;
 pub use units::{Size, Span, Term, UnitError};
 
@@ -85,6 +87,8 @@ pub struct Place {
     pub schedule: Schedule,
     /// Who is told of what.
     pub reports: ReportsConfig,
+    /// What is kept of what was stored, and when nothing may go.
+    pub retention: RetentionConfig,
 }
 
 /// How packs are made.
@@ -283,6 +287,7 @@ fn read_place(reader: &Reader<'_>, root: &Section<'_, '_>) -> Option<Place> {
     let calendar = office::read(root);
     let schedule = jobs::read(reader, root, site.as_ref(), &calendar);
     let reports = reports::read(reader, root);
+    let retention = retention::read(root);
     Some(Place {
         site: site?,
         staging,
@@ -294,6 +299,7 @@ fn read_place(reader: &Reader<'_>, root: &Section<'_, '_>) -> Option<Place> {
         calendar,
         schedule,
         reports,
+        retention,
     })
 }
 

@@ -102,7 +102,11 @@ pub fn deliver(
     let spool = Spool::open(settings.state_folder, &target.name)?;
     let place = Place { settings, target, runtime, spool, progress, interrupt };
     let previous = place.previous_commit(state)?;
-    let delivery = match (state.unfinished(&target.name)?, generation) {
+    let unfinished = state.unfinished(&target.name)?;
+    if let Some(delivery) = &unfinished {
+        place.check_stored(state, delivery)?;
+    }
+    let delivery = match (unfinished, generation) {
         (Some(delivery), None) => delivery,
         (Some(delivery), Some(generation)) if delivery.generation == *generation.id() => delivery,
         (Some(_), Some(_)) => return Err(DeliverError::Internal("another generation is unfinished")),

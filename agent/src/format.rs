@@ -4,8 +4,10 @@
 
 pub mod commit;
 pub mod entries;
+pub mod hold;
 pub mod manifest;
 pub mod names;
+pub mod pruned;
 pub mod tar;
 
 /// The version of the format that this program writes, and the newest that it reads.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::calendar::Age;
 use crate::ids::{GenerationId, SiteName, SourceName};
 
 /// `GENERATION.json`.
@@ -22,6 +23,9 @@ pub struct Document {
     pub class: Class,
     /// What the operator called it.
     pub label: Option<String>,
+    /// How long an archival generation is kept; for ever if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<Age>,
     /// The version of the program that captured it.
     pub program: String,
     /// How far the copy is of one instant and whole.
@@ -35,7 +39,7 @@ pub struct Document {
 }
 
 /// Where a generation is kept off site, and by what rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
     /// In a chain, for weeks.

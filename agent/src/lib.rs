@@ -9,6 +9,7 @@ pub mod format;
 pub mod generation;
 pub mod ids;
 pub mod progress;
+pub mod retention;
 
 // Hot copies: what is captured, and where it is written to.
 pub mod capture;
@@ -46,6 +47,7 @@ pub mod byhand;
 pub mod catalog;
 pub mod deliver;
 pub mod into;
+pub mod prune;
 pub mod restore;
 pub mod upload;
 pub mod verify;

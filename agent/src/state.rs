@@ -15,6 +15,7 @@ mod chunks;
 mod error;
 mod journal;
 mod mortal;
+mod pruned;
 mod records;
 
 pub use chunks::{ChunkHash, Location, NewChunk, NewPatch};

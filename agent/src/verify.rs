@@ -12,8 +12,10 @@ use crate::failure::one_line;
 use crate::format::Sha256;
 use crate::format::commit::Commit;
 use crate::format::names::{self, ChainFolder, PackName};
+use crate::format::pruned::Ranges;
 use crate::ids::{GenerationId, SiteName};
 use crate::progress::Progress;
+use crate::prune::{self, PruneError};
 use crate::sign::SitePublicKey;
 
 /// Largest manifest that is read, sealed: what a restore would read of it.
@@ -60,6 +62,9 @@ pub enum VerifyError {
     /// A document cannot be read.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// What was pruned before cannot be read.
+    #[error("the record of what was pruned cannot be read")]
+    Pruned(#[from] PruneError),
     /// A key could not be formed.
     #[error("an object has no name")]
     Key(#[from] KeyError),
@@ -137,7 +142,11 @@ pub async fn verify_site(
     key: Option<&SitePublicKey>,
     generations: &[Stored],
 ) -> Result<Vec<Finding>, VerifyError> {
-    let mut findings = broken_chain(generations);
+    let pruned = match key {
+        Some(key) => prune::pruned_before(store, site, std::slice::from_ref(key)).await?,
+        None => Ranges::default(),
+    };
+    let mut findings = broken_chain(generations, &pruned);
     let root = names::site_prefix(site)?;
     if let Some(key) = key
         && let Some(what) = catalog::pulse(store, site, key, generations).await?.complaint()
@@ -162,8 +171,8 @@ pub async fn verify_site(
     Ok(findings)
 }
 
-/// Gaps in the chain of signatures: each genuine generation names the one before it.
-fn broken_chain(generations: &[Stored]) -> Vec<Finding> {
+/// Gaps in the chain of signatures: each genuine generation names the one before it, unless that was pruned.
+fn broken_chain(generations: &[Stored], pruned: &Ranges) -> Vec<Finding> {
     let mut commits: Vec<_> = generations
         .iter()
         .filter_map(|stored| Some((stored.commit.as_ref().filter(|_| stored.trust == Trust::Signed)?, stored.sha256?)))
@@ -190,7 +199,8 @@ fn broken_chain(generations: &[Stored]) -> Vec<Finding> {
                     find(commit, format!("it does not name {} {why}", earlier.generation));
                 }
             }
-            // Chains are removed whole, and an archival generation outlives the chains of its time.
+            _ if pruned.contains(commit.sequence.saturating_sub(1)) => {}
+            // A store may have been tidied by hand, a chain at a time, before there was a record of that.
             _ => {
                 if let (Some(previous), true) = (previous, commit.number > 0) {
                     let why = "and that is not there: somebody removed it";

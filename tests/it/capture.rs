@@ -57,6 +57,7 @@ impl Office {
             site: &self.site,
             class: Class::Rolling,
             label: None,
+            lifetime: None,
             sources: &self.sources,
             cut: &self.cut,
             holder: &self.holder,

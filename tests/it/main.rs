@@ -35,13 +35,16 @@ mod postgres;
 mod privacy;
 mod program;
 mod proxy;
+mod prune;
 mod reports;
 mod restoring;
+mod retention;
 mod scale;
 mod signals;
 mod stores_end_to_end;
 mod support;
 mod tidy;
+mod year;
 
 /// Every file of this folder is a module of this binary: a test that is never built would pass for ever.
 #[test]

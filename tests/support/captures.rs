@@ -43,6 +43,7 @@ pub fn run_with(
         site: &"office".parse().unwrap(),
         class: Class::Rolling,
         label: None,
+        lifetime: None,
         sources,
         cut,
         holder: &holder,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent::backup::{BackupReport, BackupRequest, Run};
+use agent::calendar::Age;
 use agent::capture::{CutSettings, FolderSource, HolderProgram, Patterns, SourceConfig, SourceKind};
 use agent::catalog::{self, CatalogError, Stored};
 use agent::deliver::DeliverSettings;
@@ -37,6 +38,8 @@ pub struct Site {
     pub recipients: Recipients,
     /// What they are signed with; as a file, `site.key` in the world.
     pub key: SiteKey,
+    /// A second store, `usb`, that every run brings its generation to as well.
+    pub second: Option<Arc<dyn ObjectStore>>,
     /// A pack is finished at this size.
     pub pack_bytes: u64,
     /// Generations in a chain.
@@ -83,6 +86,7 @@ impl Site {
             name: "townhall".parse().unwrap(),
             store: providers::open(&settings, Access::Agent, &Policy::default()).unwrap(),
             identities: Identities::load([key_file], &|_| None).unwrap(),
+            second: None,
             pack_bytes: 1 << 20,
             chain_generations: 100,
             recipients: Recipients::parse([&identity.recipient]).unwrap(),
@@ -126,15 +130,23 @@ impl Site {
     /// One run.
     #[track_caller]
     pub fn try_backup(&self, class: Class) -> BackupReport {
+        self.try_backup_kept_for(class, None)
+    }
+
+    /// One run, whose archival generation has a lifetime.
+    #[track_caller]
+    pub fn try_backup_kept_for(&self, class: Class, lifetime: Option<Age>) -> BackupReport {
         let kind = SourceKind::Folder(FolderSource { path: self.source(), patterns: Patterns::all() });
         let sources = [SourceConfig { name: "docs".parse().unwrap(), kind }];
-        let targets = [StoreTarget {
-            name: "nas".parse().unwrap(),
-            store: Arc::clone(&self.store),
+        let target = |name: &str, store: &Arc<dyn ObjectStore>| StoreTarget {
+            name: name.parse().unwrap(),
+            store: Arc::clone(store),
             pack_bytes: self.pack_bytes,
             part_bytes: 8 << 20,
             lock: None,
-        }];
+        };
+        let mut targets = vec![target("nas", &self.store)];
+        targets.extend(self.second.iter().map(|store| target("usb", store)));
         let request = BackupRequest {
             settings: DeliverSettings {
                 site: &self.name,
@@ -156,7 +168,7 @@ impl Site {
         };
         let (_stop, interrupt) = watch::channel(false);
         let run = Run::begin(request, self.runtime.handle().clone(), Arc::default(), interrupt).unwrap();
-        run.backup(class, None).unwrap()
+        run.kept_for(lifetime).backup(class, None).unwrap()
     }
 
     /// What the store holds.

@@ -19,6 +19,7 @@ pub mod fuzz;
 pub mod guard;
 pub mod http;
 pub mod machine;
+pub mod nights;
 pub mod office;
 pub mod process;
 pub mod proxy;

@@ -1,5 +1,6 @@
 //! `offsite backup`: one generation now, to every store.
 
+mod archival;
 mod last;
 mod report;
 
@@ -14,6 +15,7 @@ use super::output::{Output, Problems, say};
 use super::stores::{self, OpenStore};
 use super::{Ended, evidence, interrupt, key, load_config, output, preflight};
 use crate::backup::{BackupError, BackupReport, BackupRequest, Run};
+use crate::calendar::Age;
 use crate::capture::{CutSettings, HolderProgram, SourceConfig};
 use crate::cli::BackupArgs;
 use crate::clock;
@@ -37,6 +39,8 @@ pub(super) struct What<'a> {
     /// A new chain in every store.
     pub(super) full: bool,
     pub(super) label: Option<&'a str>,
+    /// How long an archival generation is kept; for ever if absent.
+    pub(super) lifetime: Option<Age>,
 }
 
 pub(super) fn run(arguments: &BackupArgs, path: &Path, quiet: bool, output: Output) -> Ended {
@@ -45,6 +49,7 @@ pub(super) fn run(arguments: &BackupArgs, path: &Path, quiet: bool, output: Outp
         class: if arguments.archive { Class::Archival } else { Class::Rolling },
         full: arguments.full,
         label: arguments.label.as_deref(),
+        lifetime: arguments.keep,
     };
     let report = execute(&config, what, quiet)?;
     let code = report.exit_code();
@@ -59,7 +64,7 @@ pub(super) fn run(arguments: &BackupArgs, path: &Path, quiet: bool, output: Outp
 pub(super) fn execute(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failure> {
     let began = clock::now();
     super::report::begins(&config.place);
-    let result = attempt(config, what, quiet).map(|report| Report::of(&report));
+    let result = attempt(config, what, quiet);
     if let Some(run) = record(&result, began) {
         evidence::record(&config.place, Record::Run(run));
     }
@@ -87,7 +92,7 @@ fn record(result: &Result<Report, Failure>, began: Timestamp) -> Option<crate::e
 }
 
 /// Everything that can be known to fail is looked at first; then it runs.
-fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<BackupReport, Failure> {
+fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failure> {
     // What an earlier run left is finished in any case; that takes no room in staging.
     let room = if preflight::is_unfinished(&config.place) { None } else { preflight::room(config) };
     let problems = preflight::problems(config, room.as_ref());
@@ -124,8 +129,20 @@ fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<BackupReport,
     let progress = Arc::new(Progress::default());
     let interrupt = interrupt::watch(&progress)?;
     let _bars = Bars::show(&progress, quiet);
-    let run = Run::begin(request, runtime.handle().clone(), progress, interrupt).map_err(failure)?;
-    run.backup(what.class, what.label).map_err(failure)
+    let run = |request: BackupRequest<'_>, what: What<'_>| -> Result<BackupReport, Failure> {
+        let run = Run::begin(request, runtime.handle().clone(), Arc::clone(&progress), interrupt.clone());
+        run.and_then(|run| run.kept_for(what.lifetime).backup(what.class, what.label)).map_err(failure)
+    };
+    let report = Report::of(&run(request, what)?);
+    if what.class == Class::Archival {
+        return Ok(report);
+    }
+    let archival = archival::due(&config.place, key.public(), &targets, &runtime).and_then(|due| {
+        let Some(due) = due else { return Ok(None) };
+        let what = What { class: Class::Archival, full: false, label: None, lifetime: due.lifetime };
+        run(BackupRequest { targets: &due.targets, fresh_chain: false, ..request }, what).map(Some)
+    });
+    Ok(report.with_archival(archival))
 }
 
 fn target(store: &OpenStore<'_>) -> StoreTarget {

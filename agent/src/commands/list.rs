@@ -9,13 +9,17 @@ use serde::Serialize;
 use super::find::{self, Stores};
 use super::output::{Output, say};
 use super::stores::OpenStore;
-use super::{Ended, load_place, show};
+use super::{Ended, key, load_place, prune, show, stores};
 use crate::catalog::{CatalogError, Pulse, Stored, Trust};
 use crate::cli::{AsOf, From, ListArgs};
+use crate::clock;
 use crate::config::{Place, Size};
 use crate::failure::{self, Failure, Kind};
+use crate::format::names;
 use crate::generation::{Class, Grade};
 use crate::ids::{GenerationId, SiteName};
+use crate::prune::{Holds, PruneError};
+use crate::retention::{self, End, Reason, Verdict};
 use crate::staging;
 
 #[derive(Serialize)]
@@ -64,6 +68,17 @@ struct Copy {
     added_bytes: Option<u64>,
     signed: Option<bool>,
     refused: Option<String>,
+    /// Why it is kept there, and until when; nothing if no key tells this site's generations from others.
+    retention: Option<Retention>,
+}
+
+/// What retention says of one copy.
+#[derive(Serialize)]
+struct Retention {
+    expires: bool,
+    reasons: Vec<Reason>,
+    #[serde(flatten)]
+    end: End,
 }
 
 #[derive(Serialize)]
@@ -105,6 +120,7 @@ fn list(place: &Place, from: Option<&From>, as_of: Option<AsOf>) -> Result<Listi
     let mut heartbeats = Vec::new();
     let mut signatures_checked = true;
     let mut other_sites = BTreeSet::new();
+    let mut held = Vec::new();
     if as_of.is_some() && from == Some(&From::Local) {
         let what = "what this machine had at an earlier time is not known";
         return Err(Failure::new(Kind::Usage, what).hint("`--as-of` asks stores that keep older versions"));
@@ -125,7 +141,10 @@ fn list(place: &Place, from: Option<&From>, as_of: Option<AsOf>) -> Result<Listi
         }));
         for (store, read) in &stores.read {
             match read {
-                Ok(generations) => generations.iter().for_each(|stored| add_stored(store, stored, &mut found)),
+                Ok(generations) => {
+                    generations.iter().for_each(|stored| add_stored(store, stored, &mut found));
+                    held.extend(add_retention(place, &stores, store, generations, &mut found)?);
+                }
                 Err(error) => failed.push(failed_store(store, error)),
             }
         }
@@ -137,6 +156,9 @@ fn list(place: &Place, from: Option<&From>, as_of: Option<AsOf>) -> Result<Listi
             messages: store.messages(),
             kind: Kind::Usage,
         }));
+    }
+    if as_of.is_none() && matches!(from, None | Some(From::Local)) {
+        add_local_retention(place, &held, &mut found)?;
     }
     let mut generations: Vec<Generation> = found.into_values().collect();
     generations.sort_by(|a, b| (a.cut, &a.id).cmp(&(b.cut, &b.id)));
@@ -170,6 +192,7 @@ fn add_local(place: &Place, found: &mut BTreeMap<GenerationId, Generation>) -> R
             added_bytes: None,
             signed: None,
             refused: None,
+            retention: None,
         });
     }
     Ok(())
@@ -198,7 +221,57 @@ fn add_stored(store: &OpenStore<'_>, stored: &Stored, found: &mut BTreeMap<Gener
             Trust::Refused(why) => Some(why.clone()),
             Trust::Signed | Trust::Unchecked => None,
         },
+        retention: None,
     });
+}
+
+/// Adds why each generation of `store` is kept; answers who holds what there.
+fn add_retention(
+    place: &Place,
+    stores: &Stores<'_>,
+    store: &OpenStore<'_>,
+    generations: &[Stored],
+    found: &mut BTreeMap<GenerationId, Generation>,
+) -> Result<Option<Holds>, Failure> {
+    let failed = |error: PruneError| Failure::new(prune::kind(&error), error);
+    let Some(key) = &stores.key else { return Ok(None) };
+    let site = names::site_prefix(&place.site).map_err(|error| failed(error.into()))?;
+    let holds = crate::prune::read_holds(store.store.as_ref(), &site, &place.site, key);
+    let (holds, _) = stores.runtime.block_on(holds).map_err(failed)?;
+    let subjects = crate::prune::subjects(generations, &holds);
+    let (rules, calendar, now) = (&place.retention.rolling, &place.calendar, clock::now());
+    let verdicts = retention::judge(rules, calendar, &subjects, now);
+    let ends = retention::ends(rules, calendar, &subjects, now);
+    for (verdict, end) in verdicts.iter().zip(ends) {
+        add_verdict(found, store.config.name.as_str(), verdict, end);
+    }
+    Ok(Some(holds))
+}
+
+/// The same for this machine, where what is held in a store is held as well.
+fn add_local_retention(
+    place: &Place,
+    held: &[Holds],
+    found: &mut BTreeMap<GenerationId, Generation>,
+) -> Result<(), Failure> {
+    let key = key::public_key(place).map_err(|error| Failure::new(Kind::Failed, error))?;
+    let Some(key) = key else { return Ok(()) };
+    let state = prune::state(place)?;
+    let plan = prune::local::plan(place, &key, state.as_ref(), &stores::runtime()?, held)?;
+    for judged in plan.iter().flat_map(|plan| &plan.generations) {
+        add_verdict(found, LOCAL, &judged.verdict, judged.end);
+    }
+    Ok(())
+}
+
+fn add_verdict(found: &mut BTreeMap<GenerationId, Generation>, place: &str, verdict: &Verdict, end: End) {
+    let Some(generation) = found.get_mut(&verdict.id) else { return };
+    for copy in generation.places.iter_mut().filter(|copy| copy.place == place) {
+        // One id can lie there as rolling and as archival; each has a verdict of its own.
+        if copy.retention.is_none() && copy.class.is_none_or(|class| place == LOCAL || class == verdict.class) {
+            copy.retention = Some(Retention { expires: verdict.expires(), reasons: verdict.reasons.clone(), end });
+        }
+    }
 }
 
 fn entry<'f>(found: &'f mut BTreeMap<GenerationId, Generation>, id: &GenerationId) -> &'f mut Generation {
@@ -232,6 +305,9 @@ impl Listing {
                 places.join(", "),
                 generation.label.as_ref().map(|label| format!("  \"{label}\"")).unwrap_or_default()
             ));
+            for copy in &generation.places {
+                text.push_str(&copy.retention.as_ref().map(|kept| kept.text(&copy.place)).unwrap_or_default());
+            }
         }
         for generation in &self.generations {
             for copy in &generation.places {
@@ -250,6 +326,18 @@ impl Listing {
             );
         }
         text
+    }
+}
+
+impl Retention {
+    fn text(&self, place: &str) -> String {
+        let reasons: Vec<String> = self.reasons.iter().map(ToString::to_string).collect();
+        let what = if self.expires { "EXPIRES with the next prune".to_owned() } else { reasons.join(", ") };
+        let end = match self.end {
+            End::NotBefore(at) => format!("; goes on {} at the earliest", show::day(at)),
+            End::Now | End::Never => String::new(),
+        };
+        format!("    {place}: {what}{end}\n")
     }
 }
 

@@ -29,6 +29,11 @@ fn painted(words: &str, colour: &str) -> String {
     if io::stdout().is_terminal() && !plain { format!("\x1b[{colour}m{words}\x1b[0m") } else { words.to_owned() }
 }
 
+/// The day of a time, as the calendar on the wall shows it.
+pub(super) fn day(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d").to_string()
+}
+
 /// `1 pack`, `2 packs`.
 pub(super) fn counted(count: u64, what: &str) -> String {
     let end = if count == 1 { "" } else { "s" };

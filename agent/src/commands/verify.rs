@@ -125,6 +125,7 @@ fn kind(error: &VerifyError) -> Kind {
     match error {
         VerifyError::Store(error) => show::kind_of_store(error),
         VerifyError::Catalog(error) => find::kind_of_catalog(error),
+        VerifyError::Pruned(error) => super::prune::kind(error),
         VerifyError::Key(_) => Kind::Failed,
     }
 }

@@ -27,9 +27,20 @@ pub struct StoreConfig {
     pub part_bytes: u64,
     /// How its objects are locked, if they are.
     pub lock: Option<LockConfig>,
+    /// Who deletes what has expired.
+    pub prune: Pruner,
     /// Its path in the configuration: `store[2].`
     key: String,
     kind: Kind,
+}
+
+/// Who deletes what has expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pruner {
+    /// This machine.
+    Agent,
+    /// Another one, so that this machine's credential cannot delete.
+    Keeper,
 }
 
 #[derive(Clone, Debug)]
@@ -95,8 +106,9 @@ impl StoreConfig {
         let pack_bytes = size(&section, "pack", pack_default, PACK_BYTES_MIN);
         let part_bytes = if kind == "s3" { size(&section, "part", PART_BYTES, PART_BYTES_MIN) } else { PART_BYTES };
         let lock = if kind == "s3" { lock::read(&section) } else { None };
+        let prune = section.parsed("prune").unwrap_or(Pruner::Agent);
         section.finish();
-        Some(Self { name: name?, pack_bytes, part_bytes, lock, key, kind: settings? })
+        Some(Self { name: name?, pack_bytes, part_bytes, lock, prune, key, kind: settings? })
     }
 
     /// The kind, as it is written in the configuration: `s3`, `webdav` or `directory`.
@@ -208,6 +220,18 @@ impl StoreConfig {
             Kind::Directory { path } => StoreSettings::Directory(DirectorySettings { path: path.clone() }),
         };
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
+    }
+}
+
+impl std::str::FromStr for Pruner {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "agent" => Ok(Self::Agent),
+            "keeper" => Ok(Self::Keeper),
+            _ => Err("it has to be \"agent\" or \"keeper\""),
+        }
     }
 }
 

@@ -111,6 +111,19 @@ impl Place<'_> {
         Ok(young && state.chain_length(chain)? < self.settings.chain_generations)
     }
 
+    /// That the store still has every pack that an earlier run stored for `delivery`: one that rested for long may have lost
+    /// them as leftovers.
+    pub(super) fn check_stored(&self, state: &State, delivery: &Delivery) -> Result<(), DeliverError> {
+        let folder = ChainFolder::new(self.settings.site, delivery.chain.class, &delivery.chain.name)?;
+        let there = self.runtime.block_on(catalog::objects(self.target.store.as_ref(), folder.prefix()))?;
+        for pack in state.packs(&delivery.chain, delivery.id)?.iter().filter(|pack| pack.stored) {
+            if !there.contains_key(&folder.pack(&pack.name)?) {
+                return Err(DeliverError::SpoolLost { object: pack.name.to_string() });
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the store still has all that the next generation of a chain would need. Another disk in the same place, or
     /// somebody who removed something, must not make generations that cannot be restored.
     fn is_whole(&self, state: &State, chain: &ChainRecord) -> Result<bool, DeliverError> {

@@ -61,6 +61,8 @@ pub(super) fn prepare(
         grade: document.grade,
         cut: document.cut.not_after,
         committed,
+        lifetime: document.lifetime,
+        sources: u32::try_from(document.sources.len()).ok(),
         stream_bytes,
         needed_bytes,
         added_bytes,

@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::calendar::Age;
 use crate::format::{Sha256, VERSION};
 use crate::generation::{Class, Grade};
 use crate::ids::{ChainId, GenerationId, SiteName};
@@ -38,6 +39,12 @@ pub struct Commit {
     pub cut: Timestamp,
     /// When it was committed, by the site's clock.
     pub committed: Timestamp,
+    /// How long an archival generation is kept, by the store's clock; for ever if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<Age>,
+    /// How many sources it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<u32>,
     /// Bytes of the restored stream.
     pub stream_bytes: u64,
     /// Bytes of all packs it needs.

@@ -35,10 +35,15 @@ impl LocalGeneration {
         &self.folder
     }
 
+    /// The file with what it says of itself, written last.
+    pub fn document_path(&self) -> PathBuf {
+        self.folder.join("generation.json")
+    }
+
     /// What it says of itself.
     pub fn document(&self) -> Result<Document, StagingError> {
         let bytes = self.document_bytes()?;
-        let path = self.folder.join("generation.json");
+        let path = self.document_path();
         let document: Document = serde_json::from_slice(&bytes)
             .map_err(|e| StagingError::Damaged { path: path.clone(), reason: e.to_string() })?;
         if document.generation != self.id {
@@ -50,7 +55,7 @@ impl LocalGeneration {
 
     /// The document's bytes, the same ones each time.
     pub fn document_bytes(&self) -> Result<Vec<u8>, StagingError> {
-        let path = self.folder.join("generation.json");
+        let path = self.document_path();
         fs::read(&path).map_err(|e| StagingError::io("read", &path, e))
     }
 

@@ -28,6 +28,7 @@ fn document(id: &GenerationId) -> Document {
         generation: id.clone(),
         class: Class::Rolling,
         label: None,
+        lifetime: None,
         program: "0".to_owned(),
         grade: Grade::Exact,
         cut: Cut {

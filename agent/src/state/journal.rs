@@ -253,7 +253,7 @@ impl State {
     pub fn last_committed(&self, store: &StoreName) -> Result<Option<CommittedRecord>, StateError> {
         let sql = "SELECT generation, sequence, commit_sha256, committed, grade, stream_bytes, added_bytes
                    FROM delivery JOIN chain ON chain.id = delivery.chain
-                   WHERE chain.store = ?1 AND phase = 'committed' ORDER BY sequence DESC LIMIT 1";
+                   WHERE chain.store = ?1 AND phase IN ('committed', 'pruned') ORDER BY sequence DESC LIMIT 1";
         self.during("the newest generation was looked up", |c| {
             c.query_row(sql, [store.as_str()], |row| {
                 Ok(CommittedRecord {

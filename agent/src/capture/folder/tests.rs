@@ -71,6 +71,7 @@ fn document(id: &GenerationId) -> Document {
         generation: id.clone(),
         class: Class::Rolling,
         label: None,
+        lifetime: None,
         program: String::new(),
         grade: Grade::Exact,
         cut,

@@ -12,7 +12,7 @@ use crate::commands::show;
 use crate::config::Size;
 use crate::deliver::{DeliverError, Delivered};
 use crate::evidence;
-use crate::failure::{self, Kind};
+use crate::failure::{self, Failure, Kind};
 use crate::generation::{Class, CutMethod, Document, Grade};
 use crate::upload::UploadError;
 
@@ -22,6 +22,18 @@ pub(in crate::commands) struct Report {
     generation: Option<Generation>,
     stores: Vec<Stored>,
     resumed: Vec<Stored>,
+    /// The archival generation that was due by the calendar.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archival: Option<Box<Report>>,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archival_failed: Option<ArchivalFailed>,
+}
+
+#[derive(Debug, Serialize)]
+struct ArchivalFailed {
+    exit_code: u8,
+    messages: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -74,15 +86,31 @@ impl Report {
             generation: report.generation.as_ref().map(|(id, document)| generation(id.as_str(), document)),
             stores: report.stores.iter().map(stored).collect(),
             resumed: report.resumed.iter().map(stored).collect(),
+            archival: None,
+            archival_failed: None,
+        }
+    }
+
+    /// The same with what became of the archival generation that was due, if one was.
+    pub(super) fn with_archival(self, archival: Result<Option<BackupReport>, Failure>) -> Self {
+        match archival {
+            Ok(report) => Self { archival: report.map(|report| Box::new(Self::of(&report))), ..self },
+            Err(failure) => {
+                let failed = ArchivalFailed { exit_code: failure.kind().code(), messages: failure.chain() };
+                Self { archival_failed: Some(failed), ..self }
+            }
         }
     }
 
     /// The worst of what happened: a store that has not got it counts more than something missing from it.
     pub(in crate::commands) fn exit_code(&self) -> u8 {
         let stores = self.stores.iter().chain(&self.resumed).map(|stored| stored.exit_code);
-        let worst = stores.filter(|code| *code != 0).max_by_key(|code| match *code {
+        let archival = self.archival.iter().map(|report| report.exit_code());
+        let failed = self.archival_failed.iter().map(|failed| failed.exit_code);
+        let worst = stores.chain(archival).chain(failed).filter(|code| *code != 0).max_by_key(|code| match *code {
             code if code == Kind::Interrupted.code() => 3,
             code if code == Kind::Failed.code() => 2,
+            code if code == Kind::Incomplete.code() => 0,
             _ => 1,
         });
         let incomplete = self.generation.as_ref().is_some_and(|generation| generation.grade != Grade::Exact);
@@ -96,7 +124,8 @@ impl Report {
 
     /// What is not where it should be.
     pub(super) fn not_stored(&self) -> Vec<NotStored> {
-        let failed = self.resumed.iter().chain(&self.stores).filter(|stored| !stored.stored);
+        let archival = self.archival.iter().flat_map(|report| report.resumed.iter().chain(&report.stores));
+        let failed = self.resumed.iter().chain(&self.stores).chain(archival).filter(|stored| !stored.stored);
         failed
             .map(|stored| NotStored {
                 store: stored.store.clone(),
@@ -134,6 +163,9 @@ impl Report {
         for stored in &self.stores {
             stored.write(&mut text);
         }
+        if let Some(archival) = &self.archival {
+            text.push_str(&format!("An archival generation was due:\n{}", archival.text()));
+        }
         text
     }
 
@@ -151,6 +183,11 @@ impl Report {
                 _ => "the generation is whole, but its sources are not of one instant",
             };
             lines.push(format!("warning: {what}; see the problems above"));
+        }
+        lines.extend(self.archival.iter().flat_map(|report| report.complaints()));
+        if let Some(failed) = &self.archival_failed {
+            let why = failed.messages.join("\n  because: ");
+            lines.push(format!("error: an archival generation is due, and could not be made: {why}"));
         }
         lines
     }
