@@ -42,6 +42,24 @@ fn what_is_there_is_replaced_if_that_is_asked_for() {
     tree::assert_same(&site.source(), &back);
 }
 
+#[test]
+fn what_there_is_nothing_of_is_told_what_there_is() {
+    let site = Site::in_memory();
+    std::fs::write(site.source().join("document"), "of the day").unwrap();
+    site.backup(Class::Rolling);
+    for wrong in [["--source", "ledger"], ["--path", "document"]] {
+        let words = ["restore", "latest", "--to", "back", "--identity", "identity.txt"];
+        assert_says(
+            &site.world.offsite(words.iter().chain(&wrong)).expect(1),
+            &["its sources are docs", "what to do: "],
+        );
+        assert!(!site.world.path("back").exists(), "an empty folder was left");
+    }
+    site.world.write("file", "in the way");
+    let words = ["restore", "latest", "--to", "file", "--identity", "identity.txt"];
+    assert_says(&site.world.offsite(words).expect(1), &["file cannot be restored to", "what to do: name a new folder"]);
+}
+
 /// A disk with room for half of what is restored: what is said is about that disk, not about packs.
 fn to_a_small_disk(machine: &Machine, to: &Path, arguments: &[&str]) {
     let disk = Disk::mount(to, 6 * MIB);

@@ -269,7 +269,7 @@ fn failure(error: RestoreError) -> Failure {
         RestoreError::Target { .. }
         | RestoreError::Full { .. }
         | RestoreError::Exists { .. }
-        | RestoreError::Nothing
+        | RestoreError::Nothing { .. }
         | RestoreError::Decrypt { .. }
         | RestoreError::Staging(_)
         | RestoreError::Key(_) => Kind::Failed,
@@ -287,7 +287,8 @@ fn failure(error: RestoreError) -> Failure {
             "make room there and run it again with `--overwrite`, name a folder on a larger disk with `--to`, or restore \
              less with `--source` or `--path`",
         ),
-        RestoreError::Nothing => Some("paths begin with the name of their source; try `--path 'SOURCE/**'`"),
+        RestoreError::Target { .. } => Some("name a new folder that this user can make, or an own one, with `--to`"),
+        RestoreError::Nothing { .. } => Some("paths begin with the name of their source; try `--path 'SOURCE/**'`"),
         RestoreError::Decrypt { .. } => {
             Some("`offsite key check --identity FILE` tells which key of the configuration an identity is")
         }

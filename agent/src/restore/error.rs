@@ -52,8 +52,11 @@ pub enum RestoreError {
         why: String,
     },
     /// Nothing matches.
-    #[error("the generation has nothing of that source or of those paths")]
-    Nothing,
+    #[error("the generation has nothing of that source or of those paths; its sources are {}", sources.join(", "))]
+    Nothing {
+        /// The sources that it has.
+        sources: Vec<String>,
+    },
     /// A document of the generation cannot be fetched.
     #[error("the generation cannot be read")]
     Catalog(#[from] CatalogError),

@@ -82,7 +82,9 @@ pub(super) fn select<'l>(
         }
     }
     if paths.is_empty() {
-        return Err(RestoreError::Nothing);
+        let sources = lines.iter().filter(|(line, _)| matches!(line.entry.kind, EntryKind::Folder));
+        let sources = sources.filter(|(line, _)| !line.entry.path.as_bytes().contains(&b'/'));
+        return Err(RestoreError::Nothing { sources: sources.map(|(line, _)| line.entry.path.to_string()).collect() });
     }
     let folders: BTreeSet<&[u8]> = paths.iter().flat_map(|path| ancestors(path)).collect();
     let mut chosen = Chosen::default();

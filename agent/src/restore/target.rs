@@ -36,6 +36,8 @@ pub(super) struct Target {
     root: Dir,
     work: Dir,
     overwrite: bool,
+    /// It was not there before.
+    is_new: bool,
     other_owners: AtomicBool,
 }
 
@@ -61,6 +63,7 @@ pub(super) struct Files<'a> {
 impl Target {
     /// Opens the folder `path`, and makes it if it is not there.
     pub(super) fn open(path: &Path, overwrite: bool) -> Result<Self, RestoreError> {
+        let is_new = !path.exists();
         let open = || {
             durable::create_folder(path)?;
             let root = Dir::open(path)?;
@@ -72,7 +75,7 @@ impl Target {
             Ok((root, work))
         };
         let (root, work) = open().map_err(|source| RestoreError::Target { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), root, work, overwrite, other_owners: AtomicBool::new(false) })
+        Ok(Self { path: path.to_owned(), root, work, overwrite, is_new, other_owners: AtomicBool::new(false) })
     }
 
     /// A private folder for what is needed meanwhile.
@@ -80,9 +83,14 @@ impl Target {
         &self.work
     }
 
-    /// Removes what was needed meanwhile.
+    /// Removes what was needed meanwhile, and the folder itself if it was made for nothing.
     pub(super) fn close(&self) -> Result<(), RestoreError> {
-        self.root.remove_tree(WORK).map_err(|source| self.error(source))
+        self.root.remove_tree(WORK).map_err(|source| self.error(source))?;
+        if self.is_new {
+            // One that holds something stays.
+            std::fs::remove_dir(&self.path).ok();
+        }
+        Ok(())
     }
 
     /// Whether some owner could not be set.
