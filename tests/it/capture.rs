@@ -314,6 +314,25 @@ fn databases_that_may_only_be_read_are_copied_if_that_can_be_right() {
 }
 
 #[test]
+fn writers_of_a_database_that_may_only_be_read_are_never_taken_for_held() {
+    use tests::office::set_mode;
+    let mut office = Office::new();
+    without_override(&mut office.holder);
+    let books = [office.book("cash", "wal"), office.book("billing", "wal")];
+    let clerks = Clerks::start(Path::new(CLERK), 2, 5, &books);
+    clerks.work(10);
+    set_mode(&books[0].path, 0o444);
+    // `BEGIN IMMEDIATE` succeeds there, and holds nobody.
+    office.cut.optimistic_tries = 0;
+    let (generation, document) = office.capture();
+    clerks.work(10);
+    assert_eq!((document.grade, document.cut.method), (Grade::Sequential, CutMethod::None), "{document:#?}");
+    assert!(document.cut.failed_tries.iter().any(|why| why.contains("its writers cannot be held")), "{document:#?}");
+    assert!(judge(&copies(&office.world, &generation, &books)).torn.is_empty());
+    assert_eq!(clerks.stop().errors, Vec::<String>::new());
+}
+
+#[test]
 fn a_source_that_fails_does_not_keep_the_others_from_being_copied() {
     let mut office = Office::new();
     office.book("cash", "wal");

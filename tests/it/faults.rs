@@ -15,6 +15,7 @@ use tests::captures::{
     run_with, sqlite_source,
 };
 use tests::clerks::{Book, Clerks, Client, Engine, judge};
+use tests::line::Line;
 use tests::process::{program, search_path};
 use tests::servers::{MariaDb, Postgres};
 use tests::{Offsite, World, office, wait_until};
@@ -33,6 +34,12 @@ struct Office {
 
 impl Office {
     fn new() -> Self {
+        let office = Self::without_program();
+        office.init(&format!("host={},user={}", office.mariadb.socket.display(), office.accounts[1]));
+        office
+    }
+
+    fn without_program() -> Self {
         let (world, postgres, mariadb) = (World::new(), Postgres::start(), MariaDb::start());
         let books = vec![
             Book::create("cash", world.path("cash.db"), "wal"),
@@ -41,14 +48,13 @@ impl Office {
             Book::create_at("shop", &mariadb),
         ];
         let accounts = [postgres_account(&postgres), mariadb_account(&mariadb, MARIADB_RIGHTS)];
-        let office = Self { world, books, postgres, mariadb, accounts };
-        office.init();
-        office
+        Self { world, books, postgres, mariadb, accounts }
     }
 
-    fn init(&self) {
+    /// `mariadb` is where MariaDB is: settings of the source.
+    fn init(&self, mariadb: &str) {
         let path = |name: &str| self.world.path(name).display().to_string();
-        let (pg, my) = (&self.postgres, &self.mariadb);
+        let pg = &self.postgres;
         self.world.make_folder("usb");
         let sources = [
             format!("name=cash,type=sqlite,path={}", path("cash.db")),
@@ -59,7 +65,7 @@ impl Office {
                 pg.port,
                 self.accounts[0]
             ),
-            format!("name=shop,type=mariadb,host={},user={}", my.socket.display(), self.accounts[1]),
+            format!("name=shop,type=mariadb,{mariadb}"),
         ];
         let mut arguments = vec!["init".to_owned(), "--site=office".to_owned(), "--one-key-is-enough".to_owned()];
         arguments.extend(sources.map(|source| format!("--source={source}")));
@@ -173,6 +179,35 @@ fn a_session_that_is_lost_while_it_holds_costs_a_try() {
     clerks.work(20);
     let document = office.assert_exact();
     assert!(document.cut.failed_tries.iter().any(|why| why.contains("lost")), "{document:#?}");
+    assert_eq!(clerks.stop().errors, Vec::<String>::new());
+    office.assert_nothing_left();
+}
+
+#[test]
+fn a_line_that_goes_dead_while_writers_are_held_holds_nobody_and_costs_a_try() {
+    let office = Office::without_program();
+    let line = Line::to(office.mariadb.port);
+    let account = &office.accounts[1];
+    let password = format!("GRANT {MARIADB_RIGHTS} ON *.* TO {account}@'127.0.0.1' IDENTIFIED BY 'hidden'");
+    office.mariadb.sql("mysql", &password);
+    let secret = office.world.write("password", "hidden");
+    let place = format!("host=127.0.0.1,port={},user={account},password=file:{}", line.port(), secret.display());
+    office.init(&place);
+    office.world.offsite(["check"]).expect(0);
+    let clerks = Clerks::start(Path::new(CLERK), 3, 10, &office.books);
+    clerks.work(20);
+    // What comes after the hold is not passed on before the line is dead.
+    let dead = office.world.path("dead");
+    let running = office.backup_with(&format!("while [ ! -e '{}' ]; do sleep 0.01; done", dead.display())).start();
+    office.wait_for_the_action();
+    line.die();
+    std::fs::write(&dead, "").unwrap();
+    clerks.work(20);
+    line.mend();
+    let outcome = running.wait();
+    assert_eq!(outcome.code, Some(0), "{outcome}");
+    clerks.work(20);
+    assert!(!office.assert_exact().cut.failed_tries.is_empty());
     assert_eq!(clerks.stop().errors, Vec::<String>::new());
     office.assert_nothing_left();
 }

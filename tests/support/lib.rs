@@ -18,6 +18,7 @@ pub mod engine;
 pub mod fuzz;
 pub mod guard;
 pub mod http;
+pub mod line;
 pub mod machine;
 pub mod nights;
 pub mod office;

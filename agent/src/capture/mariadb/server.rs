@@ -113,8 +113,8 @@ impl Server {
         loop {
             match server.ready() {
                 Ok(()) => return Ok(server),
-                // Somebody has a table for himself, or is changing it; that passes.
-                Err(why) if why.contains("Lock wait timeout") && Instant::now() < end => {}
+                // Somebody has a table for himself, is changing it, or has just dropped it; that passes.
+                Err(why) if is_passing(&why) && Instant::now() < end => {}
                 Err(why) => return Err(why),
             }
         }
@@ -387,6 +387,11 @@ impl Server {
             error.to_string()
         })
     }
+}
+
+/// Whether this is the answer of a server at which somebody is changing tables.
+fn is_passing(why: &str) -> bool {
+    ["Lock wait timeout", "ERROR 1146 "].iter().any(|known| why.contains(known))
 }
 
 /// Whether this version has `BACKUP STAGE`.

@@ -94,8 +94,8 @@ impl Cluster {
         loop {
             match cluster.ready() {
                 Ok(()) => return Ok(cluster),
-                // Somebody has a table for himself; that passes.
-                Err(why) if why.contains("lock timeout") && Instant::now() < end => {}
+                // Somebody has a table for himself, or has just dropped it; that passes.
+                Err(why) if is_passing(&why) && Instant::now() < end => {}
                 Err(why) => return Err(why),
             }
         }
@@ -292,6 +292,11 @@ fn ask_facts(session: &mut Session, database: &str) -> Result<Facts, String> {
         superuser: *superuser == "t",
         account: (*account).to_owned(),
     })
+}
+
+/// Whether this is the answer of a server at which somebody is changing tables.
+fn is_passing(why: &str) -> bool {
+    why.contains("lock timeout") || (why.contains("could not be locked") && why.contains("does not exist"))
 }
 
 fn text(error: SessionError) -> String {
