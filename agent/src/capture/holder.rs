@@ -7,6 +7,7 @@
 //! Both talk in lines of JSON: one [`Ask`], then one [`Answer`], with [`Answer::Progress`] before that while copying.
 
 mod database;
+mod pages;
 mod serve;
 
 use std::io::{self, BufRead as _, BufReader, Write as _};

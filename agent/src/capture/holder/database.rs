@@ -9,7 +9,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionState};
 
-use super::{Mode, Opened, Pinned};
+use super::{Mode, Opened, Pinned, pages};
 use crate::clock;
 use crate::durable;
 use crate::entry::Mtime;
@@ -185,40 +185,55 @@ impl Database {
         })
     }
 
-    /// Copies what is pinned into the new file `to`, page by page. Given up after `limit`, if its writers are held.
+    /// Copies what is pinned into the new file `to`. Given up after `limit`, if its writers are held.
     pub(super) fn copy(&self, to: &Path, limit: Duration, mut progress: impl FnMut(u64)) -> Result<(), Trouble> {
+        let file = durable::create_new(to).map_err(|e| copy_failed(to, &e))?;
+        let deadline = (self.mode == Mode::Rollback).then(|| self.held_since.unwrap_or_else(Instant::now) + limit);
+        let copied = |bytes| {
+            progress(bytes);
+            if deadline.is_some_and(|deadline| Instant::now() > deadline) { Err(self.too_long(limit)) } else { Ok(()) }
+        };
+        if pages::are_shown_by(&self.reader) {
+            pages::copy(&self.reader, &file, copied)?;
+        } else {
+            self.back_up(to, copied)?;
+        }
+        self.check_plain()
+    }
+
+    /// The same by SQLite's own means.
+    fn back_up(&self, to: &Path, mut copied: impl FnMut(u64) -> Result<(), Trouble>) -> Result<(), Trouble> {
         let page_bytes = self.pinned()?.page_bytes;
-        durable::create_new(to).map_err(|e| copy_failed(to, &e))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut target = Connection::open_with_flags(to, flags)?;
         // Nobody sees the copy before it is whole, and it is written to disk with all others.
         target.execute_batch("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")?;
-        let deadline = (self.mode == Mode::Rollback).then(|| self.held_since.unwrap_or_else(Instant::now) + limit);
         let backup = Backup::new(&self.reader, &mut target)?;
         let mut done = 0;
         loop {
             let step = backup.step(STEP)?;
             let state = backup.progress();
             let now = u64::try_from(state.pagecount - state.remaining).unwrap_or(0);
-            progress(now.saturating_sub(done) * page_bytes);
+            copied(now.saturating_sub(done) * page_bytes)?;
             done = now;
             match step {
                 StepResult::Done => break,
-                StepResult::More if deadline.is_some_and(|deadline| Instant::now() > deadline) => {
-                    return Err(Trouble::Failed(format!(
-                        "{} could not be copied within the {} s that its writers may be kept waiting; switch it to \
-                         `PRAGMA journal_mode = WAL`, or raise the limit",
-                        self.path.display(),
-                        limit.as_secs()
-                    )));
-                }
                 StepResult::More => {}
                 _ => return Err(Trouble::Failed(format!("{} is locked although pinned", self.path.display()))),
             }
         }
         drop(backup);
         target.close().map_err(|(_, error)| error)?;
-        self.check_plain()
+        Ok(())
+    }
+
+    fn too_long(&self, limit: Duration) -> Trouble {
+        Trouble::Failed(format!(
+            "{} could not be copied within the {} s that its writers may be kept waiting; switch it to \
+             `PRAGMA journal_mode = WAL`, or raise the limit",
+            self.path.display(),
+            limit.as_secs()
+        ))
     }
 
     /// A database that was read as a plain file must be as it was.
@@ -279,6 +294,15 @@ impl From<rusqlite::Error> for Trouble {
             }
             Some(ErrorCode::DiskFull) => Self::Full,
             _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
+            _ => Self::Failed(format!("the copy cannot be written: {error}")),
         }
     }
 }
