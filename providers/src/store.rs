@@ -281,7 +281,8 @@ impl Body {
         Self { content: Content::Memory(bytes), sha256 }
     }
 
-    /// A whole file whose size and digest are known. The file must stay as it is until the call returns.
+    /// A whole file whose size and digest are known. It must never be written again: a store on the same file system takes
+    /// a private file as it is instead of copying it.
     pub fn from_file(path: PathBuf, bytes: u64, sha256: Sha256Digest) -> Self {
         Self { content: Content::File { path, bytes }, sha256 }
     }

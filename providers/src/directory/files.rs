@@ -37,6 +37,10 @@ pub(super) fn write(root: &Path, path: &Path, body: &Body, replace: bool) -> Res
     if !replace && path.symlink_metadata().is_ok() {
         return Err(io::Error::from(io::ErrorKind::AlreadyExists).into());
     }
+    if !replace && link(body, path)? {
+        sync_folder(folder)?;
+        return Ok(body.len());
+    }
     // Removed by its guard if anything below fails.
     let name = path.file_name().unwrap_or_default();
     let mut prefix = name.to_os_string();
@@ -90,7 +94,7 @@ pub(super) fn open_range(path: &Path, range: ByteRange) -> io::Result<(File, u64
 
 /// Exactly `wanted` bytes, and the file again.
 pub(super) fn read_piece(mut file: File, wanted: u64) -> io::Result<(Bytes, File)> {
-    let mut piece = Vec::new();
+    let mut piece = Vec::with_capacity(usize::try_from(wanted).unwrap_or(0));
     let read = (&mut file).take(wanted).read_to_end(&mut piece)?;
     if read as u64 != wanted {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was read"));
@@ -183,6 +187,28 @@ fn modified(meta: &fs::Metadata) -> Option<Timestamp> {
     meta.modified().ok().and_then(|time| Timestamp::try_from(time).ok())
 }
 
+/// Gives the file that the body lies in the name `path` as well, if it lies on the same file system and is nobody else's:
+/// nothing has to be copied then. Says whether it did.
+fn link(body: &Body, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let Some(from) = body.path() else { return Ok(false) };
+    // What is wrong with the file shows when it is copied.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let opened = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(from);
+    let Ok((meta, file)) = opened.and_then(|file| Ok((file.metadata()?, file))) else { return Ok(false) };
+    let ours = meta.is_file() && meta.nlink() == 1 && meta.mode() & 0o777 == 0o600;
+    if !ours || meta.len() != body.len() {
+        return Ok(false);
+    }
+    file.sync_all()?;
+    match rustix::fs::linkat(CWD, from, CWD, path, AtFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Err(io::ErrorKind::AlreadyExists.into()),
+        // Another file system, or one without links: it is copied.
+        Err(_) => Ok(false),
+    }
+}
+
 fn copy(body: &Body, mut to: &File) -> Result<u64, WriteError> {
     match (body.bytes(), body.path()) {
         (Some(bytes), _) => Ok(to.write_all(bytes).map(|()| bytes.len() as u64)?),
@@ -229,5 +255,34 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
         // Some network file systems have nothing to do here and say so.
         Err(cause) if cause.kind() == io::ErrorKind::InvalidInput => Ok(()),
         synced => synced,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    use super::*;
+
+    #[test]
+    fn a_private_file_is_taken_as_it_is_and_any_other_is_copied() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("store");
+        fs::create_dir(&root).unwrap();
+        for (name, mode, names) in [("private", 0o600, 2), ("open", 0o644, 1)] {
+            let from = folder.path().join(name);
+            fs::write(&from, name).unwrap();
+            fs::set_permissions(&from, fs::Permissions::from_mode(mode)).unwrap();
+            let body = Body::from_file(from.clone(), name.len() as u64, [0; 32]);
+            let to = root.join("packs").join(name);
+            assert_eq!(write(&root, &to, &body, false).map_err(|_| ()), Ok(name.len() as u64));
+            let meta = fs::metadata(&to).unwrap();
+            assert_eq!((meta.nlink(), meta.mode() & 0o777), (names, 0o600), "{name}");
+            assert!(
+                matches!(write(&root, &to, &body, false), Err(WriteError::Store(e)) if e.kind() == io::ErrorKind::AlreadyExists)
+            );
+            fs::remove_file(&from).unwrap();
+            assert_eq!(fs::read(&to).unwrap(), name.as_bytes());
+        }
     }
 }
