@@ -165,10 +165,13 @@ impl Place<'_> {
                     }
                 }
                 let find = |id: &GenerationId| local.iter().find(|local| local.id() == id);
+                let first = local.partition_point(|local| *local.id() <= delivery.chain.name);
+                let end = local.partition_point(|local| *local.id() < delivery.generation);
                 let request = SealRequest {
                     generation,
                     previous: generation.previous()?.as_ref().and_then(find),
                     full: find(&delivery.chain.name),
+                    later: local.get(first..end).unwrap_or_default(),
                     delivery,
                 };
                 let mut settings = self.seal_settings();

@@ -27,7 +27,7 @@ const HASH_LOG: u32 = 18;
 ///
 /// The fast match finder suffices where nearly everything is found in the reference. A chunk of which it finds less is
 /// tried again with the one that plain frames use, and then has to stay below three quarters of a plain frame.
-/// Which bytes of the full are the reference is for `seal::landmarks` to say; of one longer than
+/// Which old bytes are the reference is for `seal` to say; of one longer than
 /// [`REFERENCE_MAX`] only the end would be searched.
 ///
 /// # Errors

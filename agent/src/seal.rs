@@ -18,6 +18,8 @@ use crate::state::{Delivery, SealedPack, State, StateError};
 mod feed;
 mod hashes;
 mod landmarks;
+mod later;
+mod moved;
 mod object;
 mod pack;
 mod pool;
@@ -49,6 +51,8 @@ pub struct SealRequest<'a> {
     pub previous: Option<&'a LocalGeneration>,
     /// The local generation that is the chain's full, if it is still there: what patches refer to.
     pub full: Option<&'a LocalGeneration>,
+    /// Local generations between the full and this one, in the order of time: what they brought whole can be referred to, too.
+    pub later: &'a [LocalGeneration],
     /// The delivery it is for.
     pub delivery: &'a Delivery,
 }

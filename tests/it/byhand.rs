@@ -180,6 +180,7 @@ fn change_pages(site: &Site, rng: &mut Rng) {
     for at in (0..content.len()).step_by(1 << 19) {
         content[at + 1000..at + 1100].copy_from_slice(&rng.bytes(100));
     }
+    content.extend_from_slice(&rng.bytes(1 << 20));
     std::fs::write(path, content).unwrap();
 }
 
@@ -210,6 +211,9 @@ fn every_generation_of_a_chain_comes_back_by_the_script() {
     let patches = manifest.extents.iter().filter(|extent| matches!(extent, Extent::Patch(_))).count();
     let brought_by = |number| manifest.packs.iter().filter(|pack| pack.name.number == number).count();
     assert!(patches > 4 && brought_by(0) > 3 && brought_by(1) > 0 && brought_by(2) > 1, "{manifest:?}");
+    let full = manifest.head.full_bytes;
+    let beyond = |extent: &Extent| matches!(extent, Extent::Patch(patch) if patch.reference >= full);
+    assert!(manifest.extents.iter().any(beyond), "nothing refers to what an increment brought: {manifest:?}");
     for (generation, original) in &days {
         let person = Person::new(&site, Class::Rolling, &chain, generation);
         person.check();

@@ -149,6 +149,73 @@ fn a_changed_page_costs_a_patch_and_not_a_chunk() {
     assert!(std::fs::read(to.join("docs/database")).unwrap() == content);
 }
 
+#[test]
+fn what_was_added_after_the_full_is_sent_once_and_patched_from_then_on() {
+    let site = Site::new();
+    let path = site.source().join("database");
+    let mut rng = Rng::new(4);
+    let mut content = rng.bytes(3 << 20);
+    std::fs::write(&path, &content).unwrap();
+    site.backup(Class::Rolling);
+    content.extend_from_slice(&rng.bytes(3 << 20));
+    let mut days = Vec::new();
+    for day in 0..3 {
+        for at in (0..content.len()).step_by(1 << 20) {
+            content[at + 500_000..at + 500_100].copy_from_slice(&rng.bytes(100));
+        }
+        std::fs::write(&path, &content).unwrap();
+        let before = stored_bytes(&site);
+        let generation = site.backup(Class::Rolling);
+        let sent = stored_bytes(&site) - before;
+        assert!(day == 0 || sent < 32 << 10, "six changes of 100 bytes cost {sent} bytes");
+        days.push((generation, content.clone()));
+    }
+    for (generation, content) in &days {
+        let to = site.world.path(generation.as_str());
+        assert_eq!(site.restore(generation, &to).unwrap().lost, vec![]);
+        assert!(std::fs::read(to.join("docs/database")).unwrap() == *content);
+    }
+    assert_eq!(site.verify().findings, vec![]);
+}
+
+#[test]
+fn a_file_under_another_name_finds_its_old_content() {
+    let site = Site::new();
+    let source = site.source();
+    for folder in ["dumps", "letters", "old"] {
+        std::fs::create_dir(source.join(folder)).unwrap();
+    }
+    let mut rng = Rng::new(6);
+    let (mut dump, mut moved, mut letter) = (rng.bytes(5 << 20), rng.bytes(5 << 20), rng.bytes(50_000));
+    std::fs::write(source.join("dumps/2026-11-21.sql"), &dump).unwrap();
+    std::fs::write(source.join("old/database"), &moved).unwrap();
+    std::fs::write(source.join("letters/draft.odt"), &letter).unwrap();
+    for other in 0..50 {
+        let size = 40_000 + rng.below(20_000) as usize;
+        std::fs::write(source.join(format!("letters/{other}.odt")), rng.bytes(size)).unwrap();
+    }
+    site.backup(Class::Rolling);
+    let before = stored_bytes(&site);
+
+    // A row more moves all that follows it; the dump of the day before stays where it is.
+    dump.splice(1000..1000, rng.bytes(700));
+    for at in (0..moved.len()).step_by(1 << 20) {
+        moved[at + 500_000..at + 500_100].copy_from_slice(&rng.bytes(100));
+    }
+    letter.splice(20_000..20_000, rng.bytes(300));
+    std::fs::remove_dir_all(source.join("old")).unwrap();
+    std::fs::remove_file(source.join("letters/draft.odt")).unwrap();
+    std::fs::write(source.join("dumps/2026-11-22.sql"), &dump).unwrap();
+    std::fs::write(source.join("ledger.db"), &moved).unwrap();
+    std::fs::write(source.join("letters/final.odt"), &letter).unwrap();
+    let generation = site.backup(Class::Rolling);
+    let sent = stored_bytes(&site) - before;
+    assert!(sent < 64 << 10, "three renamed files with small changes cost {sent} bytes");
+    let to = site.world.path("restored");
+    assert_eq!(site.restore(&generation, &to).unwrap().lost, vec![]);
+    tree::assert_same(&source, &to.join("docs"));
+}
+
 fn stored_bytes(site: &Site) -> u64 {
     let files: Vec<PathBuf> = office::paths(&site.store_folder());
     files.iter().map(|path| path.metadata().unwrap()).filter(std::fs::Metadata::is_file).map(|m| m.len()).sum()

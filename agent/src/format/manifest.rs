@@ -2,7 +2,7 @@
 //!
 //! Plain packs of a chain share one address space, the chain's *content*: the unpacked content of all plain packs that
 //! were ever added to it, one after another. A *position* is an offset in it. The full's stream is positions
-//! `0..full_bytes`. A patch lies in a patch pack, outside of that space, and refers to one run of the full.
+//! `0..full_bytes`. A patch lies in a patch pack, outside of that space, and refers to one run of positions.
 
 use serde::{Deserialize, Serialize};
 
@@ -103,7 +103,7 @@ pub struct PatchExtent {
     pub packed: u64,
     /// Bytes it gives when it is decompressed.
     pub gives: u64,
-    /// Position of the run of the full that it refers to.
+    /// Position of the run that it refers to.
     pub reference: u64,
     /// Size of that run.
     pub reference_bytes: u64,

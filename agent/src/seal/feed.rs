@@ -4,7 +4,10 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
+use self::content::Old;
 use super::hashes::{CACHE, FileHashes, HashReader, HashWriter};
+use super::later::Later;
+use super::moved::Moved;
 use super::pool::{Dealer, Item, Job, Work};
 use super::reference::{Full, Reference};
 use super::writer::patch_extent;
@@ -52,6 +55,8 @@ struct Feeder<'a> {
     items: Vec<Item>,
     next_slot: u64,
     full: Option<Full>,
+    moved: Option<Moved>,
+    later: Later,
     /// Buffers that were not needed.
     idle: Vec<Vec<u8>>,
 }
@@ -65,7 +70,8 @@ pub(super) fn feed(
     progress: &Progress,
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<Fed, SealError> {
-    let full = request.full.filter(|_| request.delivery.number > 0).and_then(Full::open);
+    let full = request.full.filter(|_| request.delivery.number > 0);
+    let moved = full.map(|full| Moved::new(full, request.generation));
     let frame = Work { slot: 0, content: Vec::new(), chunks: Vec::new(), reference: None, output: Vec::new() };
     let mut feeder = Feeder {
         request,
@@ -80,7 +86,9 @@ pub(super) fn feed(
         frame,
         items: Vec::new(),
         next_slot: 1,
-        full,
+        full: full.and_then(Full::open),
+        moved,
+        later: Later::open(request.later),
         idle: Vec::new(),
     };
     feeder.walk()
@@ -150,8 +158,8 @@ impl Feeder<'_> {
         let entry = own_entry(name, bytes, time)?;
         let head = self.header(&entry)?;
         let file = File::open(path).map_err(|e| cache_error(path, e))?;
-        let reference = self.full.as_mut().and_then(|full| full.list(name));
-        let hashes = self.content(&entry.path, file, bytes, None, reference)?;
+        let old = Old::of_list(self.full.as_mut().and_then(|full| full.list(name)));
+        let hashes = self.content(&entry.path, file, bytes, None, old)?;
         if name != ENTRIES {
             self.pad(bytes)?;
         }
@@ -166,12 +174,12 @@ impl Feeder<'_> {
         bytes: u64,
         known: Option<(FileHashes, bool)>,
     ) -> Result<FileHashes, SealError> {
-        let reference = self.full.as_mut().and_then(|full| full.find(path));
+        let old = Old::of_file(self.full.as_mut().and_then(|full| full.find(path)));
         let hashes = match known {
-            Some((known, true)) => self.known_content(path, bytes, known, reference)?,
+            Some((known, true)) => self.known_content(path, bytes, known, old)?,
             known => {
                 let file = self.request.generation.open_file(path)?;
-                self.content(path, file, bytes, known.map(|(known, _)| known), reference)?
+                self.content(path, file, bytes, known.map(|(known, _)| known), old)?
             }
         };
         self.pad(bytes)?;

@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::iter::Peekable;
 use std::ops::Range;
 
 use super::SealError;
@@ -23,9 +22,27 @@ const CHUNK: u64 = CHUNK_BYTES_MAX as u64;
 /// The full's files, in step with the stream.
 pub(super) struct Full {
     generation: LocalGeneration,
-    entries: Peekable<Entries>,
-    /// Position of the header of the entry that comes next.
+    files: FullFiles,
+    /// The file that comes next.
+    next: Option<FullFile>,
+}
+
+/// A file of the full: what it is called there, and where its content lies.
+#[derive(Clone, Debug)]
+pub(super) struct FullFile {
+    pub(super) path: EntryPath,
+    /// Position of its content.
+    pub(super) position: u64,
+    pub(super) bytes: u64,
+}
+
+/// All files of the full, in stream order. It ends at what cannot be read.
+pub(super) struct FullFiles {
+    entries: Entries,
+    /// Position of what comes next.
     position: u64,
+    /// Whether nothing was unreadable so far.
+    whole: bool,
 }
 
 /// One file of the full.
@@ -40,63 +57,77 @@ pub(super) struct OldFile {
     proved: Vec<bool>,
 }
 
-/// Old bytes, and their position in the full.
+/// Old bytes, and their position.
 pub(super) struct Reference {
     pub(super) at: u64,
     pub(super) bytes: Vec<u8>,
 }
 
-impl Full {
-    /// Opens the local generation that was sealed as the full. One that cannot be read is none: then nothing is patched.
-    pub(super) fn open(generation: &LocalGeneration) -> Option<Self> {
+impl FullFiles {
+    /// Those of the local generation that was sealed as the full; `None` if it cannot be read.
+    pub(super) fn of(generation: &LocalGeneration) -> Option<Self> {
         let document = generation.document_bytes().ok()?.len() as u64;
-        let entries = generation.entries().ok()?.peekable();
-        let mut full = Self { generation: generation.clone(), entries, position: 0 };
-        full.pass_own(GENERATION, document)?;
-        Some(full)
-    }
-
-    /// The full's file at `path`. Paths are asked for in stream order.
-    pub(super) fn find(&mut self, path: &EntryPath) -> Option<OldFile> {
-        while let Some(indexed) =
-            self.entries.next_if(|next| next.as_ref().map_or(true, |next| next.entry.path <= *path))
-        {
-            let entry = indexed.ok()?.entry;
-            let head = tar::header(&entry).len() as u64;
-            let EntryKind::File { bytes, .. } = entry.kind else {
-                self.position += head;
-                continue;
-            };
-            let position = self.position + head;
-            self.position = position + bytes + tar::padding(bytes) as u64;
-            if entry.path == *path {
-                return self.generation.open_file(path).ok().map(|file| OldFile::new(file, position, bytes));
-            }
-        }
-        None
-    }
-
-    /// The full's own list of this name, if it was kept.
-    pub(super) fn list(&mut self, name: &str) -> Option<OldFile> {
-        for indexed in self.entries.by_ref() {
-            let entry = indexed.ok()?.entry;
-            self.position += tar::header(&entry).len() as u64;
-            if let EntryKind::File { bytes, .. } = entry.kind {
-                self.position += bytes + tar::padding(bytes) as u64;
-            }
-        }
-        let open = |name: &str| File::open(self.generation.cache_path(name)).and_then(|f| Ok((f.metadata()?.len(), f)));
-        let (bytes, file) = open(name).ok()?;
-        let position = self.position + own_head(name, bytes)?;
-        if name == SUMS {
-            self.pass_own(name, bytes)?;
-        }
-        Some(OldFile::new(file, position, bytes))
+        let mut files = Self { entries: generation.entries().ok()?, position: 0, whole: true };
+        files.pass_own(GENERATION, document)?;
+        Some(files)
     }
 
     fn pass_own(&mut self, name: &str, bytes: u64) -> Option<()> {
         self.position += own_head(name, bytes)? + bytes + tar::padding(bytes) as u64;
         Some(())
+    }
+}
+
+impl Iterator for FullFiles {
+    type Item = FullFile;
+
+    fn next(&mut self) -> Option<FullFile> {
+        loop {
+            let Ok(indexed) = self.entries.next()? else {
+                self.whole = false;
+                return None;
+            };
+            let entry = indexed.entry;
+            self.position += tar::header(&entry).len() as u64;
+            if let EntryKind::File { bytes, .. } = entry.kind {
+                let position = self.position;
+                self.position += bytes + tar::padding(bytes) as u64;
+                return Some(FullFile { path: entry.path, position, bytes });
+            }
+        }
+    }
+}
+
+impl Full {
+    /// Opens the local generation that was sealed as the full. One that cannot be read is none: then nothing is patched.
+    pub(super) fn open(generation: &LocalGeneration) -> Option<Self> {
+        let mut files = FullFiles::of(generation)?;
+        let next = files.next();
+        Some(Self { generation: generation.clone(), files, next })
+    }
+
+    /// The full's file at `path`. Paths are asked for in stream order.
+    pub(super) fn find(&mut self, path: &EntryPath) -> Option<OldFile> {
+        while self.next.as_ref().is_some_and(|next| next.path < *path) {
+            self.next = self.files.next();
+        }
+        let found = self.next.take_if(|next| next.path == *path)?;
+        self.next = self.files.next();
+        OldFile::open(&self.generation, &found)
+    }
+
+    /// The full's own list of this name, if it was kept.
+    pub(super) fn list(&mut self, name: &str) -> Option<OldFile> {
+        while self.next.is_some() {
+            self.next = self.files.next();
+        }
+        let open = |name: &str| File::open(self.generation.cache_path(name)).and_then(|f| Ok((f.metadata()?.len(), f)));
+        let (bytes, file) = open(name).ok().filter(|_| self.files.whole)?;
+        let position = self.files.position + own_head(name, bytes)?;
+        if name == SUMS {
+            self.files.pass_own(name, bytes)?;
+        }
+        Some(OldFile::new(file, position, bytes))
     }
 }
 
@@ -106,9 +137,26 @@ fn own_head(name: &str, bytes: u64) -> Option<u64> {
 }
 
 impl OldFile {
+    /// The staged copy of a file of the full; `None` if it cannot be opened.
+    pub(super) fn open(full: &LocalGeneration, found: &FullFile) -> Option<Self> {
+        full.open_file(&found.path).ok().map(|file| Self::new(file, found.position, found.bytes))
+    }
+
     fn new(file: File, position: u64, bytes: u64) -> Self {
         let chunks = usize::try_from(bytes.div_ceil(CHUNK)).unwrap_or(0);
         Self { file, position, bytes, landmarks: None, proved: vec![false; chunks] }
+    }
+
+    /// Whether `content`, which stands at `at` in a file of another name, seems to come from this one. Nothing is proved.
+    pub(super) fn recognizes(&mut self, at: u64, content: &[u8], into: &mut Vec<u8>) -> bool {
+        let place = at..(at + content.len() as u64).min(self.bytes);
+        if !place.is_empty() && self.read(&place, into) && same_place(into, content) {
+            return true;
+        }
+        if self.landmarks.is_none() {
+            self.landmarks = self.file.rewind().and_then(|()| Landmarks::read(&mut self.file)).ok();
+        }
+        self.landmarks.as_ref().is_some_and(|landmarks| landmarks.locate(content).is_some())
     }
 
     /// Fills `into` with the old bytes that `content`, which stands at `at` in its file, seems to come from, and answers with

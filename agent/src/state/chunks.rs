@@ -64,6 +64,15 @@ impl State {
         }
     }
 
+    /// Where `chain` has the content with this hash as it is, not in what a patch gives.
+    pub fn find_plain(&self, chain: &ChainRecord, hash: &ChunkHash) -> Result<Option<u64>, StateError> {
+        self.during("a chunk was looked up", |c| {
+            c.prepare_cached("SELECT at FROM chunk WHERE chain = ?1 AND hash = ?2 AND patch IS NULL")?
+                .query_row((chain.id, hash), |row| row.get(0))
+                .optional()
+        })
+    }
+
     fn find_patch(&self, id: i64, skip: u64) -> Result<Location, StateError> {
         let sql = "SELECT pack, at, packed, gives, reference, reference_bytes FROM patch WHERE id = ?1";
         self.during("a patch was looked up", |c| {

@@ -8,12 +8,11 @@ const PACK_CONTENT_BYTES_MAX: u64 = 1 << 40;
 
 pub(super) fn check(manifest: &Manifest) -> Result<(), ManifestError> {
     let runs = packs(&manifest.packs)?;
-    let full_bytes = manifest.head.full_bytes;
     let mut total = 0_u64;
     for extent in &manifest.extents {
         match extent {
             Extent::Plain { from, bytes } => covered(&runs, *from, *bytes)?,
-            Extent::Patch(patch) => check_patch(manifest, &runs, patch, full_bytes)?,
+            Extent::Patch(patch) => check_patch(manifest, &runs, patch)?,
         }
         total = total.checked_add(extent.bytes()).ok_or(ManifestError::Sense("its sizes overflow"))?;
     }
@@ -60,12 +59,7 @@ fn covered(runs: &[(u64, u64)], from: u64, bytes: u64) -> Result<(), ManifestErr
     }
 }
 
-fn check_patch(
-    manifest: &Manifest,
-    runs: &[(u64, u64)],
-    patch: &PatchExtent,
-    full_bytes: u64,
-) -> Result<(), ManifestError> {
+fn check_patch(manifest: &Manifest, runs: &[(u64, u64)], patch: &PatchExtent) -> Result<(), ManifestError> {
     let pack = manifest.packs.get(patch.pack as usize).filter(|pack| pack.name.patches);
     let pack = pack.ok_or(ManifestError::Sense("a patch lies in a pack that is not named"))?;
     let within = |from: u64, bytes: u64, all: u64| from.checked_add(bytes).is_some_and(|end| end <= all);
@@ -77,9 +71,6 @@ fn check_patch(
         || patch.take == 0
     {
         return Err(ManifestError::Sense("a patch lies outside its pack"));
-    }
-    if !within(patch.reference, patch.reference_bytes, full_bytes) {
-        return Err(ManifestError::Sense("a patch refers to bytes outside the full"));
     }
     covered(runs, patch.reference, patch.reference_bytes)
 }

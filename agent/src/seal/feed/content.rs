@@ -10,6 +10,7 @@ use crate::entry::EntryPath;
 use crate::format::{CHUNK_BYTES_MAX, Sha256};
 use crate::seal::SealError;
 use crate::seal::hashes::FileHashes;
+use crate::seal::later::LaterFile;
 use crate::seal::reference::{OldFile, Reference};
 use crate::state::ChunkHash;
 
@@ -20,6 +21,31 @@ enum LazySha256 {
     Running(sha2::Sha256),
 }
 
+/// So many new chunks of a file that the full does not know by name are looked for in its other files.
+const LOOKS: u8 = 2;
+
+/// What the chain's earlier generations have of a file, as far as it is on this machine.
+pub(super) struct Old {
+    full: Option<OldFile>,
+    /// Found when they are first needed.
+    later: Option<Vec<LaterFile>>,
+    /// How often the full may still be searched for the file under another name.
+    looks: u8,
+}
+
+impl Old {
+    /// Of a staged file; `full` is the full's file of the same name.
+    pub(super) fn of_file(full: Option<OldFile>) -> Self {
+        let looks = if full.is_some() { 0 } else { LOOKS };
+        Self { full, later: None, looks }
+    }
+
+    /// Of a list of the generation itself.
+    pub(super) fn of_list(full: Option<OldFile>) -> Self {
+        Self { full, later: Some(Vec::new()), looks: 0 }
+    }
+}
+
 impl Feeder<'_> {
     /// Reads and hashes a file of which nothing is certain. `earlier` are the hashes of an earlier file at this path.
     pub(super) fn content(
@@ -28,7 +54,7 @@ impl Feeder<'_> {
         mut file: File,
         bytes: u64,
         earlier: Option<FileHashes>,
-        mut old: Option<OldFile>,
+        mut old: Old,
     ) -> Result<FileHashes, SealError> {
         let mut sha256 = match earlier {
             Some(earlier) if earlier.bytes == bytes && earlier.sha256.is_some() => LazySha256::Same(earlier),
@@ -42,7 +68,7 @@ impl Feeder<'_> {
             sha256.add(hashes.chunks.len(), &hash, &content, at, &mut file).map_err(|e| unreadable(path, e))?;
             hashes.chunks.push(hash);
             let read = content.len() as u64;
-            self.chunk(hash, content, at, &mut old)?;
+            self.chunk(path, bytes, hash, content, at, &mut old)?;
             self.progress.add_done(read);
             at += read;
         }
@@ -62,7 +88,7 @@ impl Feeder<'_> {
         path: &EntryPath,
         bytes: u64,
         known: FileHashes,
-        mut old: Option<OldFile>,
+        mut old: Old,
     ) -> Result<FileHashes, SealError> {
         let mut file: Option<File> = None;
         let mut at = 0;
@@ -82,19 +108,21 @@ impl Feeder<'_> {
             if blake3::hash(&content) != *hash {
                 return Err(changed(path));
             }
-            self.chunk(*hash, content, at, &mut old)?;
+            self.chunk(path, bytes, *hash, content, at, &mut old)?;
             at += size;
         }
         Ok(known)
     }
 
-    /// A chunk of a file, standing at `at`: what the chain has, a patch of what its full has, or new.
+    /// A chunk of a file of `size` bytes, standing at `at`: what the chain has, a patch of what it has, or new.
     fn chunk(
         &mut self,
+        path: &EntryPath,
+        size: u64,
         hash: ChunkHash,
         content: Vec<u8>,
         at: u64,
-        old: &mut Option<OldFile>,
+        old: &mut Old,
     ) -> Result<(), SealError> {
         if (self.stop)() {
             return Err(SealError::Stopped);
@@ -103,14 +131,41 @@ impl Feeder<'_> {
             self.put_by(content);
             return Ok(());
         }
-        let Some(old) = old else { return self.plain(hash, content) };
+        if self.request.delivery.number == 0 {
+            return self.plain(hash, content);
+        }
         let mut bytes = self.buffer();
-        match old.reference(at, &content, &self.lookup, self.chain, &mut bytes)? {
+        match self.reference(path, size, &content, at, old, &mut bytes)? {
             Some(at) => self.patch(hash, content, Reference { at, bytes }),
             None => {
                 self.put_by(bytes);
                 self.plain(hash, content)
             }
+        }
+    }
+
+    /// Fills `into` with old bytes of the chain that `content` seems to come from, and answers with their position.
+    fn reference(
+        &mut self,
+        path: &EntryPath,
+        size: u64,
+        content: &[u8],
+        at: u64,
+        old: &mut Old,
+        into: &mut Vec<u8>,
+    ) -> Result<Option<u64>, SealError> {
+        for later in old.later.get_or_insert_with(|| self.later.find(path)) {
+            if let Some(position) = later.reference(at, content, &self.lookup, self.chain, into)? {
+                return Ok(Some(position));
+            }
+        }
+        if old.full.is_none() && old.looks > 0 {
+            old.looks -= 1;
+            old.full = self.moved.as_mut().and_then(|moved| moved.find(path, size, at, content, into));
+        }
+        match &mut old.full {
+            Some(full) => full.reference(at, content, &self.lookup, self.chain, into),
+            None => Ok(None),
         }
     }
 

@@ -72,8 +72,8 @@ fn what_contradicts_itself_is_refused() {
         ("bomb", Box::new(|m| m.extents[2] = Extent::Patch(PatchExtent { gives: 1 << 40, ..patch() }))),
         ("take too much", Box::new(|m| m.extents[2] = Extent::Patch(PatchExtent { skip: 101, ..patch() }))),
         (
-            "reference past the full",
-            Box::new(|m| m.extents[2] = Extent::Patch(PatchExtent { reference: 4000, ..patch() })),
+            "reference in no pack",
+            Box::new(|m| m.extents[2] = Extent::Patch(PatchExtent { reference: 4450, ..patch() })),
         ),
     ];
     for (what, spoil) in cases {
@@ -81,6 +81,13 @@ fn what_contradicts_itself_is_refused() {
         spoil(&mut spoiled);
         assert!(check(&spoiled).is_err(), "{what} was accepted");
     }
+}
+
+#[test]
+fn a_patch_may_refer_to_what_an_increment_brought_whole() {
+    let mut manifest = manifest();
+    manifest.extents[2] = Extent::Patch(PatchExtent { reference: 4400, ..patch() });
+    check(&manifest).unwrap();
 }
 
 #[test]
