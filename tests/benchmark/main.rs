@@ -15,6 +15,7 @@ mod measure;
 mod office;
 mod peers;
 mod report;
+mod scale;
 mod site;
 mod yardstick;
 
@@ -23,8 +24,10 @@ use std::process::Command;
 
 use clap::Parser;
 use office::Office;
+use peers::Peer;
 use report::Report;
 use site::{Site, Store};
+use tests::servers::SeaweedFs;
 use yardstick::{Limit, Yardstick};
 
 /// Measures the program beside `zstd -3 | age`, on an office made up from a seed.
@@ -43,12 +46,15 @@ struct Arguments {
     /// Go on to a week of days in one chain
     #[arg(long)]
     week: bool,
-    /// Measure a full into an S3 server on this machine as well
+    /// Measure with an S3 server on this machine as well; other tools are then measured with that
     #[arg(long)]
     s3: bool,
     /// Measure restic and rustic as well, if they are installed
     #[arg(long)]
     peers: bool,
+    /// Measure instead how state and memory grow: an index of up to 1 TiB, and a file of 100 GiB that is mostly holes
+    #[arg(long)]
+    scale: bool,
     /// Where everything lies meanwhile: about ten times the size; the office is kept there for the next time
     #[arg(long)]
     folder: PathBuf,
@@ -71,6 +77,15 @@ fn main() {
     std::fs::create_dir_all(&folder).unwrap();
     let log = folder.join("log");
     let (identity, recipient) = keys(&folder);
+    if arguments.scale {
+        let yardstick = Yardstick { root: &folder, recipient: &recipient, identity: &identity, log: &log };
+        let mut report = Report::default();
+        for gib in [10, 100] {
+            scale::holes(&yardstick, gib << 30, &mut report);
+        }
+        scale::index(&folder);
+        return;
+    }
     let made = folder.join(format!("office-{}-{}", arguments.size, arguments.seed));
     eprintln!("the office: {}", made.display());
     let made = Office::make(&made, arguments.seed, arguments.size << 20);
@@ -82,11 +97,16 @@ fn main() {
     for _ in 0..arguments.runs {
         bench.run();
     }
-    if arguments.s3 {
-        bench.s3();
+    let server = arguments.s3.then(tests::servers::seaweedfs);
+    for _ in 0..arguments.runs {
+        if let Some(server) = server {
+            bench.s3(server);
+        }
     }
-    if arguments.peers {
-        bench.peers();
+    let peers = if arguments.peers { peers::installed() } else { Vec::new() };
+    for name in peers.into_iter().flat_map(|name| (0..arguments.runs).map(move |_| name)) {
+        let bucket = server.map(|server| (server, server.bucket("bench")));
+        bench.peer(name, bucket.as_ref().map_or(Store::Directory, |(server, bucket)| Store::S3 { server, bucket }));
     }
     std::fs::remove_file(folder.join("office.tar")).unwrap();
     std::fs::remove_file(folder.join("office.tar.zst.age")).unwrap();
@@ -104,7 +124,7 @@ impl Bench<'_> {
 
         let office = self.made.copy(&root.join("now"), log);
         settle();
-        let site = Site::new(&root.join("site"), &office, recipient, &Store::Directory, log);
+        let site = Site::new(&root.join("site"), &office, recipient, Store::Directory, log);
         let full = self.backup(&site, "full");
         office.touch(log);
         settle();
@@ -145,36 +165,41 @@ impl Bench<'_> {
         run
     }
 
-    fn s3(&mut self) {
-        let Yardstick { root, recipient, log, .. } = self.yardstick;
-        let server = tests::servers::seaweedfs();
+    /// The same into a bucket, as far as the store makes a difference.
+    fn s3(&mut self, server: &SeaweedFs) {
+        let Yardstick { root, recipient, identity, log } = self.yardstick;
         let office = self.made.copy(&root.join("now"), log);
-        for _ in 0..self.arguments.runs {
-            let bucket = server.bucket("bench");
-            let store = Store::S3 { endpoint: &server.url(), bucket: &bucket.name };
-            let site = Site::new(&root.join("site"), &office, recipient, &store, log);
-            settle();
-            self.backup(&site, "full into S3");
-            remove_all(&root.join("site"));
-        }
+        let bucket = server.bucket("bench");
+        let site = Site::new(&root.join("site"), &office, recipient, Store::S3 { server, bucket: &bucket }, log);
+        settle();
+        let full = self.backup(&site, "S3: full");
+        office.touch(log);
+        settle();
+        self.backup(&site, "S3: unchanged");
+        office.one_day(2);
+        settle();
+        self.backup(&site, "S3: day 2");
+        let (cost, _) = site.restore(&full.generation, identity);
+        self.report.add("S3: restore", cost, None, None);
+        remove_all(&root.join("site"));
     }
 
-    fn peers(&mut self) {
+    fn peer(&mut self, name: &'static str, store: Store<'_>) {
         let Yardstick { root, log, .. } = self.yardstick;
-        for peer in peers::installed(root, log) {
-            let office = self.made.copy(&root.join("now"), log);
+        let office = self.made.copy(&root.join("now"), log);
+        let peer = Peer::begin(name, store, root, log);
+        settle();
+        peer.backup("full", &office, &mut self.report);
+        peer.restore(&mut self.report);
+        office.touch(log);
+        settle();
+        peer.backup("unchanged", &office, &mut self.report);
+        for day in 2..=if self.arguments.week { 7 } else { 2 } {
+            office.one_day(day);
             settle();
-            peer.begin();
-            peer.backup("full", &office, &mut self.report);
-            peer.restore(&mut self.report);
-            office.touch(log);
-            peer.backup("unchanged", &office, &mut self.report);
-            for day in 2..=if self.arguments.week { 7 } else { 2 } {
-                office.one_day(day);
-                settle();
-                peer.backup(&format!("day {day}"), &office, &mut self.report);
-            }
+            peer.backup(&format!("day {day}"), &office, &mut self.report);
         }
+        peer.end();
     }
 }
 

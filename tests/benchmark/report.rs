@@ -105,7 +105,7 @@ impl Report {
             ("full: CPU, of `zstd -3 | age`", of(cpu("full"), cpu("zstd -3 | age"))),
             ("full: wall, of `zstd -3 | age`", of(wall("full"), wall("zstd -3 | age"))),
             ("full: stored bytes, of `zstd -3`", of(bytes("full"), bytes("zstd -3 | age"))),
-            ("full into S3: CPU, of `zstd -3 | age`", of(cpu("full into S3"), cpu("zstd -3 | age"))),
+            ("S3: full: CPU, of `zstd -3 | age`", of(cpu("S3: full"), cpu("zstd -3 | age"))),
             ("unchanged: CPU s per GiB", cpu("unchanged").map(|cpu| cpu / gib)),
             ("unchanged: KiB sent", bytes("unchanged").map(|bytes| bytes / 1024.0)),
             ("day 2: CPU s per GiB", cpu("day 2").map(|cpu| cpu / gib)),

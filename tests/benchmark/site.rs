@@ -3,24 +3,26 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tests::servers::Keys;
+use tests::servers::{Bucket, Keys, SeaweedFs};
 
 use crate::measure::{self, Cost};
 use crate::office::Office;
 
 /// A site that backs one office up into one store.
-pub(crate) struct Site {
+pub(crate) struct Site<'a> {
+    store: Store<'a>,
     root: PathBuf,
     program: PathBuf,
     log: PathBuf,
 }
 
 /// Where to.
+#[derive(Clone, Copy)]
 pub(crate) enum Store<'a> {
-    /// A folder of the site's own.
+    /// A folder of its own.
     Directory,
-    /// A bucket at an endpoint.
-    S3 { endpoint: &'a str, bucket: &'a str },
+    /// A bucket.
+    S3 { server: &'a SeaweedFs, bucket: &'a Bucket },
 }
 
 /// What a run brought into the store.
@@ -43,34 +45,42 @@ pub(crate) struct Sent {
     pub(crate) objects: u64,
 }
 
-impl Site {
-    /// A new site in an empty folder, which seals to the recipient of `identity`.
-    pub(crate) fn new(root: &Path, office: &Office, recipient: &str, store: &Store<'_>, log: &Path) -> Self {
+impl<'a> Site<'a> {
+    /// A new site in an empty folder, which copies an office and seals to the recipient of `identity`.
+    pub(crate) fn new(root: &Path, office: &Office, recipient: &str, store: Store<'a>, log: &Path) -> Self {
+        let sources = format!(
+            "[[source]]\nname = \"ledger\"\ntype = \"sqlite\"\npath = \"{database}\"\n\
+             [[source]]\nname = \"dump\"\ntype = \"folder\"\npath = \"{dump}\"\n\
+             [[source]]\nname = \"documents\"\ntype = \"folder\"\npath = \"{documents}\"\n",
+            database = office.database().display(),
+            dump = office.dump().parent().unwrap().display(),
+            documents = office.documents().display(),
+        );
+        Self::of(root, &sources, recipient, store, log)
+    }
+
+    /// The same with other sources, as the configuration names them.
+    pub(crate) fn of(root: &Path, sources: &str, recipient: &str, store: Store<'a>, log: &Path) -> Self {
         std::fs::remove_dir_all(root).ok();
         std::fs::create_dir_all(root.join("store")).unwrap();
-        let store = match store {
+        let place = match store {
             Store::Directory => format!("type = \"directory\"\npath = \"{}\"", root.join("store").display()),
-            Store::S3 { endpoint, bucket } => format!(
-                "type = \"s3\"\nendpoint = \"{endpoint}\"\nregion = \"us-east-1\"\nbucket = \"{bucket}\"\n\
+            Store::S3 { server, bucket } => format!(
+                "type = \"s3\"\nendpoint = \"{}\"\nregion = \"us-east-1\"\nbucket = \"{}\"\n\
                  access_key = \"{}\"\nsecret_key = \"env:S3_SECRET\"",
+                server.url(),
+                bucket.name,
                 Keys::ADMIN.id
             ),
         };
         let config = format!(
             "site = \"bench\"\nstaging = \"{root}/staging\"\nstate = \"{root}/state\"\n\
-             [encryption]\nrecipients = [\"{recipient}\"]\n\
-             [[source]]\nname = \"ledger\"\ntype = \"sqlite\"\npath = \"{database}\"\n\
-             [[source]]\nname = \"dump\"\ntype = \"folder\"\npath = \"{dump}\"\n\
-             [[source]]\nname = \"documents\"\ntype = \"folder\"\npath = \"{documents}\"\n\
-             [[store]]\nname = \"store\"\n{store}\n",
+             [encryption]\nrecipients = [\"{recipient}\"]\n{sources}[[store]]\nname = \"store\"\n{place}\n",
             root = root.display(),
-            database = office.database().display(),
-            dump = office.dump().parent().unwrap().display(),
-            documents = office.documents().display(),
         );
         std::fs::write(root.join("offsite.toml"), config).unwrap();
         let program = std::env::current_exe().unwrap().with_file_name("offsite");
-        Self { root: root.to_owned(), program, log: log.to_owned() }
+        Self { store, root: root.to_owned(), program, log: log.to_owned() }
     }
 
     /// One generation.
@@ -84,13 +94,8 @@ impl Site {
         let result = serde_json::Deserializer::from_str(&text[start..]).into_iter::<serde_json::Value>().next();
         let result = result.unwrap().unwrap();
         let generation = find(&result, "id").and_then(|id| id.as_str()).unwrap().to_owned();
-        let number = |name| find(&result, name).and_then(serde_json::Value::as_u64).unwrap();
         let after = self.stored();
-        let sent = match after.objects {
-            // Not in a folder: what the program says it sent, which is its packs.
-            0 => Sent { bytes: number("sent_bytes"), objects: number("sent_packs") },
-            _ => Sent { bytes: after.bytes - before.bytes, objects: after.objects - before.objects },
-        };
+        let sent = Sent { bytes: after.bytes - before.bytes, objects: after.objects - before.objects };
         Run { cost, sent, generation }
     }
 
@@ -115,9 +120,22 @@ impl Site {
     }
 
     fn stored(&self) -> Sent {
-        let files = tests::office::paths(&self.root.join("store"));
-        let files = files.iter().map(|path| path.metadata().unwrap()).filter(std::fs::Metadata::is_file);
-        files.fold(Sent::default(), |sent, file| Sent { bytes: sent.bytes + file.len(), objects: sent.objects + 1 })
+        self.store.holds(&self.root.join("store"))
+    }
+}
+
+impl Store<'_> {
+    /// What it holds; a folder's own is `folder`.
+    pub(crate) fn holds(&self, folder: &Path) -> Sent {
+        let sum = |sent: Sent, bytes| Sent { bytes: sent.bytes + bytes, objects: sent.objects + 1 };
+        match self {
+            Self::S3 { bucket, .. } => bucket.list().into_values().fold(Sent::default(), sum),
+            Self::Directory => {
+                let files = tests::office::paths(folder);
+                let files = files.iter().map(|path| path.metadata().unwrap()).filter(std::fs::Metadata::is_file);
+                files.map(|file| file.len()).fold(Sent::default(), sum)
+            }
+        }
     }
 }
 

@@ -37,6 +37,7 @@ mod program;
 mod proxy;
 mod prune;
 mod reports;
+mod requests;
 mod restoring;
 mod retention;
 mod scale;
