@@ -165,21 +165,18 @@ impl Place<'_> {
                     }
                 }
                 let find = |id: &GenerationId| local.iter().find(|local| local.id() == id);
-                let first = local.partition_point(|local| *local.id() <= delivery.chain.name);
-                let end = local.partition_point(|local| *local.id() < delivery.generation);
                 let request = SealRequest {
                     generation,
                     previous: generation.previous()?.as_ref().and_then(find),
                     full: find(&delivery.chain.name),
-                    later: local.get(first..end).unwrap_or_default(),
+                    later: LocalGeneration::between(local, &delivery.chain.name, &delivery.generation),
                     delivery,
                 };
                 let mut settings = self.seal_settings();
                 if delivery.number == 0 {
                     settings.pack_bytes = settings.pack_bytes.max(total / FULL_PACKS_MAX);
                 }
-                // Nobody takes packs any more when sending has failed or somebody asks to stop.
-                let stop = || sender.is_closed();
+                let stop = || sender.is_closed(); // when sending has failed or somebody asks to stop
                 seal::seal(&settings, &request, &self.spool, state, self.progress, &stop, |pack| {
                     let Ok(key) = folder.pack(&pack.name) else { return false };
                     let path = self.spool.path(&pack.name.to_string());

@@ -1,7 +1,8 @@
 //! The format is frozen: what every version of it stored must open for ever.
 //!
 //! `tests/fixtures/v1` was written once and is never written again: a store with a full, an incremental with patches and
-//! an archival generation; the identity and the site's public key; and a list of what each generation restores to.
+//! an archival generation; the identity and the site's public key; and a list of what each generation restores to. In
+//! `tests/fixtures/v1-later` patches refer to what an incremental generation brought, as well as to the full.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use tests::tree::{Kind, Tree};
 use tokio::runtime::Runtime;
 
 struct Fixture {
+    name: &'static str,
     world: World,
     store: Arc<dyn ObjectStore>,
     identities: Identities,
@@ -29,12 +31,13 @@ struct Fixture {
     runtime: Runtime,
 }
 
-fn fixture() -> Fixture {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1");
+fn fixture(name: &'static str) -> Fixture {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
     let settings = StoreSettings::Directory(DirectorySettings { path: folder.join("store") });
     let world = World::new();
     let identity = world.write("identity.txt", std::fs::read(folder.join("identity.txt")).unwrap());
     Fixture {
+        name,
         store: providers::open(&settings, Access::Agent, &Policy::default()).unwrap(),
         identities: Identities::load([identity], &|_| None).unwrap(),
         public: std::fs::read_to_string(folder.join("site.pub")).unwrap().parse().unwrap(),
@@ -74,18 +77,30 @@ fn listing(root: &Path) -> String {
     text
 }
 
-fn expected(stored: &Stored) -> PathBuf {
-    let name = format!("fixtures/v1/{}-{:?}.txt", stored.generation, stored.class);
+fn expected(fixture: &Fixture, stored: &Stored) -> PathBuf {
+    let name = format!("fixtures/{}/{}-{:?}.txt", fixture.name, stored.generation, stored.class);
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name.to_lowercase())
 }
 
 #[test]
 fn everything_that_version_1_stored_opens() {
-    let fixture = fixture();
+    let (packs, patches, _) = open_everything(&fixture("v1"));
+    assert!(packs > 12 && patches > 0, "the fixture has lost its variety: {packs} packs, {patches} patches");
+}
+
+#[test]
+fn patches_of_what_an_incremental_generation_brought_open() {
+    let (_, patches, beyond) = open_everything(&fixture("v1-later"));
+    assert!(beyond > 0 && patches > beyond, "the fixture has lost its variety: {beyond} of {patches} patches");
+}
+
+/// Restores and verifies every generation; answers with the number of packs, of patches, and of those that refer to what is
+/// not in the full.
+fn open_everything(fixture: &Fixture) -> (usize, usize, usize) {
     let site = "townhall".parse().unwrap();
     let generations = fixture.list();
     assert_eq!(generations.len(), 3);
-    let (mut packs, mut patches) = (0, 0);
+    let (mut packs, mut patches, mut beyond) = (0, 0, 0);
     for stored in &generations {
         assert_eq!(stored.trust, Trust::Signed);
         let origin = fixture.origin(stored, &site);
@@ -93,19 +108,22 @@ fn everything_that_version_1_stored_opens() {
         let manifest = restore::read_manifest(&origin, &folder).unwrap();
         packs += manifest.packs.len();
         patches += manifest.extents.iter().filter(|extent| matches!(extent, Extent::Patch(_))).count();
+        let full = manifest.head.full_bytes;
+        let later = |extent: &&Extent| matches!(extent, Extent::Patch(patch) if patch.reference >= full);
+        beyond += manifest.extents.iter().filter(later).count();
 
         let to = fixture.world.path(stored.generation.as_str());
         let request = RestoreRequest { to: &to, source: None, paths: None, overwrite: false };
         let report = restore::from_store(&origin, &request, &Progress::default()).unwrap();
         assert!(report.lost.is_empty() && report.bad_packs.is_empty(), "{report:?}");
-        assert_eq!(listing(&to), std::fs::read_to_string(expected(stored)).unwrap(), "{}", stored.generation);
+        assert_eq!(listing(&to), std::fs::read_to_string(expected(fixture, stored)).unwrap(), "{}", stored.generation);
     }
-    assert!(packs > 12 && patches > 0, "the fixture has lost its variety: {packs} packs, {patches} patches");
     let progress = Progress::default();
     let verified = verify::verify(fixture.store.as_ref(), &site, &generations, 100, 0, &progress);
     assert_eq!(fixture.runtime.block_on(verified).unwrap().findings, vec![]);
     let beat = fixture.runtime.block_on(catalog::heartbeat(fixture.store.as_ref(), &site, &fixture.public)).unwrap();
     assert_eq!(beat.unwrap().sequence, 3);
+    (packs, patches, beyond)
 }
 
 #[test]
@@ -118,11 +136,14 @@ fn instructions_of_every_version_are_known() {
 
 #[test]
 fn todays_script_restores_what_version_1_stored() {
-    let fixture = fixture();
+    ["v1", "v1-later"].map(|name| restore_by_script(&fixture(name)));
+}
+
+fn restore_by_script(fixture: &Fixture) {
     let script = fixture.world.write("restore.sh", RESTORE_SCRIPT);
     for stored in &fixture.list() {
         let class = if stored.class == agent::generation::Class::Rolling { "rolling" } else { "archive" };
-        let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/v1/store/townhall");
+        let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(fixture.name).join("store/townhall");
         let out = fixture.world.path(format!("by-hand-{}", stored.generation));
         let run = std::process::Command::new("sh")
             .arg(&script)
@@ -141,7 +162,7 @@ fn todays_script_restores_what_version_1_stored() {
 
 #[test]
 fn the_script_leaves_no_folder_in_which_nothing_was_restored() {
-    let fixture = fixture();
+    let fixture = fixture("v1");
     let script = fixture.world.write("restore.sh", RESTORE_SCRIPT);
     fixture.world.offsite(["key", "new", "stranger.txt"]).expect(0);
     let stored = fixture.list().remove(0);

@@ -25,6 +25,12 @@ impl LocalGeneration {
         Self { folder: root.join(id.as_str()), id }
     }
 
+    /// Those of `all`, which are in the order of time, that came after one and before another.
+    pub fn between<'l>(all: &'l [Self], one: &GenerationId, other: &GenerationId) -> &'l [Self] {
+        let (first, end) = (all.partition_point(|g| g.id <= *one), all.partition_point(|g| g.id < *other));
+        all.get(first..end).unwrap_or_default()
+    }
+
     /// Which one.
     pub fn id(&self) -> &GenerationId {
         &self.id
