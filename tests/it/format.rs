@@ -136,7 +136,9 @@ fn instructions_of_every_version_are_known() {
 
 #[test]
 fn todays_script_restores_what_version_1_stored() {
-    ["v1", "v1-later"].map(|name| restore_by_script(&fixture(name)));
+    for name in ["v1", "v1-later"] {
+        restore_by_script(&fixture(name));
+    }
 }
 
 fn restore_by_script(fixture: &Fixture) {
