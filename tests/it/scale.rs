@@ -5,6 +5,9 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::process::Command;
 
+use agent::catalog::Trust;
+use agent::generation::Class;
+use tests::engine::Site;
 use tests::tree::Tree;
 use tests::{Outcome, Rng, World, office};
 
@@ -97,4 +100,26 @@ fn what_is_many_comes_back_in_little_memory() {
     // That modes and times come back is shown by fewer files; here it is names and contents.
     let equal = Command::new("diff").arg("-r").args([world.path("many"), world.path("back/many")]).status();
     assert!(equal.unwrap().success());
+}
+
+#[test]
+fn thousands_of_generations_are_listed() {
+    const MANY: usize = 3000;
+    let site = Site::new();
+    std::fs::write(site.source().join("file"), "content").unwrap();
+    let real = site.backup(Class::Rolling);
+    let chain = site.chain_folder(Class::Rolling, &real);
+    for number in 0..MANY {
+        let name = format!("20200101T000000Z-{number:04x}");
+        let folder = chain.with_file_name(&name);
+        std::fs::create_dir(&folder).unwrap();
+        for ending in ["json", "json.minisig"] {
+            std::fs::copy(chain.join(format!("{real}.{ending}")), folder.join(format!("{name}.{ending}"))).unwrap();
+        }
+    }
+    // Copies under other names are no generations of the site's, but each is read and judged.
+    let listed = site.list();
+    assert_eq!(listed.len(), MANY + 1);
+    let signed: Vec<_> = listed.iter().filter(|stored| stored.trust == Trust::Signed).collect();
+    assert!(matches!(signed.as_slice(), [only] if only.generation == real), "{signed:?}");
 }
