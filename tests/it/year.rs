@@ -20,7 +20,7 @@ use tests::nights::{Keeper, LIMITS, NO_RULES, for_agent, names_of, set_clocks};
 use tests::tree::Tree;
 
 /// So many nights unless the environment wants another number: `OFFSITE_TEST_NIGHTS=365` is the whole year.
-const NIGHTS: i64 = 60;
+const NIGHTS: i64 = 16;
 const ROLLING: Rules = Rules { last: 3, daily: 7, weekly: 4, monthly: 12, ..NO_RULES };
 const LOCAL: Rules = Rules { last: 3, working_days: 10, floor: 3, ..NO_RULES };
 
