@@ -15,14 +15,17 @@ use serde::{Deserialize, Serialize};
 use crate::config::{AddressError, MailConfig, PingConfig, ReportsConfig, SecretError, Wish};
 use crate::failure;
 use crate::report::{Kind, Report};
+use crate::staging::FolderLock;
 
 pub use http::start;
 pub use outbox::{Outbox, OutboxError};
 
 /// What cannot be delivered for so long is given up.
 const GIVEN_UP_AFTER: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// Between two tries that nobody asked for.
-const PAUSE: SignedDuration = SignedDuration::from_mins(10);
+/// Between the first tries that nobody asked for; it grows with each of them.
+const PAUSE_MINUTES: i64 = 10;
+/// Between the later ones.
+const PAUSE_MINUTES_MAX: i64 = 6 * 60;
 
 /// One message to one address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,19 +191,18 @@ pub fn pings(report: &Report, config: &ReportsConfig) -> Vec<Message> {
     config.pings.iter().map(ping).collect()
 }
 
-/// Tries all that waits; what was tried a few minutes ago only if `at_once`. One program at a time: if another one is at
-/// it, nothing is tried.
+/// Tries all that waits; what was tried a while ago only if `at_once`. Whoever calls it holds the outbox's lock.
 pub fn deliver(
     outbox: &Outbox,
+    _lock: &FolderLock,
     config: &ReportsConfig,
     at_once: bool,
     now: Timestamp,
 ) -> Result<Delivery, OutboxError> {
     let mut delivery = Delivery::default();
-    let Some(_lock) = outbox.lock(now)? else { return Ok(delivery) };
     let mut broken: Option<String> = None;
     for mut message in outbox.messages()? {
-        if !at_once && message.tried.is_some_and(|tried| now.duration_since(tried).abs() < PAUSE) {
+        if !at_once && message.rests(now) {
             delivery.waiting.push(message);
             continue;
         }
@@ -234,6 +236,12 @@ pub fn deliver(
 }
 
 impl Message {
+    /// Whether it was tried so short a time ago that another try would tell nothing new.
+    fn rests(&self, now: Timestamp) -> bool {
+        let minutes = (PAUSE_MINUTES * i64::from(self.attempts)).min(PAUSE_MINUTES_MAX);
+        self.tried.is_some_and(|tried| now.duration_since(tried).abs() < SignedDuration::from_mins(minutes))
+    }
+
     fn new(id: String, report: &Report, name: &str, payload: Payload) -> Self {
         Self {
             id,

@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 use tests::machine::Machine;
 use tests::servers::{MAIL_PASSWORD, MAIL_USER, Sink};
-use tests::{Rng, World, tls};
+use tests::{Rng, World, tls, wait_until};
 
 /// The settings of a mail server: with STARTTLS and a login.
 fn smtp(world: &World, sink: &Sink) -> String {
@@ -197,7 +197,8 @@ fn sent(report: &Report, config: &ReportsConfig, outbox: &Outbox, sink: &Sink) -
     for message in notify::messages(report, config).unwrap() {
         outbox.put(&message).unwrap();
     }
-    let delivery = notify::deliver(outbox, config, true, report.at).unwrap();
+    let lock = outbox.lock(report.at).unwrap().unwrap();
+    let delivery = notify::deliver(outbox, &lock, config, true, report.at).unwrap();
     assert!(delivery.waiting.is_empty() && delivery.given_up.is_empty(), "{delivery:?}");
     sink.mails().pop().unwrap()
 }
@@ -254,8 +255,41 @@ fn what_is_no_run_is_told_too() {
 
     let due = "2026-11-21T22:30:00Z".parse().unwrap();
     let mail = sent(&report::overdue("nightly", due, &context), &config, &outbox, &sink);
-    assert_eq!(text(&mail, "subject"), "townhall: backup OVERDUE");
-    assert!(text(&mail, "text").contains("`nightly` should have run at 2026-11-21 23:30, 24 hours ago"), "{mail}");
+    assert_eq!(text(&mail, "subject"), "townhall: nightly is OVERDUE");
+    assert!(
+        text(&mail, "text").contains("`nightly` is OVERDUE: it should have run at 2026-11-21 23:30, 24 hours ago"),
+        "{mail}"
+    );
+}
+
+#[test]
+fn what_should_have_run_and_has_not_is_told_once_and_damage_at_once() {
+    let sink = Sink::start();
+    let machine = machine(&sink, "");
+    let mails = smtp(&machine.world, &sink) + &mail("provider", "failures");
+    let job = "[schedule]\noverdue_after = \"1 s\"\n[[job]]\nname = \"copy\"\nrun = [\"backup\"]\nat = \"every 1 s\"\n";
+    machine.configure(100, &(mails.clone() + job));
+    let running = machine.world.offsite(["daemon"]).start();
+    let long = std::time::Duration::from_secs(120);
+    let known = || machine.world.offsite(["--json", "status"]).expect(0).json()["schedule"]["jobs"][0].clone();
+    wait_until(long, "a generation", || known()["last_good"].is_string());
+    running.signal(rustix::process::Signal::TERM);
+    running.wait();
+    wait_until(long, "it to be overdue", || known()["overdue"].is_string());
+    assert_eq!(subjects(&sink, "provider"), [""; 0]);
+    for _ in 0..2 {
+        machine.world.offsite(["verify"]).expect(0);
+    }
+    assert_eq!(subjects(&sink, "provider"), ["townhall: copy is OVERDUE"]);
+
+    machine.configure(100, &mails);
+    let is_pack = |path: &std::path::PathBuf| path.is_file() && path.parent().unwrap().ends_with("packs");
+    let pack = tests::office::paths(&machine.world.path("store")).into_iter().find(is_pack).unwrap();
+    std::fs::remove_file(&pack).unwrap();
+    machine.world.offsite(["verify"]).expect(5);
+    assert_eq!(subjects(&sink, "provider").last().unwrap(), "townhall: what is stored is NOT WHOLE");
+    let mails = sink.mails();
+    assert!(text(mails.last().unwrap(), "text").contains("it is missing"), "{mails:?}");
 }
 
 #[test]

@@ -88,9 +88,11 @@ pub(super) fn tidings(path: &Path) -> Result<(), Failure> {
     work(&place, &context(&place, &history, now), false).map_err(failed)
 }
 
-/// Writes what is due by itself, summaries and reminders, and delivers what waits.
+/// Writes what is due by itself, summaries and reminders, and delivers what waits. One program at a time: what another one
+/// is at is left to it.
 fn work(place: &Place, context: &Context<'_>, at_once: bool) -> Result<(), TellError> {
     let outbox = Outbox::new(&place.state);
+    let Some(lock) = outbox.lock(context.now)? else { return Ok(()) };
     let path = place.state.join(FILE);
     let mut memory: Memory =
         fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
@@ -101,8 +103,8 @@ fn work(place: &Place, context: &Context<'_>, at_once: bool) -> Result<(), TellE
     }
     let text = serde_json::to_vec(&memory)?;
     durable::write(&path, &text).map_err(|source| TellError::Write { path, source })?;
-    let delivery = notify::deliver(&outbox, &place.reports, at_once, context.now)?;
-    for message in &delivery.waiting {
+    let delivery = notify::deliver(&outbox, &lock, &place.reports, at_once, context.now)?;
+    for message in delivery.waiting.iter().filter(|message| message.tried == Some(context.now)) {
         say(&format!("warning: {}; it is kept and tried again", not_delivered(message)));
     }
     for message in delivery.given_up {
@@ -217,5 +219,7 @@ fn everybody(place: &Place, report: &Report, now: Timestamp) -> Result<Delivery,
     for message in mails.chain(others).chain(notify::pings(report, &place.reports)) {
         outbox.put(&message).map_err(|error| failed(error.into()))?;
     }
-    notify::deliver(&outbox, &place.reports, true, now).map_err(|error| failed(error.into()))
+    let lock = outbox.lock(now).map_err(|error| failed(error.into()))?;
+    let lock = lock.ok_or_else(|| failed("a folder that was just made is locked".into()))?;
+    notify::deliver(&outbox, &lock, &place.reports, true, now).map_err(|error| failed(error.into()))
 }

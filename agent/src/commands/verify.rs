@@ -9,11 +9,12 @@ use super::bars::Bars;
 use super::find::{self, Stores};
 use super::output::{Output, say};
 use super::show::{self, counted};
-use super::{Ended, load_place};
+use super::{Ended, evidence, load_place};
 use crate::catalog::Stored;
 use crate::cli::VerifyArgs;
 use crate::clock;
 use crate::config::Size;
+use crate::evidence::Record;
 use crate::failure::{self, Failure, Kind};
 use crate::ids::SiteName;
 use crate::progress::Progress;
@@ -94,6 +95,9 @@ pub(super) fn execute(arguments: &VerifyArgs, path: &Path, quiet: bool) -> Resul
         results.push(Store::failed(store.config.name.to_string(), Kind::Usage, store.messages()));
     }
     drop(bars);
+    for store in &results {
+        evidence::record(&place, Record::Verify(store.record()));
+    }
     let verified = Verified { signatures_checked: stores.key.is_some(), stores: results };
     if verified.exit_code() == 0 && verified.stores.iter().all(|store| store.generations == 0) {
         let failure = Failure::new(Kind::Failed, "there is nothing to verify yet");
@@ -146,6 +150,19 @@ impl Store {
             findings: findings.collect(),
             error: Vec::new(),
             kind: None,
+        }
+    }
+
+    /// As the evidence log keeps it.
+    fn record(&self) -> crate::evidence::Verify {
+        let found = self.findings.iter().map(|finding| format!("`{}`: {}", finding.object, finding.what));
+        crate::evidence::Verify {
+            store: self.name.clone(),
+            generations: self.generations,
+            packs: self.packs,
+            bytes: self.bytes,
+            packs_not_read: self.packs_not_read,
+            findings: found.chain(self.error.last().cloned()).collect(),
         }
     }
 

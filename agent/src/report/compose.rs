@@ -23,16 +23,17 @@ pub fn compose(entry: &Entry, context: &Context<'_>) -> Option<Report> {
 /// That the run `job` should have begun at `due`, and did not.
 pub fn overdue(job: &str, due: Timestamp, context: &Context<'_>) -> Report {
     let verdict = format!(
-        "The backup is OVERDUE: `{job}` should have run at {}, {}, and has not. {}",
+        "`{job}` is OVERDUE: it should have run at {}, {}, and has not. {}",
         context.minute(due),
         context.ago(due),
         newest(context)
     );
     let todo = vec![
-        "See whether the server is running and `offsite daemon` on it: `systemctl status offsite`.".to_owned(),
-        "Then `offsite status` says what is in the way, and `offsite backup` makes a copy at once.".to_owned(),
+        "On the server, `offsite status` says what is in the way, and whether somebody has paused the schedule."
+            .to_owned(),
+        format!("Then `offsite daemon run {job}` makes up for it at once."),
     ];
-    build(context, Kind::Overdue, "backup OVERDUE", verdict, vec![standing_table(context)], todo)
+    build(context, Kind::Overdue, &format!("{job} is OVERDUE"), verdict, vec![standing_table(context)], todo)
 }
 
 /// That nobody has proved for too long that the copies can come back.
@@ -231,9 +232,15 @@ fn joined(messages: &[String]) -> String {
     messages.join(": ")
 }
 
-/// With a capital at its start and a full stop at its end.
+/// The last of a chain of causes: the one that somebody can do something about.
+fn innermost(messages: &[String]) -> &str {
+    messages.last().map_or("", |message| message.trim_end_matches('.'))
+}
+
+/// With a capital at its start and a full stop at its end, if it ends with nothing else.
 fn sentence(text: &str) -> String {
-    format!("{}.", capital(text.trim_end_matches('.')))
+    let end = if text.ends_with(['.', '?', '!']) { "" } else { "." };
+    format!("{}{end}", capital(text))
 }
 
 fn capital(text: &str) -> String {

@@ -8,6 +8,9 @@ use super::{Kind, Report, Table};
 
 const CELL: &str = "padding:4px 10px;border-bottom:1px solid #8c959f;text-align:left;vertical-align:top";
 
+/// A command or value that is not broken over two lines, in characters.
+const SHORT: usize = 36;
+
 /// `text` as content or attribute of HTML.
 pub(super) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
@@ -28,6 +31,7 @@ pub(super) fn escape(text: &str) -> String {
 pub(super) fn escape_commands(text: &str) -> String {
     let pieces = text.split('`').enumerate().map(|(at, piece)| match at % 2 {
         0 => escape(piece),
+        _ if piece.chars().count() <= SHORT => format!("<code style=\"white-space:nowrap\">{}</code>", escape(piece)),
         _ => format!("<code>{}</code>", escape(piece)),
     });
     pieces.collect()
@@ -98,9 +102,12 @@ fn table_html(table: &Table) -> String {
     }
     for row in &table.rows {
         html.push_str("<tr>");
-        for cell in &row.cells {
-            let weight = if row.bad { ";font-weight:700" } else { "" };
-            let _ = write!(html, "<td style=\"{CELL}{weight}\">{}</td>", escape_commands(cell));
+        for (column, cell) in row.cells.iter().enumerate() {
+            let weight = if row.bad && column == 0 { ";font-weight:700" } else { "" };
+            // So that facts stand in one line below each other, whatever table they are in.
+            let width = if table.head.is_empty() && column == 0 { ";width:38%" } else { "" };
+            let wrap = if cell.chars().count() < 14 { ";white-space:nowrap" } else { ";overflow-wrap:anywhere" };
+            let _ = write!(html, "<td style=\"{CELL}{weight}{width}{wrap}\">{}</td>", escape_commands(cell));
         }
         html.push_str("</tr>\n");
     }

@@ -54,7 +54,7 @@ impl Standing {
         let is_over = |since: Option<Timestamp>, limit: Age| calendar.after(since.unwrap_or(began), limit) <= now;
         let since = |at: Option<Timestamp>| match at {
             Some(at) => format!("for {} days", now.duration_since(at).as_hours() / 24),
-            None => "ever on this machine".to_owned(),
+            None => format!("in the {} days of this log", now.duration_since(began).as_hours() / 24),
         };
         let mut nags = Vec::new();
         if is_over(self.passed, limits.drill) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{build, fact, joined, nags, newest, sentence, standing_table};
+use super::{build, fact, innermost, joined, nags, newest, sentence, standing_table};
 use crate::config::{Size, Span};
 use crate::evidence::{Run, RunGeneration, RunProblem, RunStore};
 use crate::failure;
@@ -21,8 +21,8 @@ pub(super) fn report(run: &Run, ended: Timestamp, context: &Context<'_>) -> Repo
     let at = context.clock(generation.cut_not_after);
     let place = |count: usize| counted(count as u64, "place");
     let (kind, subject, verdict) = if stored == 0 {
-        let why = stores.first().map(|store| joined(&store.messages)).unwrap_or_default();
-        let verdict = format!("{name} is stored NOWHERE off site: {why}. {}", newest(context));
+        let why = sentence(stores.first().map_or("", |store| innermost(&store.messages)));
+        let verdict = format!("{name} is stored NOWHERE off site. {why} {}", newest(context));
         (Kind::Failure, "backup FAILED", verdict)
     } else if generation.grade == Grade::Incomplete {
         let verdict =
@@ -44,13 +44,9 @@ pub(super) fn report(run: &Run, ended: Timestamp, context: &Context<'_>) -> Repo
         (Kind::Unsynchronized, "backup NOT OF ONE INSTANT", verdict)
     } else if run.exit_code != 0 {
         let trouble = run.stores.iter().find(|store| !store.messages.is_empty());
-        let trouble =
-            trouble.map(|store| format!("`{}`: {}", store.store, joined(&store.messages))).unwrap_or_default();
-        (
-            Kind::Warning,
-            "backup complete, with a warning",
-            format!("{name} is complete, but not all went well: {trouble}."),
-        )
+        let trouble = trouble.map(|store| sentence(innermost(&store.messages))).unwrap_or_default();
+        let verdict = format!("{name} is complete, but not all went well. {trouble}");
+        (Kind::Warning, "backup complete, with a warning", verdict)
     } else {
         let sent = Size(run.stores.iter().filter_map(|store| store.sent_bytes).sum());
         let verdict = format!(
@@ -203,11 +199,11 @@ fn places(run: &Run) -> Table {
 fn todo(run: &Run, generation: &RunGeneration, context: &Context<'_>) -> Vec<String> {
     let mut todo = Vec::new();
     for store in run.stores.iter().filter(|store| !store.messages.is_empty()) {
-        let why = joined(&store.messages);
+        let why = sentence(innermost(&store.messages));
         todo.push(match store.stored {
-            true => format!("`{}` has the copy, but: {why}. The next run sees to it.", store.store),
+            true => format!("`{}` has the copy, but not all went well. {why} The next run sees to it.", store.store),
             false => format!(
-                "`{}` has not got it: {why}. The next run tries again by itself; if this stays, `offsite check` on the server \
+                "`{}` has not got it. {why} The next run tries again by itself; if this stays, `offsite check` on the server \
                  says what is in the way.",
                 store.store
             ),
