@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
@@ -74,7 +75,7 @@ pub enum Verb {
     Status(StatusArgs),
     /// Run the schedule: every job of the configuration at its time
     Daemon(DaemonArgs),
-    /// Tell everybody who is told of runs that this is a test
+    /// Make the auditor's document, or send a test report
     Report(ReportArgs),
     /// Print the completions of a shell
     Completions {
@@ -271,8 +272,20 @@ pub fn scheduled(run: &[String]) -> Result<Lane, String> {
 /// `offsite report`.
 #[derive(Args, Debug)]
 pub struct ReportArgs {
+    /// The first day of the auditor's document, such as 2026-01-01
+    #[arg(long, value_name = "DAY", required_unless_present = "test")]
+    pub from: Option<Date>,
+
+    /// The last day; today if not given
+    #[arg(long, value_name = "DAY")]
+    pub to: Option<Date>,
+
+    /// Write the document to this new file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
     /// Send a test to everybody in the configuration, and say who got it
-    #[arg(long, required = true)]
+    #[arg(long, conflicts_with_all = ["from", "to", "output"])]
     pub test: bool,
 }
 

@@ -75,7 +75,7 @@ fn run(cli: &Cli, output: Output) -> Ended {
         Verb::Release(arguments) => hold::run(arguments, false, config, output),
         Verb::Status(arguments) => status::run(arguments, config, output),
         Verb::Daemon(arguments) => daemon::run(arguments, config, output).map(done),
-        Verb::Report(_) => report::test(config, output),
+        Verb::Report(arguments) => report::run(arguments, config, output),
         Verb::Completions { shell } => shell::completions(*shell).map(done),
         Verb::Man => shell::man().map(done),
         Verb::Holder => holder::run().map(done),

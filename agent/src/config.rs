@@ -38,7 +38,7 @@ pub use reports::{
 pub use retention::RetentionConfig;
 pub use secret::{SecretError, SecretRef};
 pub use sources::SourceEntry;
-pub use stores::{Pruner, StoreConfig};
+pub use stores::{Agreement, Pruner, StoreConfig};
 pub use table::Problem;
 pub use units::{Size, Span, Term, UnitError};
 

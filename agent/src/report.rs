@@ -3,6 +3,7 @@
 //!
 //! A report leaves the building. It names sources, stores and generations, never files, and never holds a secret.
 
+mod audit;
 mod compose;
 mod digest;
 mod html;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::calendar::{Age, Calendar};
 use crate::evidence::{Anchor, History};
 
+pub use audit::{Audit, AuditStore, Found, Surroundings, audit};
 pub use compose::{compose, overdue, reminder, test};
 pub use digest::{Period, digest};
 pub use metrics::metrics;

@@ -3,7 +3,7 @@
 use agent::evidence::{History, Log, Record, Run};
 use agent::sign::SiteKey;
 use tests::Rng;
-use tests::machine::Machine;
+use tests::machine::{Machine, Refusing};
 
 /// The log of a machine, its signatures checked.
 fn history(machine: &Machine) -> History {
@@ -23,11 +23,9 @@ fn every_run_leaves_an_entry_whether_it_was_good_or_not() {
     let machine = Machine::new();
     std::fs::write(machine.source().join("one"), Rng::new(5).bytes(50_000)).unwrap();
     let good = machine.backup(&["--label", "first"]).expect(0).json();
-    // The store is gone.
-    let store = machine.world.path("store");
-    std::fs::rename(&store, machine.world.path("away")).unwrap();
+    let refusing = Refusing::new(&machine.world.path("store"));
     machine.backup(&[]).expect(4);
-    std::fs::rename(machine.world.path("away"), &store).unwrap();
+    drop(refusing);
     // There is nothing to copy.
     std::fs::rename(machine.source(), machine.world.path("elsewhere")).unwrap();
     machine.backup(&[]).expect(2);

@@ -10,9 +10,9 @@ use agent::report::{self, Context, Limits, Report, Standing};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
-use tests::machine::Machine;
+use tests::machine::{Machine, Refusing};
 use tests::servers::{MAIL_PASSWORD, MAIL_USER, Sink};
-use tests::{Rng, World, tls, wait_until};
+use tests::{Rng, World, tls};
 
 /// The settings of a mail server: with STARTTLS and a login.
 fn smtp(world: &World, sink: &Sink) -> String {
@@ -135,19 +135,18 @@ fn each_kind_of_bad_run_has_its_own_sentence() {
         assert!(text(mail, "html").contains("What needs doing"), "{mail}");
     };
 
-    std::fs::rename(&nas, machine.world.path("unplugged")).unwrap();
+    let nas = Refusing::new(&nas);
     machine.backup(&[]).expect(4);
     last(
         "townhall: backup not stored everywhere",
         "only 1 of 2 places: `nas` has not got it",
-        "is the drive connected",
+        "`nas` has not got it. ",
     );
 
-    std::fs::rename(machine.world.path("store"), machine.world.path("gone")).unwrap();
+    let far = Refusing::new(&machine.world.path("store"));
     machine.backup(&[]).expect(4);
     last("townhall: backup FAILED", "stored NOWHERE off site", "The newest copy off site is as of");
-    std::fs::rename(machine.world.path("unplugged"), &nas).unwrap();
-    std::fs::rename(machine.world.path("gone"), machine.world.path("store")).unwrap();
+    drop((nas, far));
 
     let fails = "[[source]]\nname = \"dump\"\ntype = \"command\"\ncommand = [\"/bin/false\", \"{staging}\"]\n";
     machine.configure(100, &format!("{smtp}{mails}{fails}"));
@@ -263,26 +262,12 @@ fn what_is_no_run_is_told_too() {
 }
 
 #[test]
-fn what_should_have_run_and_has_not_is_told_once_and_damage_at_once() {
+fn damage_is_told_at_once() {
     let sink = Sink::start();
-    let machine = machine(&sink, "");
-    let mails = smtp(&machine.world, &sink) + &mail("provider", "failures");
-    let job = "[schedule]\noverdue_after = \"1 s\"\n[[job]]\nname = \"copy\"\nrun = [\"backup\"]\nat = \"every 1 s\"\n";
-    machine.configure(100, &(mails.clone() + job));
-    let running = machine.world.offsite(["daemon"]).start();
-    let long = std::time::Duration::from_secs(120);
-    let known = || machine.world.offsite(["--json", "status"]).expect(0).json()["schedule"]["jobs"][0].clone();
-    wait_until(long, "a generation", || known()["last_good"].is_string());
-    running.signal(rustix::process::Signal::TERM);
-    running.wait();
-    wait_until(long, "it to be overdue", || known()["overdue"].is_string());
+    let machine = machine(&sink, &mail("provider", "failures"));
+    machine.backup(&[]).expect(0);
+    machine.world.offsite(["verify"]).expect(0);
     assert_eq!(subjects(&sink, "provider"), [""; 0]);
-    for _ in 0..2 {
-        machine.world.offsite(["verify"]).expect(0);
-    }
-    assert_eq!(subjects(&sink, "provider"), ["townhall: copy is OVERDUE"]);
-
-    machine.configure(100, &mails);
     let is_pack = |path: &std::path::PathBuf| path.is_file() && path.parent().unwrap().ends_with("packs");
     let pack = tests::office::paths(&machine.world.path("store")).into_iter().find(is_pack).unwrap();
     std::fs::remove_file(&pack).unwrap();
@@ -338,7 +323,7 @@ fn programs_are_told_signed_and_pings_hear_of_start_and_end() {
     sink.refuse_requests(true);
     let outcome = machine.backup(&[]).expect(0);
     assert!(outcome.stderr.contains("localhost answered 503"), "{outcome}");
-    std::fs::rename(machine.world.path("store"), machine.world.path("gone")).unwrap();
+    let _refusing = Refusing::new(&machine.world.path("store"));
     let outcome = machine.world.offsite(["--verbose", "--verbose", "backup"]).expect(4);
     assert!(!outcome.to_string().contains("-secret"), "{outcome}");
     sink.refuse_requests(false);
@@ -403,4 +388,50 @@ fn mails_leave_this_machine_protected_or_not_at_all() {
     let problems = document["error"]["problems"].as_array().unwrap();
     let keys: Vec<&str> = problems.iter().map(|problem| text(problem, "key")).collect();
     assert_eq!(keys, ["smtp.security", "mail[1].when", "mail[2].to", "webhook[1].url", "mail.name"]);
+}
+
+#[test]
+fn the_auditor_sees_what_was_done_and_whether_the_log_is_whole() {
+    let machine = Machine::new();
+    std::fs::write(machine.source().join("one"), Rng::new(5).bytes(50_000)).unwrap();
+    let store = std::fs::read_to_string(machine.world.path("store.toml")).unwrap();
+    machine.world.write("store.toml", store.clone() + "\nphi = true\n");
+    machine.configure(100, "");
+    let refused = machine.world.offsite(["--json", "backup"]).expect(2).json();
+    assert_eq!(refused["error"]["problems"][0]["key"], "store[1].phi");
+    let agreed = "\nphi = true\nbaa = { with = \"Example <Storage> Inc.\", signed = 2026-01-15 }\n";
+    machine.world.write("store.toml", store + agreed);
+    machine.configure(100, "");
+    let good = machine.backup(&[]).expect(0).json();
+    machine.world.offsite(["verify"]).expect(0);
+    let report = |more: &[&str]| machine.world.offsite([&["report", "--from", "2026-01-01"], more].concat());
+    let file = machine.world.path("report.html");
+    report(&["--output", file.to_str().unwrap()]).expect(0);
+    let page = std::fs::read_to_string(&file).unwrap();
+    for part in [
+        good["generation"]["id"].as_str().unwrap(),
+        "with Example &lt;Storage&gt; Inc., signed 2026-01-15",
+        "164.308(a)(7)(ii)(A)",
+        "3-2-1-1-0",
+        "The evidence log is whole: 2 entries",
+        "2 of 2 signed by the site&#39;s key",
+        "1 rolling and 0 archival",
+        "data in far read again",
+    ] {
+        assert!(page.contains(part), "`{part}` is not in {page}");
+    }
+    for foreign in ["src=", "href=", "url(", "<script", "http:", "https:"] {
+        assert!(!page.contains(foreign), "{foreign} is in the page");
+    }
+    report(&["--output", file.to_str().unwrap()]).expect(1);
+    report(&["--to", "2025-12-31"]).expect(2);
+
+    let log = machine.world.path("state/evidence.jsonl");
+    let text = std::fs::read_to_string(&log).unwrap();
+    std::fs::write(&log, text.replacen("\"exit_code\":0", "\"exit_code\":3", 1)).unwrap();
+    let changed = report(&[]).expect(0).stdout;
+    assert!(changed.contains("THE EVIDENCE LOG IS NOT WHOLE: entry 1 is not what was signed: changed"), "{changed}");
+    std::fs::write(&log, text.lines().next().unwrap().to_owned() + "\n").unwrap();
+    let cut = report(&[]).expect(0).stdout;
+    assert!(cut.contains("the log ends with entry 1, and its signed head says 2: the end was cut off"), "{cut}");
 }

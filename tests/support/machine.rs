@@ -24,6 +24,34 @@ use crate::servers::{Keys, PASSWORD, USER};
 use crate::tree::Tree;
 use crate::{Offsite, World};
 
+/// A folder store that refuses, and at once, as long as this lives: where the site's folder should be is a file.
+#[derive(Debug)]
+pub struct Refusing {
+    folder: PathBuf,
+    aside: PathBuf,
+}
+
+impl Refusing {
+    /// Makes the store in the folder `store` such a one.
+    pub fn new(store: &Path) -> Self {
+        let (folder, aside) = (store.join("townhall"), store.with_extension("aside"));
+        if folder.exists() {
+            std::fs::rename(&folder, &aside).unwrap();
+        }
+        std::fs::write(&folder, "").unwrap();
+        Self { folder, aside }
+    }
+}
+
+impl Drop for Refusing {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.folder).unwrap();
+        if self.aside.exists() {
+            std::fs::rename(&self.aside, &self.folder).unwrap();
+        }
+    }
+}
+
 /// A machine with one source and one store.
 pub struct Machine {
     /// Its folders.

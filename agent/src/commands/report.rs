@@ -1,5 +1,7 @@
 //! `offsite report`, and what is told after everything that goes into the evidence log.
 
+mod audit;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -9,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::output::{Output, say};
 use super::{Ended, daemon, load_place, show};
+use crate::cli::ReportArgs;
 use crate::config::{Place, Wish};
 use crate::evidence::{Entry, EvidenceError, History, Log, Record, Undelivered};
 use crate::failure::{self, Failure, Kind};
@@ -175,8 +178,15 @@ fn warn(told: Result<(), TellError>) {
     }
 }
 
+pub(super) fn run(arguments: &ReportArgs, path: &Path, output: Output) -> Ended {
+    match arguments.from {
+        Some(from) => audit::run(from, arguments.to, arguments.output.as_deref(), path, output).map(|()| 0),
+        None => test(path, output),
+    }
+}
+
 /// `offsite report --test`.
-pub(super) fn test(path: &Path, output: Output) -> Ended {
+fn test(path: &Path, output: Output) -> Ended {
     #[derive(Serialize)]
     struct Tested {
         delivered: Vec<String>,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use jiff::civil::Date;
 use providers::{
     DirectorySettings, KeyPrefix, LockMode, S3Credentials, S3Settings, Secret, StoreSettings, WebdavLogin,
     WebdavSettings,
@@ -29,6 +30,10 @@ pub struct StoreConfig {
     pub lock: Option<LockConfig>,
     /// Who deletes what has expired.
     pub prune: Pruner,
+    /// Whether it takes protected health information (45 CFR 160.103); then there is an agreement.
+    pub phi: bool,
+    /// The business associate agreement with whoever holds it.
+    pub agreement: Option<Agreement>,
     /// Its path in the configuration: `store[2].`
     key: String,
     kind: Kind,
@@ -41,6 +46,15 @@ pub enum Pruner {
     Agent,
     /// Another one, so that this machine's credential cannot delete.
     Keeper,
+}
+
+/// A business associate agreement (45 CFR 164.308(b)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreement {
+    /// Whom it is with.
+    pub with: String,
+    /// The day it was signed.
+    pub signed: Date,
 }
 
 #[derive(Clone, Debug)]
@@ -107,8 +121,9 @@ impl StoreConfig {
         let part_bytes = if kind == "s3" { size(&section, "part", PART_BYTES, PART_BYTES_MIN) } else { PART_BYTES };
         let lock = if kind == "s3" { lock::read(&section) } else { None };
         let prune = section.parsed("prune").unwrap_or(Pruner::Agent);
+        let (phi, agreement) = read_agreement(&section);
         section.finish();
-        Some(Self { name: name?, pack_bytes, part_bytes, lock, prune, key, kind: settings? })
+        Some(Self { name: name?, pack_bytes, part_bytes, lock, prune, phi, agreement, key, kind: settings? })
     }
 
     /// The kind, as it is written in the configuration: `s3`, `webdav` or `directory`.
@@ -252,6 +267,27 @@ impl fmt::Display for StoreConfig {
 /// A text as TOML writes it.
 fn quote(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
+}
+
+fn read_agreement(section: &Section<'_, '_>) -> (bool, Option<Agreement>) {
+    let phi = section.boolean("phi").unwrap_or(false);
+    let agreement = section.inline("baa").and_then(|baa| {
+        baa.must_have("with", "name whoever has signed it");
+        baa.must_have("signed", "write the day it was signed: signed = 2026-01-15");
+        let with = baa.string("with").map(str::to_owned);
+        let signed = baa.date("signed");
+        baa.finish();
+        with.zip(signed).map(|(with, signed)| Agreement { with, signed })
+    });
+    if phi && !section.has("baa") {
+        section.report(
+            "phi",
+            "protected health information goes to nobody without a business associate agreement: record it, \
+             baa = { with = \"Example Storage Inc.\", signed = 2026-01-15 }; for hardware of the office's own, say so there: \
+             with = \"own hardware\"",
+        );
+    }
+    (phi, agreement)
 }
 
 fn size(section: &Section<'_, '_>, key: &'static str, default: u64, least: u64) -> u64 {

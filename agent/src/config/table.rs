@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use jiff::civil::Date;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -198,6 +199,30 @@ impl<'r, 't> Section<'r, 't> {
             }
         }
         Some(pairs)
+    }
+
+    /// A day, written without quotes.
+    pub(super) fn date(&self, key: &'static str) -> Option<Date> {
+        let (span, value) = self.value(key)?;
+        let date = match value {
+            DeValue::Datetime(found) if found.time.is_none() => found.date,
+            _ => return self.wrong_type(key, &span, value, "a day without quotes: 2026-01-15"),
+        };
+        date.and_then(|date| {
+            let (year, month) = (i16::try_from(date.year).ok()?, i8::try_from(date.month).ok()?);
+            Date::new(year, month, i8::try_from(date.day).ok()?).ok()
+        })
+    }
+
+    /// The table that is the value of `key`, such as `{ with = "somebody" }`.
+    pub(super) fn inline(&self, key: &'static str) -> Option<Section<'r, 't>> {
+        match self.value(key)? {
+            (span, DeValue::Table(table)) => {
+                let (path, line) = (format!("{}{key}.", self.path), self.reader.line(span.start));
+                Some(self.below(path, format!("{key}."), Some(table), Some(line)))
+            }
+            (span, other) => self.wrong_type(key, &span, other, "a table: { NAME = \"value\" }"),
+        }
     }
 
     /// The table `key`; an empty one if it is missing.

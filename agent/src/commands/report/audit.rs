@@ -1,0 +1,131 @@
+//! `offsite report --from DAY --to DAY`: the auditor's document, as a page for a browser and for paper.
+
+use std::path::Path;
+
+use jiff::civil::Date;
+use providers::LockMode;
+use serde::Serialize;
+
+use super::context;
+use crate::catalog::{Stored, Trust};
+use crate::commands::find::Stores;
+use crate::commands::key::{public_key, write_new};
+use crate::commands::load_config;
+use crate::commands::output::Output;
+use crate::config::{Config, LockConfig, StoreConfig};
+use crate::evidence::Log;
+use crate::failure::{Failure, Kind, one_line};
+use crate::generation::Class;
+use crate::report::{self, Audit, AuditStore, Found, Surroundings};
+use crate::sign::SitePublicKey;
+use crate::{clock, staging};
+
+pub(super) fn run(
+    from: Date,
+    to: Option<Date>,
+    file: Option<&Path>,
+    path: &Path,
+    output: Output,
+) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Made<'a> {
+        file: Option<&'a Path>,
+        #[serde(flatten)]
+        audit: &'a Audit,
+    }
+    let config = load_config(path)?;
+    let (place, now) = (&config.place, clock::now());
+    let to = to.unwrap_or_else(|| place.calendar.date_of(now));
+    if to < from {
+        return Err(
+            Failure::new(Kind::Usage, format!("{to} is before {from}")).hint("--from is the first day, --to the last")
+        );
+    }
+    let key = public_key(place).map_err(|error| Failure::new(Kind::Failed, error))?;
+    let history = Log::new(&place.state).read(key.as_ref()).map_err(|error| Failure::new(Kind::Failed, error))?;
+    let around = surroundings(&config, key.as_ref(), from, to)?;
+    let audit = report::audit(&around, &context(place, &history, now));
+    let made = Made { file, audit: &audit };
+    match file {
+        Some(file) => {
+            write_new(file, audit.html().as_bytes(), "write the document")?;
+            output.result(&made, || format!("{}\nThe document is in {}.", audit.summary.join("\n"), file.display()))
+        }
+        None => output.result(&made, || audit.html()),
+    }
+}
+
+/// What is known beside the log: the configuration, and what the stores hold now.
+fn surroundings(config: &Config, key: Option<&SitePublicKey>, from: Date, to: Date) -> Result<Surroundings, Failure> {
+    let place = &config.place;
+    let read = Stores::read(place, None)?;
+    let found = |name: &StoreConfig| {
+        let listed = read.read.iter().find(|(store, _)| store.config.name == name.name).map(|(_, listed)| listed);
+        match listed {
+            Some(Ok(listed)) => Ok(count(listed)),
+            Some(Err(error)) => Err(one_line(error)),
+            None => Err("a secret of its configuration cannot be had".to_owned()),
+        }
+    };
+    let store = |store: &StoreConfig| AuditStore {
+        name: store.name.to_string(),
+        kind: store.kind().to_owned(),
+        place: store.to_string(),
+        phi: store.phi,
+        agreement: store.agreement.as_ref().map(|agreement| (agreement.with.clone(), agreement.signed)),
+        lock: store.lock.as_ref().map(lock),
+        found: found(store),
+    };
+    let local = staging::generations(&place.staging).map_err(|error| Failure::new(Kind::Failed, error))?;
+    Ok(Surroundings {
+        from,
+        to,
+        sources: config.sources.iter().map(|source| (source.name.to_string(), source.kind().to_owned())).collect(),
+        stores: place.stores.iter().map(store).collect(),
+        retention: retention(config),
+        local_generations: local.len() as u64,
+        recipients: config.recipients.count() as u64,
+        site_key: key.map(SitePublicKey::fingerprint),
+    })
+}
+
+fn count(listed: &[Stored]) -> Found {
+    let mut found = Found::default();
+    for stored in listed {
+        if matches!(stored.trust, Trust::Refused(_)) {
+            found.refused += 1;
+            continue;
+        }
+        match stored.class {
+            Class::Rolling => found.rolling += 1,
+            Class::Archival => found.archival += 1,
+        }
+        let cut = stored.commit.as_ref().map(|commit| commit.cut);
+        found.oldest = found.oldest.into_iter().chain(cut).min();
+        found.newest = found.newest.into_iter().chain(cut).max();
+    }
+    found
+}
+
+/// `compliance: archival generations for 10y`.
+fn lock(lock: &LockConfig) -> String {
+    let mode = match lock.mode {
+        LockMode::Governance => "governance",
+        LockMode::Compliance => "compliance",
+    };
+    let terms = [("archival", lock.terms.archival), ("rolling", lock.terms.rolling)];
+    let terms: Vec<String> =
+        terms.into_iter().filter_map(|(class, term)| Some(format!("{class} generations for {:#}", term?))).collect();
+    format!("{mode}: {}", terms.join(", "))
+}
+
+/// What is kept, as the configuration says.
+fn retention(config: &Config) -> Vec<String> {
+    let chain = format!(
+        "a copy that needs nothing older is made every {} days, or after {} generations",
+        config.chain.days, config.chain.generations
+    );
+    let locks =
+        config.place.stores.iter().filter_map(|store| Some(format!("{}: {}", store.name, lock(store.lock.as_ref()?))));
+    std::iter::once(chain).chain(locks).collect()
+}

@@ -1,0 +1,122 @@
+//! What rules ask for, and what the evidence shows of it. Pure.
+
+use std::collections::BTreeSet;
+
+use super::{Surroundings, runs_of};
+use crate::evidence::{Entry, Record};
+use crate::report::{Context, Row, Standing, Table, counted};
+
+/// Three copies, two kinds of storage, one off site, one that nobody can change, no errors.
+pub(super) fn three_two_one(around: &Surroundings, entries: &[&Entry]) -> Table {
+    let holding =
+        around.stores.iter().filter(|store| store.found.as_ref().is_ok_and(|found| found.rolling + found.archival > 0));
+    let holding: Vec<_> = holding.collect();
+    let copies = 1 + u64::from(around.local_generations > 0) + holding.len() as u64;
+    // The office's own disk is one kind.
+    let mut kinds: BTreeSet<&str> = holding.iter().map(|store| store.kind.as_str()).collect();
+    kinds.insert("office");
+    let away: Vec<&str> =
+        holding.iter().filter(|store| store.kind != "directory").map(|store| store.name.as_str()).collect();
+    let locked: Vec<&str> =
+        holding.iter().filter(|store| store.lock.is_some()).map(|store| store.name.as_str()).collect();
+    let proved = entries.iter().rev().find_map(|entry| match &entry.record {
+        Record::Drill(drill) => Some(drill.passed),
+        _ => None,
+    });
+    let read = entries.iter().rev().find_map(|entry| match &entry.record {
+        Record::Verify(verify) => Some(verify.findings.is_empty()),
+        _ => None,
+    });
+    let errors = match (proved, read) {
+        (Some(false), _) => "the last rehearsed restore FAILED",
+        (_, Some(false)) => "what is stored was NOT WHOLE when it was last read",
+        (Some(true), _) => "none in the last rehearsed restore",
+        (None, Some(true)) => "none when it was last read; no restore was rehearsed",
+        (None, None) => "not shown: nothing was read again or restored in this period",
+    };
+    let rule = |number: &str, what: &str, met: bool, found: String| {
+        let word = if met { "yes" } else { "NO" };
+        Row::new(!met, [number.to_owned(), what.to_owned(), word.to_owned(), found])
+    };
+    let listed = |names: &[&str], none: &str| if names.is_empty() { none.to_owned() } else { names.join(", ") };
+    let rows = vec![
+        rule("3", "copies", copies >= 3, format!("{copies}: the data itself, and {}", counted(copies - 1, "backup"))),
+        rule("2", "kinds of storage", kinds.len() >= 2, counted(kinds.len() as u64, "kind")),
+        rule(
+            "1",
+            "off site",
+            !away.is_empty(),
+            listed(&away, "folders only: they count if they lie in another building"),
+        ),
+        rule("1", "that nobody can change", !locked.is_empty(), listed(&locked, "no store locks what it holds")),
+        rule(
+            "0",
+            "errors",
+            matches!((proved, read), (Some(true), _) | (None, Some(true))) && read != Some(false),
+            errors.to_owned(),
+        ),
+    ];
+    Table::new("3-2-1-1-0", &["", "What is asked for", "Met", "As found"], rows)
+}
+
+/// 45 CFR 164.308(a)(7), the contingency plan, and what other paragraphs ask of backups.
+pub(super) fn hipaa(around: &Surroundings, entries: &[&Entry], context: &Context<'_>) -> Table {
+    let runs = runs_of(entries);
+    let complete = runs.iter().filter(|(_, run)| run.exit_code == 0).count();
+    let standing = Standing::of(context.history);
+    let drill = match standing.drill {
+        Some((at, true)) => format!("last rehearsed restore {}: passed", context.minute(at)),
+        Some((at, false)) => format!("last rehearsed restore {}: FAILED", context.minute(at)),
+        None => "no restore was rehearsed yet".to_owned(),
+    };
+    let sources: Vec<String> = around.sources.iter().map(|(name, kind)| format!("{name} ({kind})")).collect();
+    let agreed = around.stores.iter().filter(|store| store.agreement.is_some()).count() as u64;
+    let row =
+        |paragraph: &str, name: &str, shown: String| Row::new(false, [paragraph.to_owned(), name.to_owned(), shown]);
+    let rows = vec![
+        row(
+            "164.308(a)(7)(ii)(A)",
+            "Data backup plan (required)",
+            format!(
+                "exact copies of {}: {complete} of {} complete in this period",
+                counted(around.sources.len() as u64, "source"),
+                counted(runs.len() as u64, "run")
+            ),
+        ),
+        row(
+            "164.308(a)(7)(ii)(B)",
+            "Disaster recovery plan (required)",
+            format!("instructions to restore by hand lie in every store and on the recovery sheet; {drill}"),
+        ),
+        row(
+            "164.308(a)(7)(ii)(C)",
+            "Emergency mode operation plan (required)",
+            "a plan of people: not shown by this program".to_owned(),
+        ),
+        row("164.308(a)(7)(ii)(D)", "Testing and revision procedures (addressable)", format!("{drill}; see below")),
+        row(
+            "164.308(a)(7)(ii)(E)",
+            "Applications and data criticality analysis (addressable)",
+            format!("copied: {}", sources.join(", ")),
+        ),
+        row(
+            "164.308(b)(1)",
+            "Business associate agreements",
+            format!("recorded for {agreed} of {}; see below", counted(around.stores.len() as u64, "store")),
+        ),
+        row(
+            "164.312(a)(2)(iv)",
+            "Encryption (addressable)",
+            format!(
+                "everything is sealed with age (X25519, ChaCha20-Poly1305) to {} before it leaves the office",
+                counted(around.recipients, "key")
+            ),
+        ),
+        row(
+            "164.316(b)(2)(i)",
+            "Six years of documentation",
+            "nothing is ever removed from the evidence log".to_owned(),
+        ),
+    ];
+    Table::new("HIPAA Security Rule", &["Paragraph", "Item", "What the evidence shows"], rows)
+}
