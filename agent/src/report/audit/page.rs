@@ -19,7 +19,8 @@ tr { break-inside: avoid; }
 th, td { border: 1px solid #777; padding: 3px 7px; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
 th { background: #eee; }
 td.short { white-space: nowrap; }
-tr.bad td { font-weight: 700; border-left-width: 3px; border-left-color: #111; }
+tr.bad td { font-weight: 700; }
+tr.bad td:first-child { border-left: 3px solid #111; }
 footer { margin-top: 24px; padding-top: 8px; border-top: 1px solid #777; font-size: 12px; }
 @page { size: auto; margin: 15mm; }
 @media print { body { font-size: 11px; } main { max-width: none; padding: 0; } table { font-size: 10px; } }

@@ -108,7 +108,7 @@ pub(super) fn hipaa(around: &Surroundings, entries: &[&Entry], context: &Context
             "164.312(a)(2)(iv)",
             "Encryption (addressable)",
             format!(
-                "everything is sealed with age (X25519, ChaCha20-Poly1305) to {} before it leaves the office",
+                "everything is sealed with age (ChaCha20-Poly1305) to {} before it leaves the office",
                 counted(around.recipients, "key")
             ),
         ),
