@@ -77,6 +77,8 @@ pub enum Verb {
     Daemon(DaemonArgs),
     /// Make the auditor's document, or send a test report
     Report(ReportArgs),
+    /// Verify, prune and counter-sign what many sites store, with a configuration of its own and no key that opens anything
+    Keeper(KeeperArgs),
     /// Print the completions of a shell
     Completions {
         /// The shell
@@ -287,6 +289,22 @@ pub struct ReportArgs {
     /// Send a test to everybody in the configuration, and say who got it
     #[arg(long, conflicts_with_all = ["from", "to", "output"])]
     pub test: bool,
+}
+
+/// `offsite keeper`.
+#[derive(Args, Debug)]
+pub struct KeeperArgs {
+    /// Only this site; repeat for more
+    #[arg(long = "site", value_name = "NAME")]
+    pub sites: Vec<SiteName>,
+
+    /// Only read and report: nothing is written, removed or remembered
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Do what this plan says though something speaks against it; its sixteen digits are shown with it; repeat for more
+    #[arg(long, value_name = "PLAN", conflicts_with = "dry_run")]
+    pub lift: Vec<String>,
 }
 
 /// A generation as a person names it.

@@ -12,6 +12,7 @@ mod hold;
 mod holder;
 mod init;
 mod interrupt;
+mod keeper;
 mod key;
 mod list;
 mod output;
@@ -76,6 +77,7 @@ fn run(cli: &Cli, output: Output) -> Ended {
         Verb::Status(arguments) => status::run(arguments, config, output),
         Verb::Daemon(arguments) => daemon::run(arguments, config, output).map(done),
         Verb::Report(arguments) => report::run(arguments, config, output),
+        Verb::Keeper(arguments) => keeper::run(arguments, config, output),
         Verb::Completions { shell } => shell::completions(*shell).map(done),
         Verb::Man => shell::man().map(done),
         Verb::Holder => holder::run().map(done),
@@ -106,6 +108,7 @@ fn verb(verb: &Verb) -> &'static str {
         Verb::Status(_) => "status",
         Verb::Daemon(_) => "daemon",
         Verb::Report(_) => "report",
+        Verb::Keeper(_) => "keeper",
         Verb::Completions { .. } => "completions",
         Verb::Man => "man",
         Verb::Demo(_) => "demo",

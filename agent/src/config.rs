@@ -4,6 +4,7 @@
 //! is really a path, a size or a duration. Secrets are named by their place ([`SecretRef`]) and read when they are used.
 
 mod jobs;
+mod keeper;
 mod lock;
 mod office;
 mod reports;
@@ -31,6 +32,7 @@ use crate::keys::{RecipientError, Recipients, recipients_of_file};
 use crate::schedule::Schedule;
 use crate::sign::SitePublicKey;
 
+pub use keeper::KeeperConfig;
 pub use lock::LockConfig;
 pub use reports::{
     Address, AddressError, MailConfig, PingConfig, ReportsConfig, Security, SmtpConfig, WebhookConfig, Wish,
@@ -40,7 +42,7 @@ pub use secret::{SecretError, SecretRef};
 pub use sources::SourceEntry;
 pub use stores::{Agreement, Pruner, StoreConfig};
 pub use table::Problem;
-pub use units::{Size, Span, Term, UnitError};
+pub use units::{Size, Span, UnitError};
 
 use table::{Reader, Section};
 
@@ -79,6 +81,8 @@ pub struct Place {
     pub signing_key_set: bool,
     /// The site's public key, if it is configured.
     pub public_key: Option<SitePublicKey>,
+    /// Public keys of the keepers, whose word for what was pruned is taken.
+    pub keepers: Vec<SitePublicKey>,
     /// The places off site: at least one.
     pub stores: Vec<StoreConfig>,
     /// When people work at the office.
@@ -277,6 +281,9 @@ fn read_place(reader: &Reader<'_>, root: &Section<'_, '_>) -> Option<Place> {
     let signing_key_set = signing.has("key");
     let signing_key = signing.path("key").unwrap_or_else(|| reader.folder().join(SIGNING_KEY));
     let public_key = signing.parsed("public_key");
+    let keepers = signing.strings("keepers").unwrap_or_default();
+    let keepers = keepers.iter().filter_map(|text| text.parse().map_err(|error| signing.report("keepers", error)).ok());
+    let keepers = keepers.collect();
     signing.finish();
     let sections = root.sections("store");
     if sections.is_empty() {
@@ -295,6 +302,7 @@ fn read_place(reader: &Reader<'_>, root: &Section<'_, '_>) -> Option<Place> {
         signing_key,
         signing_key_set,
         public_key,
+        keepers,
         stores,
         calendar,
         schedule,

@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -83,6 +84,8 @@ pub(crate) struct Place<'a> {
     pub(crate) spool: Spool,
     pub(crate) progress: &'a Arc<Progress>,
     pub(crate) interrupt: Interrupt,
+    /// Until when what is sent is locked, if it is.
+    pub(crate) locked_until: Option<Timestamp>,
 }
 
 /// Brings `generation` into the store of `target`. `local` are all local generations, from which hashes and references
@@ -100,7 +103,7 @@ pub fn deliver(
     interrupt: Interrupt,
 ) -> Result<Delivered, DeliverError> {
     let spool = Spool::open(settings.state_folder, &target.name)?;
-    let place = Place { settings, target, runtime, spool, progress, interrupt };
+    let mut place = Place { settings, target, runtime, spool, progress, interrupt, locked_until: None };
     let previous = place.previous_commit(state)?;
     let unfinished = state.unfinished(&target.name)?;
     if let Some(delivery) = &unfinished {
@@ -113,6 +116,7 @@ pub fn deliver(
         (None, Some(generation)) => place.begin(state, class, generation)?,
         (None, None) => return Err(DeliverError::Internal("no generation is unfinished")),
     };
+    place.locked_until = place.lock_of(state, &delivery, generation)?;
     place.clean_spool(state, &delivery)?;
     if delivery.phase == Phase::Sealing {
         let generation = generation.ok_or(DeliverError::Internal("the staged copy is gone"))?;
@@ -152,7 +156,7 @@ impl Place<'_> {
         self.progress.begin(Stage::Sealing, total);
         let folder = ChainFolder::new(self.settings.site, delivery.chain.class, &delivery.chain.name)?;
         let waiting = self.waiting_packs(state, delivery, &folder)?;
-        let locked_until = self.locked_until(&delivery.chain);
+        let locked_until = self.locked_until;
         let room = (self.settings.spool_bytes / self.target.pack_bytes.max(1)).saturating_sub(4).clamp(1, 1024);
         let (sender, receiver) = mpsc::channel(usize::try_from(room).unwrap_or(1));
         let mut sending_state = state.reopen()?;
@@ -221,8 +225,7 @@ impl Place<'_> {
             let path = self.spool.path(&pack.name.to_string());
             let key = folder.pack(&pack.name)?;
             let (bytes, sha256) = (pack.sealed, pack.name.sha256);
-            let locked_until = self.locked_until(&delivery.chain);
-            let object = Spooled { id: pack.id, key, path, bytes, sha256, locked_until };
+            let object = Spooled { id: pack.id, key, path, bytes, sha256, locked_until: self.locked_until };
             if self.is_in_spool(&object)? {
                 waiting.push(object);
             } else {

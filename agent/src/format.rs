@@ -9,6 +9,7 @@ pub mod manifest;
 pub mod names;
 pub mod pruned;
 pub mod tar;
+pub mod verified;
 
 /// The version of the format that this program writes, and the newest that it reads.
 pub const VERSION: u32 = 1;

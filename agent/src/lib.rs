@@ -47,6 +47,7 @@ pub mod byhand;
 pub mod catalog;
 pub mod deliver;
 pub mod into;
+pub mod keeper;
 pub mod prune;
 pub mod restore;
 pub mod upload;

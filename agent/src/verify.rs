@@ -278,7 +278,7 @@ async fn present(
 
 /// The digest and size of an object. It is not read any further when it has more than `limit` bytes: then both are those
 /// of what was read.
-async fn hash(
+pub(crate) async fn hash(
     store: &dyn ObjectStore,
     key: &ObjectKey,
     limit: u64,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use agent::config::{Config, Loaded, Problem};
+use agent::config::{Config, KeeperConfig, Loaded, Problem};
 use tests::servers::{USER, apache};
 use tests::{World, tls};
 
@@ -34,10 +34,28 @@ fn shown(problems: &[Problem]) -> String {
 fn every_example_is_a_good_configuration() {
     let world = World::new();
     for path in examples() {
+        if path.ends_with("keeper.toml") {
+            continue;
+        }
         if let Err(problems) = Config::parse(&read(&world, &path), Path::new("/etc/offsite")) {
             panic!("{} is wrong:\n{}", path.display(), shown(&problems));
         }
     }
+}
+
+#[test]
+fn the_keepers_example_is_good_and_misses_no_setting_of_its_own() {
+    let world = World::new();
+    let path = examples().into_iter().find(|path| path.ends_with("keeper.toml")).unwrap();
+    world.write("sites/main-street.pub", "RWR0Ht98qYJ7Oy1Ro67DXkEacLMOxMO7NXhZk3fRE7sM0d2B/iuewiZO\n");
+    let sites = world.path("sites").display().to_string();
+    let text = std::fs::read_to_string(path).unwrap().replace("/etc/offsite/sites", &sites);
+    let loaded =
+        KeeperConfig::parse(&text, Path::new("/etc/offsite")).unwrap_or_else(|found| panic!("{}", shown(&found)));
+    assert_eq!(loaded.config.sites.len(), 1);
+    let unset: Vec<_> =
+        loaded.unset.iter().filter(|key| key.starts_with("keeper.") || !key.contains(['.', '('])).collect();
+    assert!(unset.is_empty(), "examples/keeper.toml does not show {unset:?}");
 }
 
 #[test]

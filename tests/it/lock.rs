@@ -1,5 +1,6 @@
 //! Locks and the past: what a thief with a key can do to a bucket that locks, and what comes back all the same.
 
+use jiff::Timestamp;
 use tests::machine::Machine;
 use tests::servers::{Bucket, Keys, SeaweedFs, seaweedfs};
 use tests::tree::{Tree, assert_same};
@@ -16,14 +17,20 @@ fn what_is_locked_outlasts_a_thief_with_every_key() {
     let machine = Machine::with_locking_bucket(&server.url(), &bucket.name, lock);
     machine.world.write("source/large", providers::conformance::noise(1, BYTES));
     office::deep(&machine.source(), 20);
-    let archival = machine.backup(&["--archive", "--label", "for the auditor"]).expect(0).json();
+    let arguments = ["--archive", "--keep", "18 months", "--label", "for the auditor"];
+    let begun: Timestamp = Timestamp::now();
+    let archival = machine.backup(&arguments).expect(0).json();
     let archival = archival["generation"]["id"].as_str().unwrap().to_owned();
     let before = Tree::read(&machine.source());
 
     let ours: Vec<_> = bucket.versions().into_iter().filter(|version| version.key.contains("/archive/")).collect();
     assert!(ours.len() >= 5, "{ours:?}");
+    let dates = machine.lock_dates(ours.iter().map(|version| version.key.as_str()));
+    let (until, month) = (dates.first().unwrap(), 31 * 24);
+    assert_eq!(dates.len(), 1, "locked for its lifetime: {dates:?}");
+    assert!((17 * month..=18 * month).contains(&until.duration_since(begun).as_hours()), "{until}");
     let at = newest(&machine);
-    for keys in [Keys::AGENT_A, Keys::SITE_A, Keys::ADMIN] {
+    for keys in [Keys::AGENT_A, Keys::KEEPER_A, Keys::SITE_A, Keys::ADMIN] {
         let seen = bucket.as_seen_by(server, keys);
         for version in &ours {
             assert!(!seen.try_unlock(version), "{} shortened the lock of {version:?}", keys.id);
@@ -36,7 +43,7 @@ fn what_is_locked_outlasts_a_thief_with_every_key() {
     // Now it seems as if nothing was there, or something else.
     let hidden = machine.world.offsite(["--json", "list", "--from", "far"]).run();
     assert!(!hidden.stdout.contains("\"signed\": true"), "{hidden}");
-    machine.restore_with(Keys::ADMIN);
+    machine.restore_with(Keys::RESTORER_A);
     let listed = machine.world.offsite(["--json", "list", "--as-of", &at]).expect(0).json();
     assert_eq!(listed["generations"][0]["id"], archival.as_str(), "{listed}");
     assert_eq!(listed["generations"][0]["places"][0]["signed"], true, "{listed}");
@@ -53,7 +60,7 @@ fn plunder(server: &SeaweedFs, bucket: &Bucket) {
         let agent = bucket.as_seen_by(server, Keys::AGENT_A);
         assert!(agent.try_write(key, b"ransom"), "the agent's key writes");
         assert!(!agent.try_delete(key), "the agent's key deletes");
-        assert!(bucket.as_seen_by(server, Keys::SITE_A).try_delete(key));
+        assert!(bucket.as_seen_by(server, Keys::KEEPER_A).try_delete(key));
     }
     assert!(bucket.list().is_empty());
 }
@@ -102,9 +109,9 @@ fn a_bucket_that_cannot_lock_gets_nothing() {
     let sent: Vec<_> = bucket.list().into_keys().filter(|key| key.contains("/archive/")).collect();
     assert!(sent.is_empty(), "{sent:?}");
     // What is not to be locked is sent, and has no past.
-    machine.restore_with(Keys::ADMIN);
     let rolling = machine.backup(&[]).run().json();
     assert_eq!(rolling["stores"][0]["stored"], true, "{rolling}");
+    machine.restore_with(Keys::RESTORER_A);
     let past = machine.world.offsite(["list", "--as-of", "2030-01-01T00:00:00Z"]).expect(4);
     assert!(past.stderr.contains("no older versions"), "{past}");
     let local = machine.world.offsite(["list", "--from", "local", "--as-of", "2030-01-01T00:00:00Z"]).expect(2);

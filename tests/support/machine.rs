@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use age::secrecy::ExposeSecret as _;
 use agent::catalog::{self, Stored, Trust};
+use agent::config::KeeperConfig;
 use agent::ids::{GenerationId, SiteName};
+use agent::keeper::{self, Keeping, SiteReport};
 use agent::keys::{Identities, generate_identity};
 use agent::progress::Progress;
 use agent::restore::{self, RestoreRequest, StoredOrigin};
@@ -93,21 +95,7 @@ impl Machine {
             Keys::ADMIN.id,
             secret.display()
         );
-        let settings = S3Settings {
-            endpoint: Some(url.parse().unwrap()),
-            region: "us-east-1".to_owned(),
-            bucket: bucket.to_owned(),
-            prefix: "site-a/".parse().unwrap(),
-            path_style: true,
-            ca_file: None,
-            credentials: S3Credentials::Static {
-                access_key: Keys::ADMIN.id.to_owned(),
-                secret_key: Keys::ADMIN.secret.to_owned().into(),
-                session_token: None,
-            },
-            lock_mode: LockMode::Governance,
-        };
-        Self::with(world, &StoreSettings::S3(settings), &store)
+        Self::with(world, &StoreSettings::S3(bucket_settings(url, bucket, "site-a")), &store)
     }
 
     /// A machine whose store is a folder of a WebDAV server. Packs of 24 MiB.
@@ -126,13 +114,19 @@ impl Machine {
     /// A machine whose store is a bucket at `url` that locks, and whose agent holds a key of least rights. `lock` is its
     /// table `[store.lock]`, inline.
     pub fn with_locking_bucket(url: &str, bucket: &str, lock: &str) -> Self {
+        Self::with_agents_key(url, bucket, &format!("lock = {{ {lock} }}"))
+    }
+
+    /// A machine whose store is a bucket at `url`, and whose agent holds a key of least rights; `more` is added to the
+    /// store's table.
+    pub fn with_agents_key(url: &str, bucket: &str, more: &str) -> Self {
         let machine = Self::with_bucket(url, bucket);
         let agent = machine.world.write("agent-secret", Keys::AGENT_A.secret);
         let store = std::fs::read_to_string(machine.world.path("store.toml")).unwrap();
         let store = store
             .replace(Keys::ADMIN.id, Keys::AGENT_A.id)
             .replace(&machine.world.path("s3-secret").display().to_string(), &agent.display().to_string());
-        machine.world.write("store.toml", format!("{store}\nlock = {{ {lock} }}"));
+        machine.world.write("store.toml", format!("{store}\n{more}"));
         machine.configure(100, "");
         machine
     }
@@ -257,6 +251,46 @@ impl Machine {
         .collect()
     }
 
+    /// Every object of the site with its bytes, by its path below the folder of the site.
+    pub fn contents(&self) -> Vec<(String, Vec<u8>)> {
+        let folder = format!("{}/", self.site);
+        let objects = self.objects();
+        objects
+            .iter()
+            .map(|key| key.strip_prefix(&folder).unwrap())
+            .map(|path| (path.to_owned(), self.content(path)))
+            .collect()
+    }
+
+    /// The bytes of an object of the site.
+    pub fn content(&self, path: &str) -> Vec<u8> {
+        let key: ObjectKey = format!("{}/{path}", self.site).parse().unwrap();
+        self.runtime.block_on(catalog::small(self.store.as_ref(), &key, u64::MAX)).unwrap()
+    }
+
+    /// A dry run of a keeper with the configuration of `world` over `store`, in which it looks at one site.
+    pub fn keep(&self, world: &World, site: &str, store: &dyn ObjectStore) -> Vec<SiteReport> {
+        let config = KeeperConfig::load(&world.path("offsite.toml")).unwrap().config;
+        let key = SiteKey::load(&config.key).unwrap();
+        let keeping = Keeping {
+            sites: &config.sites,
+            only: &[site.parse().unwrap()].into(),
+            key: &key,
+            ledgers: &config.state.join("far"),
+            rules: &config.retention.rolling,
+            limits: &config.retention.limits,
+            calendar: &config.calendar,
+            round_days: config.round_days,
+            budget: config.budget,
+            dry_run: true,
+            lifted: &[],
+        };
+        let (_stop, interrupt) = tokio::sync::watch::channel(false);
+        let mut reports = Vec::new();
+        self.runtime.block_on(keeper::keep(store, &keeping, &interrupt, |report| reports.push(report))).unwrap();
+        reports
+    }
+
     /// Re-reads everything that is stored, and panics about whatever is not as it should be.
     #[track_caller]
     pub fn verify(&self) {
@@ -333,6 +367,24 @@ impl Machine {
             let found: BTreeSet<String> = objects.iter().filter(|key| key.contains("/packs/")).map(name).collect();
             assert_eq!(found, known, "packs in the store and packs of generations");
         }
+    }
+}
+
+/// How whoever has all rights opens a folder of a bucket.
+pub fn bucket_settings(url: &str, bucket: &str, prefix: &str) -> S3Settings {
+    S3Settings {
+        endpoint: Some(url.parse().unwrap()),
+        region: "us-east-1".to_owned(),
+        bucket: bucket.to_owned(),
+        prefix: prefix.parse().unwrap(),
+        path_style: true,
+        ca_file: None,
+        credentials: S3Credentials::Static {
+            access_key: Keys::ADMIN.id.to_owned(),
+            secret_key: Keys::ADMIN.secret.to_owned().into(),
+            session_token: None,
+        },
+        lock_mode: LockMode::Governance,
     }
 }
 

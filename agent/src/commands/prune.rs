@@ -129,7 +129,7 @@ impl Prune<'_> {
     }
 
     fn store(&mut self, open: &OpenStore<'_>) -> Result<(Survey, PlaceReport), PruneError> {
-        let pruners = [self.public.clone()];
+        let pruners: Vec<_> = [&self.public].into_iter().chain(&self.place.keepers).cloned().collect();
         let keeping = Keeping {
             site: &self.place.site,
             key: &self.public,

@@ -35,9 +35,19 @@ pub(super) fn open<'a>(
     access: Access,
     policy: &Policy,
 ) -> Result<(Vec<OpenStore<'a>>, Vec<ClosedStore<'a>>), Failure> {
-    let wanted: Vec<_> = place.stores.iter().filter(|store| only.is_none_or(|only| *only == store.name)).collect();
+    open_some(&place.stores, only, access, policy)
+}
+
+/// As [`open`], of these stores.
+pub(super) fn open_some<'a>(
+    stores: &'a [StoreConfig],
+    only: Option<&StoreName>,
+    access: Access,
+    policy: &Policy,
+) -> Result<(Vec<OpenStore<'a>>, Vec<ClosedStore<'a>>), Failure> {
+    let wanted: Vec<_> = stores.iter().filter(|store| only.is_none_or(|only| *only == store.name)).collect();
     if let (Some(name), true) = (only, wanted.is_empty()) {
-        let names: Vec<&str> = place.stores.iter().map(|store| store.name.as_str()).collect();
+        let names: Vec<&str> = stores.iter().map(|store| store.name.as_str()).collect();
         return Err(Failure::new(Kind::Usage, format!("there is no store called {name}"))
             .hint(format!("the configuration has: {}", names.join(", "))));
     }

@@ -3,7 +3,6 @@
 use providers::LockMode;
 
 use super::table::Section;
-use super::units::Term;
 use crate::deliver::LockTerms;
 
 /// How the objects of a store are locked.
@@ -20,8 +19,7 @@ pub(super) fn read(store: &Section<'_, '_>) -> Option<LockConfig> {
     let lock = store.section("lock");
     let wanted = store.has("lock");
     let mode = lock.string("mode");
-    let archival = lock.parsed("archival").map(|Term(span)| span);
-    let rolling = lock.parsed("rolling").map(|Term(span)| span);
+    let (archival, rolling) = (lock.parsed("archival"), lock.parsed("rolling"));
     if wanted {
         lock.must_have("mode", "write mode = \"governance\" or mode = \"compliance\"");
         if !lock.has("archival") && !lock.has("rolling") {

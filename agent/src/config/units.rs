@@ -12,10 +12,6 @@ pub struct Size(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
-/// A time by the calendar, such as that for which something is kept. Written `30 days`, `6 months`, `10 years`.
-#[derive(Clone, Copy, Debug)]
-pub struct Term(pub jiff::Span);
-
 /// A text that is no size or no duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no {kind}; write for example {example}")]
@@ -71,25 +67,6 @@ impl FromStr for Span {
         let wrong = || UnitError { text: text.to_owned(), kind: "duration", example: "`500 ms`, `30 s` or `1 h`" };
         let milliseconds = number_and_unit(text, &SPANS).ok_or_else(wrong)?;
         Ok(Self(Duration::from_millis(milliseconds)))
-    }
-}
-
-impl FromStr for Term {
-    type Err = UnitError;
-
-    fn from_str(text: &str) -> Result<Self, UnitError> {
-        let wrong =
-            || UnitError { text: text.to_owned(), kind: "term", example: "`30 days`, `6 months` or `10 years`" };
-        let (number, unit) = text.trim().split_at(text.trim().find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?);
-        let number: i64 = number.parse().map_err(|_| wrong())?;
-        let (span, most) = match unit.trim() {
-            "day" | "days" => (jiff::Span::new().try_days(number), 36_500),
-            "week" | "weeks" => (jiff::Span::new().try_weeks(number), 5_200),
-            "month" | "months" => (jiff::Span::new().try_months(number), 1_200),
-            "year" | "years" => (jiff::Span::new().try_years(number), 100),
-            _ => return Err(wrong()),
-        };
-        span.ok().filter(|_| (1..=most).contains(&number)).map(Self).ok_or_else(wrong)
     }
 }
 
@@ -171,18 +148,6 @@ mod tests {
             assert_eq!(text.parse(), Ok(Span(Duration::from_millis(milliseconds))), "{text}");
         }
         assert!("1 fortnight".parse::<Span>().is_err());
-    }
-
-    #[test]
-    fn terms_follow_the_calendar() {
-        let leap: jiff::civil::Date = "2028-02-29".parse().unwrap();
-        for (text, end) in [("1 year", "2029-02-28"), ("6 months", "2028-08-29"), ("2weeks", "2028-03-14")] {
-            let Term(span) = text.parse().unwrap();
-            assert_eq!(leap.checked_add(span).unwrap().to_string(), end, "{text}");
-        }
-        for bad in ["", "7", "years", "0 days", "-1 year", "101 years", "1.5 years", "3 hours"] {
-            assert!(bad.parse::<Term>().is_err(), "{bad:?} was accepted");
-        }
     }
 
     #[test]

@@ -104,7 +104,7 @@ pub(super) fn send(place: &Place<'_>, state: &mut State, delivery: &Delivery) ->
         let key = object.key.parse()?;
         let path = place.spool.path(&object.file);
         let (id, bytes, sha256) = (i64::from(object.rank), object.bytes, object.sha256);
-        let spooled = Spooled { id, key, path, bytes, sha256, locked_until: place.locked_until(&delivery.chain) };
+        let spooled = Spooled { id, key, path, bytes, sha256, locked_until: place.locked_until };
         if *place.interrupt.borrow() {
             return Err(UploadError::Interrupted.into());
         }

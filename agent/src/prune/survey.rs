@@ -1,6 +1,6 @@
 //! Everything that a store holds of a site, as retention wants to know it: one listing, and the small documents.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use crate::catalog::{self, CatalogError, Stored, Trust};
 use crate::clock;
 use crate::format::Sha256;
 use crate::format::hold;
-use crate::format::names::{self, ChainFolder};
+use crate::format::names::{self, ChainFolder, PackName};
 use crate::format::pruned::{self, Pruned, Ranges};
 use crate::generation::Class;
 use crate::ids::{ChainId, GenerationId, SiteName};
@@ -123,6 +123,12 @@ pub async fn survey(
 }
 
 impl Survey {
+    /// The packs that a genuine generation of this survey needs; `None` if its list is missing or not what was stored.
+    pub fn packs(&self, stored: &Stored) -> Option<&BTreeSet<PackName>> {
+        let files = self.chains.get(&(stored.class, stored.chain.clone()))?;
+        files.kept.iter().find(|kept| kept.id == stored.generation)?.packs.as_ref()
+    }
+
     /// All records but the one that counts.
     pub(super) fn older_records(&self) -> Vec<ObjectKey> {
         let Some(record) = &self.record else { return Vec::new() };

@@ -42,8 +42,14 @@ impl Keys {
     pub const SITE_A: Self = Self { id: "AKSITEA00000000000002", secret: "site-a-secret-000000000000000000000002" };
     /// The same for `site-b/`.
     pub const SITE_B: Self = Self { id: "AKSITEB00000000000003", secret: "site-b-secret-000000000000000000000003" };
-    /// The agent's key as it ought to be: may write, read and list below `site-a/` of every bucket, and not delete.
+    /// An agent's key as `deploy/policies` has it, for the site `site-a` of every bucket.
     pub const AGENT_A: Self = Self { id: "AKAGENT00000000000004", secret: "agent-a-secret-00000000000000000000004" };
+    /// The same for `site-b`.
+    pub const AGENT_B: Self = Self { id: "AKAGENT00000000000006", secret: "agent-b-secret-00000000000000000000006" };
+    /// A keeper's key as `deploy/policies` has it, for every site below `site-a`.
+    pub const KEEPER_A: Self = Self { id: "AKKEEPER0000000000007", secret: "keeper-a-secret-0000000000000000000007" };
+    /// A restorer's key as `deploy/policies` has it, for `site-a`.
+    pub const RESTORER_A: Self = Self { id: "AKRESTORER00000000008", secret: "restorer-a-secret-00000000000000000008" };
     /// A key that says who asks and may do nothing.
     pub const NOBODY: Self = Self { id: "AKNOBODY0000000000005", secret: "nobody-secret-000000000000000000000005" };
 }
@@ -219,6 +225,19 @@ impl Bucket {
         wait(async move { delete.await.is_ok() })
     }
 
+    /// Tries to copy an object to another key.
+    pub fn try_copy(&self, from: &str, to: &str) -> bool {
+        let source = format!("{}/{from}", self.name);
+        let copy = self.client.copy_object().bucket(&self.name).key(to).copy_source(source).send();
+        wait(async move { copy.await.is_ok() })
+    }
+
+    /// Tries to look at an object.
+    pub fn try_head(&self, key: &str) -> bool {
+        let head = self.client.head_object().bucket(&self.name).key(key).send();
+        wait(async move { head.await.is_ok() })
+    }
+
     /// Tries to read an object.
     pub fn try_read(&self, key: &str) -> bool {
         let get = self.client.get_object().bucket(&self.name).key(key).send();
@@ -340,9 +359,15 @@ fn identities() -> serde_json::Value {
         });
         serde_json::json!({ "name": name, "content": content.to_string() })
     };
-    let writing = ["s3:GetObject", "s3:PutObject", "s3:PutObjectRetention", "s3:GetObjectRetention"];
-    let writing = [&writing[..], &["s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]].concat();
-    let all = [&writing[..], &["s3:DeleteObject", "s3:DeleteObjectVersion"]].concat();
+    let shipped = |name: &str, file: &str, place: &str, of: &str| {
+        let text =
+            std::fs::read_to_string(format!("{}/../deploy/policies/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let content = text.replace("arn:aws:s3:::BUCKET", "arn:aws:s3:::*").replace(place, of);
+        serde_json::json!({ "name": name, "content": content })
+    };
+    let all = ["s3:GetObject", "s3:PutObject", "s3:PutObjectRetention", "s3:GetObjectRetention", "s3:DeleteObject"];
+    let more = ["s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:DeleteObjectVersion"];
+    let all = [&all[..], &more].concat();
     serde_json::json!({
         "identities": [
             {
@@ -353,12 +378,18 @@ fn identities() -> serde_json::Value {
             site("site-a", Keys::SITE_A),
             site("site-b", Keys::SITE_B),
             site("agent-a", Keys::AGENT_A),
+            site("agent-b", Keys::AGENT_B),
+            site("keeper-a", Keys::KEEPER_A),
+            site("restorer-a", Keys::RESTORER_A),
             { "name": "nobody", "credentials": [{ "accessKey": Keys::NOBODY.id, "secretKey": Keys::NOBODY.secret }], "actions": [] },
         ],
         "policies": [
             policy("site-a", "site-a", &all),
             policy("site-b", "site-b", &all),
-            policy("agent-a", "site-a", &writing),
+            shipped("agent-a", "agent.json", "FOLDER/SITE", "site-a"),
+            shipped("agent-b", "agent.json", "FOLDER/SITE", "site-b"),
+            shipped("keeper-a", "keeper.json", "FOLDER", "site-a"),
+            shipped("restorer-a", "restorer.json", "FOLDER/SITE", "site-a"),
         ],
     })
 }
