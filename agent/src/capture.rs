@@ -41,8 +41,10 @@ use problems::Problems;
 use protocol::Party;
 use sqlite::{SqliteSet, file_bytes};
 
+pub(crate) use command::{tail, wait};
 pub use holder::{HolderError, HolderProgram, serve as serve_holder};
 pub use patterns::{PatternError, Patterns};
+pub(crate) use postgres::database_of;
 pub use room::room_needed;
 pub use settings::{
     CommandSource, CutSettings, Dialect, EnvValue, FolderSource, MariaDbSource, Output, PostgresSource, SourceConfig,
@@ -397,6 +399,7 @@ fn empty_record(name: &SourceName, kind: &str, now: Timestamp) -> SourceRecord {
         finished: now,
         entries: 0,
         bytes: 0,
+        rows: BTreeMap::new(),
     }
 }
 

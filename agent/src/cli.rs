@@ -43,7 +43,7 @@ pub struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 failed; 2 wrong command line or configuration;
 3 stored, but incomplete or not of one instant; 4 a store cannot be reached
-or refuses; 5 verification failed; 6 another run is under way; 130 interrupted.";
+or refuses; 5 verification or drill failed; 6 another run is under way; 130 interrupted.";
 
 /// What the program does.
 #[derive(Debug, Subcommand)]
@@ -71,6 +71,8 @@ pub enum Verb {
     Hold(HoldArgs),
     /// Let a generation that was held go by the rules again
     Release(HoldArgs),
+    /// Rehearse a restore into scratch, open every database, and judge
+    Drill(DrillArgs),
     /// Show what needs attention, the last run and the next, and what is unfinished
     Status(StatusArgs),
     /// Run the schedule: every job of the configuration at its time
@@ -95,6 +97,12 @@ pub enum Verb {
     /// Deliver the reports that wait and write those that are due, for the daemon, which starts this by itself
     #[command(hide = true)]
     Tidings,
+    /// Remove the scratch folder of a drill when standard input ends; a drill starts this by itself
+    #[command(hide = true)]
+    Sweeper {
+        /// The folder
+        folder: PathBuf,
+    },
 }
 
 /// `offsite backup`.
@@ -266,8 +274,8 @@ pub fn scheduled(run: &[String]) -> Result<Lane, String> {
     })?;
     match cli.verb {
         Verb::Backup(_) | Verb::Prune(_) => Ok(Lane::Changes),
-        Verb::Verify(_) | Verb::Check => Ok(Lane::Reads),
-        _ => Err("this is nothing that runs by itself; backup, prune, verify and check are".to_owned()),
+        Verb::Verify(_) | Verb::Check | Verb::Drill(_) => Ok(Lane::Reads),
+        _ => Err("this is nothing that runs by itself; backup, prune, verify, check and drill are".to_owned()),
     }
 }
 
@@ -305,6 +313,26 @@ pub struct KeeperArgs {
     /// Do what this plan says though something speaks against it; its sixteen digits are shown with it; repeat for more
     #[arg(long, value_name = "PLAN", conflicts_with = "dry_run")]
     pub lift: Vec<String>,
+}
+
+/// `offsite drill`.
+#[derive(Args, Debug)]
+pub struct DrillArgs {
+    /// The generation: its name as `offsite list` shows it, or `latest`
+    #[arg(default_value = "latest")]
+    pub generation: Which,
+
+    /// Take it from this store
+    #[arg(long, value_name = "STORE")]
+    pub from: Option<StoreName>,
+
+    /// A secret key that opens the backups, instead of the one in the configuration; repeat for more
+    #[arg(long = "identity", value_name = "FILE")]
+    pub identities: Vec<PathBuf>,
+
+    /// Where to find its passphrase: env:NAME or file:PATH; asked for if not given
+    #[arg(long, value_name = "WHERE")]
+    pub passphrase: Option<PassphraseSource>,
 }
 
 /// A generation as a person names it.

@@ -6,6 +6,7 @@ mod bars;
 mod check;
 mod daemon;
 mod demo;
+mod drill;
 mod evidence;
 mod find;
 mod hold;
@@ -78,10 +79,12 @@ fn run(cli: &Cli, output: Output) -> Ended {
         Verb::Daemon(arguments) => daemon::run(arguments, config, output).map(done),
         Verb::Report(arguments) => report::run(arguments, config, output),
         Verb::Keeper(arguments) => keeper::run(arguments, config, output),
+        Verb::Drill(arguments) => drill::run(arguments, config, cli.quiet, output),
         Verb::Completions { shell } => shell::completions(*shell).map(done),
         Verb::Man => shell::man().map(done),
         Verb::Holder => holder::run().map(done),
         Verb::Tidings => report::tidings(config).map(done),
+        Verb::Sweeper { folder } => drill::sweeper(folder).map(done),
         Verb::Demo(arguments) => demo::run(arguments, output).map(done),
         Verb::DemoWriter(arguments) => write_until_told(&arguments.database, arguments.mirror.as_deref())
             .map(done)
@@ -109,12 +112,14 @@ fn verb(verb: &Verb) -> &'static str {
         Verb::Daemon(_) => "daemon",
         Verb::Report(_) => "report",
         Verb::Keeper(_) => "keeper",
+        Verb::Drill(_) => "drill",
         Verb::Completions { .. } => "completions",
         Verb::Man => "man",
         Verb::Demo(_) => "demo",
         Verb::DemoWriter(_) => "demo-writer",
         Verb::Holder => "holder",
         Verb::Tidings => "tidings",
+        Verb::Sweeper { .. } => "sweeper",
     }
 }
 

@@ -3,6 +3,7 @@
 //! Every problem is found in one go and named with its line, its setting and a remedy. What comes out holds no text that
 //! is really a path, a size or a duration. Secrets are named by their place ([`SecretRef`]) and read when they are used.
 
+mod drill;
 mod jobs;
 mod keeper;
 mod lock;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use crate::calendar::Calendar;
+use crate::drill::Ask;
 use crate::failure;
 use crate::ids::SiteName;
 use crate::keys::{RecipientError, Recipients, recipients_of_file};
@@ -33,6 +35,7 @@ use crate::schedule::Schedule;
 use crate::sign::SitePublicKey;
 
 pub use keeper::KeeperConfig;
+pub use drill::DrillConfig;
 pub use lock::LockConfig;
 pub use reports::{
     Address, AddressError, MailConfig, PingConfig, ReportsConfig, Security, SmtpConfig, WebhookConfig, Wish,
@@ -93,6 +96,8 @@ pub struct Place {
     pub reports: ReportsConfig,
     /// What is kept of what was stored, and when nothing may go.
     pub retention: RetentionConfig,
+    /// How a restore is rehearsed.
+    pub drill: DrillConfig,
 }
 
 /// How packs are made.
@@ -191,7 +196,23 @@ impl Config {
         let sources = read_sources(reader, root);
         let config = Self { place: place?, recipients: recipients?, seal, chain, capture, sources };
         config.check_folders(reader);
+        config.check_drill(reader);
         Some(config)
+    }
+
+    /// Checks that ask what is not copied.
+    fn check_drill(&self, reader: &Reader<'_>) {
+        for (at, check) in self.place.drill.settings.checks.iter().enumerate() {
+            let source = self.sources.iter().find(|source| source.name == check.source);
+            let what = match (source.map(SourceEntry::kind), &check.ask) {
+                (None, _) => format!("there is no source `{}`", check.source),
+                (Some("folder" | "command"), Ask::Sql { .. }) => {
+                    format!("the source `{}` has no database that could be asked; use a `command`", check.source)
+                }
+                _ => continue,
+            };
+            reader.report(format!("drill.check[{}].source", at + 1), None, what);
+        }
     }
 
     /// Nothing may be copied into itself.
@@ -295,6 +316,7 @@ fn read_place(reader: &Reader<'_>, root: &Section<'_, '_>) -> Option<Place> {
     let schedule = jobs::read(reader, root, site.as_ref(), &calendar);
     let reports = reports::read(reader, root);
     let retention = retention::read(root);
+    let drill = drill::read(root);
     Some(Place {
         site: site?,
         staging,
@@ -308,6 +330,7 @@ fn read_place(reader: &Reader<'_>, root: &Section<'_, '_>) -> Option<Place> {
         schedule,
         reports,
         retention,
+        drill,
     })
 }
 

@@ -116,6 +116,9 @@ pub struct SourceRecord {
     pub entries: u64,
     /// Bytes of content.
     pub bytes: u64,
+    /// Rows by database file of the source and table, as of the cut, as far as they were counted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rows: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 /// The part of a source in the cut.

@@ -13,6 +13,7 @@ pub mod retention;
 
 // Hot copies: what is captured, and where it is written to.
 pub mod capture;
+pub mod rows;
 pub mod staging;
 
 // The ground: time, disk, operating system.
@@ -46,6 +47,7 @@ pub mod backup;
 pub mod byhand;
 pub mod catalog;
 pub mod deliver;
+pub mod drill;
 pub mod into;
 pub mod keeper;
 pub mod prune;

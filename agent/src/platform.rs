@@ -80,3 +80,18 @@ pub(crate) fn can_write(folder: &Path) -> io::Result<()> {
     use rustix::fs::{Access, AtFlags, CWD};
     Ok(rustix::fs::accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?)
 }
+
+/// Whether this process may do everything.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Whether this account owns the file.
+pub(crate) fn is_mine(metadata: &Metadata) -> bool {
+    metadata.uid() == rustix::process::geteuid().as_raw()
+}
+
+/// Since when a file has been where it is, as far as the system knows: the last change of what is known about it.
+pub(crate) fn there_since(metadata: &Metadata) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::new(metadata.ctime(), i32::try_from(metadata.ctime_nsec()).ok()?).ok()
+}

@@ -83,6 +83,11 @@ fn settings(table: &toml::Table, prefix: &str) -> BTreeSet<String> {
                     found.extend(settings(item, &format!("{key}{kind}.")));
                 }
             }
+            toml::Value::Array(items) if items.iter().all(toml::Value::is_table) => {
+                for item in items.iter().filter_map(toml::Value::as_table) {
+                    found.extend(item.keys().map(|inner| format!("{prefix}{key}.{inner}")));
+                }
+            }
             _ => drop(found.insert(format!("{prefix}{key}"))),
         }
     }

@@ -19,6 +19,7 @@ mod cut;
 mod daemon;
 mod damage;
 mod deploy;
+mod drill;
 mod evidence;
 mod faults;
 mod format;

@@ -106,8 +106,8 @@ fn fill(argument: &str, folder: &Path) -> std::ffi::OsString {
     filled
 }
 
-/// Waits for the end; nothing if it had to be killed after `limit`, or because of `stop`.
-fn wait(child: &mut Child, limit: Duration, stop: &AtomicBool) -> io::Result<Option<ExitStatus>> {
+/// Waits for the end of the leader of a process group; nothing if it had to be killed after `limit`, or because of `stop`.
+pub(crate) fn wait(child: &mut Child, limit: Duration, stop: &AtomicBool) -> io::Result<Option<ExitStatus>> {
     let deadline = Instant::now() + limit;
     let mut ended = platform::process::has_ended(child)?;
     while !ended && Instant::now() < deadline && !stop.load(Ordering::Relaxed) {
@@ -121,7 +121,7 @@ fn wait(child: &mut Child, limit: Duration, stop: &AtomicBool) -> io::Result<Opt
 }
 
 /// The last of what a program says.
-fn tail(mut output: impl Read) -> String {
+pub(crate) fn tail(mut output: impl Read) -> String {
     let mut kept = Vec::new();
     let mut buffer = [0; 4096];
     while let Ok(read @ 1..) = output.read(&mut buffer) {

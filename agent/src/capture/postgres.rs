@@ -1,8 +1,12 @@
 //! The PostgreSQL sources: the pivot of the cut. Nobody is held for them; see [`cluster`] for how they are pinned.
 
 mod cluster;
+mod count;
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::thread;
 use std::time::Duration;
 
 use super::command;
@@ -14,12 +18,16 @@ use super::{CaptureError, Copies, Event, Watch, empty_record, written};
 use crate::clock;
 use crate::generation::{Role, SourceRecord};
 use crate::ids::SourceName;
+use crate::rows::Rows;
 use crate::staging::{Draft, SourceWriter};
 
 use cluster::{Cluster, Pin};
 
 /// Long enough for terabytes; a dump that hangs is ended by its guard.
 const DUMP_WITHIN: Duration = Duration::from_secs(48 * 3600);
+
+/// For what nobody has to end.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// How long somebody who checks waits for a table that another has for himself.
 const CHECK_WITHIN: Duration = Duration::from_secs(5);
@@ -92,8 +100,10 @@ impl<'a> PostgresSet<'a> {
             match &mut member.cluster {
                 Ok(cluster) => {
                     describe(&mut record, cluster, Some(at) == last);
-                    let mut dumps = Dumps { cluster, guard, tag: &self.tag, void: &mut copies.void, again };
+                    let (void, rows) = (&mut copies.void, BTreeMap::new());
+                    let mut dumps = Dumps { cluster, guard, tag: &self.tag, void, again, rows };
                     dumps.make(&writer, &mut problems);
+                    record.rows = dumps.rows;
                     finish(writer, member.name, &mut record, &mut problems)?;
                 }
                 Err(why) => {
@@ -212,6 +222,8 @@ struct Dumps<'a> {
     void: &'a mut Option<String>,
     /// Whether there will be another cut if this one is void.
     again: bool,
+    /// Rows of the tables in each dump, as far as they were counted.
+    rows: BTreeMap<String, Rows>,
 }
 
 impl Dumps<'_> {
@@ -253,8 +265,18 @@ impl Dumps<'_> {
         if let (Some(_), Some(snapshot)) = (&self.cluster.pinned, snapshot) {
             let mut pinned = arguments.clone();
             pinned.push(format!("--snapshot={snapshot}"));
-            match self.run("pg_dump", pinned, &name, folder) {
-                Ok(()) => return Ok(()),
+            let counting = self.cluster.watcher(&name).ok();
+            let (dumped, counted) = thread::scope(|scope| {
+                let stop = self.guard.as_ref().map_or(&NEVER, Guard::stop);
+                let counting = counting.map(|session| scope.spawn(|| count::count(session, &snapshot, stop)));
+                let dumped = self.run("pg_dump", pinned, &name, folder);
+                (dumped, counting.and_then(|counting| counting.join().ok()))
+            });
+            match dumped {
+                Ok(()) => {
+                    self.rows.extend(counted.flatten().map(|rows| (file, rows)));
+                    return Ok(());
+                }
                 Err(why) => {
                     self.void.get_or_insert(why);
                     self.cluster.pinned = None;
@@ -281,8 +303,7 @@ impl Dumps<'_> {
             timeout: DUMP_WITHIN,
             check: None,
         };
-        let never = std::sync::atomic::AtomicBool::new(false);
-        let stop = self.guard.as_ref().map_or(&never, Guard::stop);
+        let stop = self.guard.as_ref().map_or(&NEVER, Guard::stop);
         let ran = command::run_until(&source, folder, stop);
         // A lost session counts even if the dump went on without it: its locks were gone.
         match (self.guard.as_ref().and_then(Guard::why), ran) {
@@ -324,14 +345,30 @@ fn file_name(database: &str) -> String {
     name + ".dump"
 }
 
+/// The database whose dump has the name `file`; nothing if it is no dump of ours.
+pub(crate) fn database_of(file: &str) -> Option<String> {
+    let mut pieces = file.strip_suffix(".dump")?.split('%');
+    let mut name = pieces.next()?.to_owned();
+    for piece in pieces {
+        let (code, rest) = piece.split_at_checked(2)?;
+        name.push(char::from(u8::from_str_radix(code, 16).ok()?));
+        name.push_str(rest);
+    }
+    Some(name)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::file_name;
+    use super::{database_of, file_name};
 
     #[test]
     fn every_name_of_a_database_gives_a_file_of_its_own() {
         assert_eq!(file_name("office"), "office.dump");
         assert_eq!(file_name("a/b%{c}"), "a%2Fb%25%7Bc%7D.dump");
         assert_eq!(file_name(".."), "...dump");
+        for name in ["office", "a/b%{c}", "..", "größer"] {
+            assert_eq!(database_of(&file_name(name)).as_deref(), Some(name));
+        }
+        assert_eq!(database_of("globals.sql"), None);
     }
 }

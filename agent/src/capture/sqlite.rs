@@ -1,5 +1,6 @@
 //! The SQLite sources: this side of the holder. One [`Party`] of the cut, and the copies into staging.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use crate::entry::{Entry, EntryKind, EntryPath, Mtime, escape};
 use crate::generation::{Role, SourceRecord};
 use crate::ids::SourceName;
 use crate::platform::tree::{Dir, path_stat};
+use crate::rows::{self, Rows};
 use crate::staging::{Draft, IndexedEntry, LocalGeneration, SourceWriter, StagingError};
 
 /// Opening may have to wait for somebody who recovers a log.
@@ -22,6 +24,9 @@ const OPEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// Questions that are answered from memory.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Counting the rows of one copy. It lies in memory, so a gigabyte takes about a second.
+const COUNT_WITHIN: Duration = Duration::from_secs(20);
 
 /// A step of a copy, or its first one, on a disk that has much else to do.
 const STEP_WITHIN: Duration = Duration::from_secs(600);
@@ -190,6 +195,10 @@ impl<'a> SqliteSet<'a> {
             _ => return Err(CaptureError::Holder(HolderError::Lost)),
         };
         let linked = if linked { last } else { None };
+        record.rows = match &linked {
+            Some(_) => known.rows(name),
+            None => rows_of(&target),
+        };
         let bytes = record_entries(&mut writer, name, &target, &pinned, linked)?;
         let written = writer.finish()?;
         self.describe(at, &mut record, &pinned);
@@ -352,6 +361,11 @@ impl<'a> Known<'a> {
         Ok(Self { previous, records })
     }
 
+    /// What was counted then.
+    fn rows(&self, name: &SourceName) -> BTreeMap<String, Rows> {
+        self.records.iter().find(|record| record.name == *name).map(|record| record.rows.clone()).unwrap_or_default()
+    }
+
     fn find(&self, name: &SourceName, file_name: &[u8]) -> Option<Last> {
         let previous = self.previous?;
         let record = self.records.iter().find(|record| record.name == *name)?;
@@ -397,6 +411,17 @@ fn record_entries(
     let file = entry(path, EntryKind::File { bytes, sparse }, mode, mtime);
     writer.add(&IndexedEntry { entry: file, linked: linked.is_some(), seen: None })?;
     Ok(bytes)
+}
+
+/// What cannot be counted does not keep the copy from being one.
+fn rows_of(target: &Target) -> BTreeMap<String, Rows> {
+    match rows::count(&target.path, COUNT_WITHIN) {
+        Ok(rows) => BTreeMap::from([(String::from_utf8_lossy(&target.file_name).into_owned(), rows)]),
+        Err(error) => {
+            tracing::debug!(path = %target.path.display(), %error, "the rows were not counted");
+            BTreeMap::new()
+        }
+    }
 }
 
 fn remove_if_there(path: &std::path::Path) -> Result<(), StagingError> {

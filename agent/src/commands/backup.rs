@@ -100,6 +100,9 @@ fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failu
         let what = "the run was not begun, and nothing was written".to_owned();
         return Err(Failure::new(Kind::Usage, Problems { what, problems }));
     }
+    if let Err(error) = crate::drill::sweep(&config.place.drill.settings.scratch) {
+        say(&format!("warning: what a drill that was killed has left could not be removed: {error}"));
+    }
     let sources = resolve(config)?;
     let stores = stores::open_all(&config.place, Access::Agent, &Policy::default())?;
     let key = signing_key(&config.place.signing_key)?;

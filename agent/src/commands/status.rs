@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::backup::LastRun;
+use super::drill::{self, LastDrill};
 use super::output::Output;
 use super::{Ended, load_place, report};
 use crate::cli::StatusArgs;
@@ -36,6 +37,8 @@ struct Status {
     has_state: bool,
     /// How the last run ended, whatever it did.
     last_run: Option<LastRun>,
+    /// How the last rehearsal of a restore ended.
+    last_drill: Option<LastDrill>,
     /// What happens by itself; absent if nothing does.
     schedule: Option<Jobs>,
     stores: Vec<Store>,
@@ -96,14 +99,18 @@ fn status(place: &Place, now: Timestamp) -> Result<Status, Failure> {
     };
     let last_run = LastRun::read(&place.state);
     let schedule = Jobs::of(place, now);
+    let last_drill = LastDrill::read(&place.state);
     let attention = last_run.iter().flat_map(LastRun::attention);
     let attention = schedule.iter().flat_map(|jobs| jobs.attention(now)).chain(attention);
-    let attention = attention.chain(untold(place, now)?).collect();
+    let drills = last_drill.iter().flat_map(LastDrill::attention).chain(drill::overstays(place, now));
+    // A failed drill is said before anything else: what is stored may be worth nothing.
+    let attention = drills.chain(attention).chain(untold(place, now)?).collect();
     Ok(Status {
         site: place.site.to_string(),
         attention,
         has_state,
         last_run,
+        last_drill,
         schedule,
         stores: stores?,
         local_generations: local,

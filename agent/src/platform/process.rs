@@ -1,10 +1,14 @@
 //! Other processes, and what this one may use.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 /// The process groups that this process has started and not ended yet, by their leaders.
 #[derive(Debug)]
@@ -92,4 +96,41 @@ pub(crate) fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     // Refused, the walk goes less deep and says where it stopped.
     let _raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// Ends, at once, every process whose working folder is `folder` or lies below it, as far as this account may. The path leads
+/// through no link.
+pub(crate) fn kill_those_in(folder: &Path) -> io::Result<()> {
+    const TRIES: u32 = 200;
+    const PAUSE: Duration = Duration::from_millis(10);
+    // What one of them has started meanwhile shows at the next look; so does one that takes a while to die.
+    for _ in 0..TRIES {
+        let mut left = false;
+        for entry in fs::read_dir("/proc")? {
+            let entry = entry?;
+            let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // Others' processes, and those that have ended meanwhile, do not say.
+            let Ok(place) = fs::read_link(entry.path().join("cwd")) else { continue };
+            if place.starts_with(folder) && number != std::process::id().cast_signed() {
+                left = true;
+                let pid = rustix::process::Pid::from_raw(number);
+                let _gone = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+            }
+        }
+        if !left {
+            break;
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// User and group of the account `name` of this machine.
+pub(crate) fn account(name: &str) -> Option<(u32, u32)> {
+    let text = fs::read_to_string("/etc/passwd").ok()?;
+    let fields = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    fields.filter(|fields| fields.first() == Some(&name)).find_map(|fields| match fields.as_slice() {
+        [_, _, user, group, ..] => Some((user.parse().ok()?, group.parse().ok()?)),
+        _ => None,
+    })
 }

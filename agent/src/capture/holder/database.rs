@@ -14,6 +14,7 @@ use crate::clock;
 use crate::durable;
 use crate::entry::Mtime;
 use crate::platform::tree::{FileStat, path_stat};
+use crate::rows;
 
 /// Pages copied between two looks at the time.
 const STEP: i32 = 2048;
@@ -64,7 +65,7 @@ impl Database {
             Ok((reader, mode)) => (reader, mode),
             // With a log, or a journal to be rolled back, the file by itself is not the database.
             Err(error) if is_denied(&error) && !had_log && path_stat(&beside(&path, "-journal")).is_err() => {
-                (open_plain(&path).map_err(|_| failed(error))?, Mode::Plain)
+                (rows::open_unchanging(&path).map_err(|_| failed(error))?, Mode::Plain)
             }
             Err(error) => return Err(failed(error)),
         };
@@ -321,22 +322,6 @@ fn open_usual(path: &Path) -> Result<(Connection, Mode), rusqlite::Error> {
 /// Whether this account lacks the rights for the files that SQLite makes beside a database with a log.
 fn is_denied(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
-}
-
-/// As a file that nobody changes.
-fn open_plain(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let mut uri = String::from("file:");
-    for byte in path.as_os_str().as_encoded_bytes() {
-        match byte {
-            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(*byte)),
-            _ => uri.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    uri.push_str("?mode=ro&immutable=1");
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    let connection = Connection::open_with_flags(uri, flags)?;
-    connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;
-    Ok(connection)
 }
 
 fn data_version(connection: &Connection) -> Result<i64, rusqlite::Error> {

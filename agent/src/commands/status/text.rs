@@ -20,6 +20,11 @@ impl Status {
             Some(last) => text.push_str(&last.text(now)),
             None => text.push_str("Last run: none on this machine yet\n"),
         }
+        match &self.last_drill {
+            Some(last) => text.push_str(&last.text(now)),
+            None => text
+                .push_str("Last drill: none yet, so nothing proves that the backups can come back (`offsite drill`)\n"),
+        }
         match &self.schedule {
             Some(jobs) => text.push_str(&jobs.text(now)),
             None => text.push_str("Next run: none by itself, since the configuration has no [[job]]\n"),

@@ -1,0 +1,190 @@
+//! `offsite drill`: a restore is rehearsed, judged and remembered.
+
+mod last;
+mod text;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::bars::Bars;
+use super::find::{self, Stores};
+use super::output::{Output, can_ask, say};
+use super::{Ended, evidence, key, load_place, prompt};
+use crate::cli::{DrillArgs, PassphraseSource, Which};
+use crate::config::{Config, Place, Span};
+use crate::drill::{self, About, DrillRequest, Outcome, SweeperProgram, Verdict};
+use crate::evidence::{Drill, DrilledDatabase, Record};
+use crate::failure::{Failure, Kind};
+use crate::ids::SourceName;
+use crate::keys::Identities;
+use crate::progress::Progress;
+use crate::restore::StoredOrigin;
+use crate::{clock, platform};
+
+pub(super) use last::LastDrill;
+
+pub(super) fn run(arguments: &DrillArgs, path: &Path, quiet: bool, output: Output) -> Ended {
+    let place = load_place(path)?;
+    let began = clock::now();
+    let verdict = match attempt(arguments, &place, path, quiet, began) {
+        Ok(verdict) => verdict,
+        Err(failure) => {
+            // A drill that could not be made has shown nothing, and that is what is remembered.
+            if !matches!(failure.kind(), Kind::Usage | Kind::Interrupted) {
+                let mut verdict = Verdict::begin(began);
+                verdict.find(about(failure.kind()), failure.chain().join(": "));
+                remember(&place, &verdict.end(clock::now()));
+            }
+            return Err(failure);
+        }
+    };
+    remember(&place, &verdict);
+    let code = exit_code(&verdict);
+    output.deed(code, &verdict, || text::verdict(&verdict))?;
+    Ok(code)
+}
+
+/// The process that clears the scratch of a drill away.
+pub(super) fn sweeper(folder: &Path) -> Result<(), Failure> {
+    drill::serve_sweeper(folder, io::stdin().lock(), io::stdout().lock())
+        .map_err(|error| Failure::new(Kind::Failed, error))
+}
+
+fn exit_code(verdict: &Verdict) -> u8 {
+    match verdict.outcome {
+        Outcome::Passed | Outcome::PassedExcept => 0,
+        Outcome::Failed if verdict.findings.iter().all(|finding| finding.about == About::Store) => Kind::Store.code(),
+        Outcome::Failed => Kind::Verification.code(),
+    }
+}
+
+fn about(kind: Kind) -> About {
+    match kind {
+        Kind::Store => About::Store,
+        Kind::Verification => About::Generation,
+        _ => About::Machine,
+    }
+}
+
+fn remember(place: &Place, verdict: &Verdict) {
+    if let Err((path, error)) = LastDrill::write(verdict, &place.state) {
+        say(&format!("warning: how this drill ended could not be written to {}: {error}", path.display()));
+    }
+    evidence::record(place, Record::Drill(for_evidence(verdict)));
+}
+
+/// A verdict as it is kept for years.
+fn for_evidence(verdict: &Verdict) -> Drill {
+    let databases = verdict.databases.iter().map(|database| DrilledDatabase {
+        name: database.name.clone(),
+        engine: database.engine.clone(),
+        sound: database.sound,
+    });
+    Drill {
+        generation: verdict.generation.clone().unwrap_or_default(),
+        store: verdict.store.clone().unwrap_or_default(),
+        passed: verdict.outcome != Outcome::Failed,
+        files: verdict.files,
+        bytes: verdict.bytes,
+        took_ms: verdict.restore_ms + verdict.load_ms,
+        target_ms: verdict.within_ms,
+        databases: databases.collect(),
+        findings: verdict.findings.iter().map(|finding| finding.what.clone()).collect(),
+        not_done: verdict.not_done.clone(),
+    }
+}
+
+/// Chooses the generation and rehearses.
+fn attempt(
+    arguments: &DrillArgs,
+    place: &Place,
+    path: &Path,
+    quiet: bool,
+    began: Timestamp,
+) -> Result<Verdict, Failure> {
+    let (identities, overdue) = identities(arguments, place)?;
+    let mut stores = Stores::read(place, arguments.from.as_ref())?;
+    stores.complain()?;
+    let places = stores.read.iter().map(|(store, _)| store.config.name.as_str()).collect::<Vec<_>>().join(", ");
+    let (store, stored) =
+        stores.find(&arguments.generation).ok_or_else(|| find::nothing(&arguments.generation, &places))?;
+    if arguments.generation == Which::Latest
+        && let Some(failure) = stores.outdated(store, stored)
+    {
+        return Err(failure);
+    }
+    let sweeper = SweeperProgram::this().map_err(|error| Failure::new(Kind::Failed, error))?;
+    let origin = StoredOrigin {
+        store: &store.store,
+        site: &place.site,
+        stored,
+        identities: &identities,
+        runtime: stores.runtime.handle(),
+    };
+    let live = live_folders(path);
+    let settings = &place.drill.settings;
+    let request = DrillRequest { origin, store: &store.config.name, settings, live: &live, sweeper: &sweeper };
+    let progress = Arc::new(Progress::default());
+    let tell = |line: &str| {
+        if !quiet {
+            say(line);
+        }
+    };
+    tell(&format!("getting {} back from {}", stored.generation, store.config.name));
+    let _bars = Bars::show(&progress, quiet);
+    let mut verdict = drill::drill(&request, &progress, began, &tell);
+    if let Some(overdue) = overdue {
+        verdict.leave(overdue);
+        verdict = verdict.end(clock::now());
+    }
+    Ok(verdict)
+}
+
+/// What opens the generation: as said, as configured, or as the person at the terminal says. And what there is to say when
+/// a key lies on this machine for longer than it may.
+fn identities(arguments: &DrillArgs, place: &Place) -> Result<(Identities, Option<String>), Failure> {
+    if !arguments.identities.is_empty() {
+        return Ok((key::load_identities(&arguments.identities, arguments.passphrase.as_ref())?, None));
+    }
+    if let Some(path) = &place.drill.identity {
+        let passphrase = place.drill.passphrase.clone().map(PassphraseSource::Reference);
+        let passphrase = arguments.passphrase.as_ref().or(passphrase.as_ref());
+        let identities = key::load_identities(std::slice::from_ref(path), passphrase).map_err(|failure| {
+            failure.hint("the configuration names it (`[drill] identity`): is the drive that it lies on connected?")
+        })?;
+        return Ok((identities, overstays(place, clock::now())));
+    }
+    if can_ask() {
+        let path =
+            PathBuf::from(prompt::line("File of a secret key that opens the backups (on a USB stick, best)", "")?);
+        return Ok((key::load_identities(&[path], arguments.passphrase.as_ref())?, None));
+    }
+    Err(Failure::new(Kind::Usage, "what is in a store is sealed, and a drill opens it only with a secret key")
+        .hint("name the file of the key: `--identity FILE`, or `[drill] identity` in the configuration"))
+}
+
+/// That the secret key of the configuration lies there for longer than it may, if it does.
+pub(super) fn overstays(place: &Place, now: Timestamp) -> Option<String> {
+    let (path, limit) = (place.drill.identity.as_ref()?, place.drill.identity_for?);
+    let since = platform::there_since(&path.metadata().ok()?)?;
+    let lies = now.duration_since(since).unsigned_abs();
+    (lies > limit).then(|| {
+        format!(
+            "the secret key {} lies on this machine since {} ({}), and may for {} (`[drill] identity_for`): take it away",
+            path.display(),
+            super::show::time(since),
+            Span(lies),
+            Span(limit)
+        )
+    })
+}
+
+/// The folders that this machine copies, if it is one that does.
+fn live_folders(path: &Path) -> Vec<(SourceName, PathBuf)> {
+    let Ok(loaded) = Config::load(path) else { return Vec::new() };
+    let sources = loaded.config.sources.into_iter();
+    sources.filter_map(|source| Some((source.name.clone(), source.folder()?.to_owned()))).collect()
+}

@@ -1,0 +1,248 @@
+//! Opening the dumps of a PostgreSQL source: restored into a server of the drill's own, and looked through.
+//!
+//! The server listens on a socket in its own folder and nowhere else, and lasts as long as its source is looked at.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::server::{self, Account, LOAD_WITHIN, Server};
+use crate::rows::Rows;
+
+/// Settings that make a server which only has to live for an hour fast, and keep it to itself.
+const SETTINGS: [&str; 12] = [
+    "listen_addresses=",
+    "fsync=off",
+    "full_page_writes=off",
+    "synchronous_commit=off",
+    "wal_level=minimal",
+    "max_wal_senders=0",
+    "autovacuum=off",
+    "shared_buffers=128MB",
+    "maintenance_work_mem=128MB",
+    "dynamic_shared_memory_type=mmap",
+    "timezone=UTC",
+    "log_timezone=UTC",
+];
+
+/// The administrator, whose name no dump has.
+const ADMINISTRATOR: &str = "offsite_drill";
+
+/// Questions to the catalog, and small statements.
+const ANSWER_WITHIN: Duration = Duration::from_secs(600);
+
+/// Tables whose rows are in a dump, as a statement that counts each of them: as at the capture.
+const COUNTS: &str = "SELECT format('SELECT %L, count(*) FROM ONLY %I.%I', format('%I.%I', nspname, relname), nspname, relname) \
+                      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE relkind = 'r' AND relpersistence <> 't' \
+                      AND nspname !~ '^pg_' AND nspname <> 'information_schema' AND relname || nspname !~ '[[:cntrl:]]' \
+                      AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.classid = 'pg_class'::regclass \
+                      AND d.deptype = 'e') ORDER BY 1 \\gexec\n";
+
+/// A server with nothing in it yet.
+pub(super) struct Cluster {
+    _server: Server,
+    programs: Programs,
+    home: PathBuf,
+}
+
+/// The programs of one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Programs {
+    folder: PathBuf,
+    version: u32,
+}
+
+/// Why there is no server.
+pub(super) enum NoServer {
+    /// This machine has no programs that could open the source.
+    Absent(String),
+    /// They are there, and do not do it.
+    Failed(String),
+}
+
+impl Cluster {
+    /// Starts a server that can read what `engine` wrote.
+    pub(super) fn start(scratch: &Path, source: &str, engine: Option<&str>) -> Result<Self, NoServer> {
+        let programs = Programs::find(engine).map_err(NoServer::Absent)?;
+        let started = || {
+            let account = Account::unprivileged(["postgres", "nobody"])?;
+            let home = server::home(scratch, &format!("{source}-server"), account.as_ref())?;
+            let data = home.join("data");
+            let mut init = server::program(&programs.path("initdb"), &home, account.as_ref());
+            init.args([
+                "--username",
+                ADMINISTRATOR,
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--no-sync",
+                "--pgdata",
+            ]);
+            server::run(init.arg(&data), ANSWER_WITHIN)?;
+            let mut command = server::program(&programs.path("postgres"), &home, account.as_ref());
+            command.arg("-D").arg(&data).arg("-k").arg(&home);
+            command.args(SETTINGS.iter().flat_map(|setting| ["-c", setting]));
+            let answers =
+                || server::run(&mut psql(&programs, &home, "postgres", Some("SELECT 1")), ANSWER_WITHIN).is_ok();
+            let server = Server::start(&mut command, &scratch.join(format!("{source}.log")), answers)?;
+            Ok(Self { _server: server, programs: programs.clone(), home })
+        };
+        started().map_err(NoServer::Failed)
+    }
+
+    /// What it is, for a person.
+    pub(super) fn engine(&self) -> String {
+        format!("PostgreSQL {}", self.programs.version)
+    }
+
+    /// Makes the roles that the dumps speak of. Answers with statements that were refused.
+    pub(super) fn globals(&self, file: &Path) -> Result<Vec<String>, String> {
+        let mut command = psql(&self.programs, &self.home, "postgres", None);
+        command.args(["--set=ON_ERROR_STOP=0", "--file"]).arg(file);
+        let said = server::run_to_end(&mut command, ANSWER_WITHIN)?.said;
+        // Folders of tablespaces are those of the machine that is lost; everything is restored without them.
+        let errors = said.lines().filter(|line| line.contains("ERROR:") && !line.contains("tablespace"));
+        Ok(errors.map(|line| line.trim().to_owned()).collect())
+    }
+
+    /// Restores a dump into a new database.
+    pub(super) fn load(&self, database: &str, dump: &Path) -> Result<(), String> {
+        let name = database.replace('"', "\"\"");
+        self.ask("postgres", &format!("CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING 'UTF8'"))?;
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut command = server::program(&self.programs.path("pg_restore"), &self.home, None);
+        self.connect(&mut command);
+        command.args(["--exit-on-error", "--no-tablespaces", "--no-password"]);
+        command.arg(format!("--jobs={jobs}")).arg("--dbname").arg(format!("dbname='{}'", conninfo(database))).arg(dump);
+        server::run(&mut command, LOAD_WITHIN).map(drop)
+    }
+
+    /// The rows of every table.
+    pub(super) fn count(&self, database: &str) -> Result<Rows, String> {
+        let mut command = psql(&self.programs, &self.home, database, None);
+        let script = self.home.join("count.sql");
+        let wrote = std::fs::write(&script, COUNTS);
+        wrote.map_err(|error| format!("{} could not be written: {error}", script.display()))?;
+        let printed = server::run(command.arg("--file").arg(&script), LOAD_WITHIN)?;
+        let row =
+            |line: &str| line.rsplit_once('|').and_then(|(table, count)| Some((table.to_owned(), count.parse().ok()?)));
+        Ok(printed.lines().filter_map(row).collect())
+    }
+
+    /// Has the engine look through all tables and indexes, if it has the program for that. `Ok(false)` if not.
+    pub(super) fn examine(&self, database: &str) -> Result<bool, String> {
+        let program = self.programs.path("pg_amcheck");
+        if !program.exists() {
+            return Ok(false);
+        }
+        let mut command = server::program(&program, &self.home, None);
+        self.connect(&mut command);
+        command.args(["--install-missing", "--no-password"]).arg(format!("dbname='{}'", conninfo(database)));
+        let ended = server::run_to_end(&mut command, LOAD_WITHIN)?;
+        match ended.status {
+            Some(status) if status.success() => Ok(true),
+            // The extension that it needs comes with another package.
+            _ if ended.said.contains("amcheck") && ended.said.contains("is not available") => Ok(false),
+            _ => Err([ended.printed.trim(), ended.said.trim()].join(" ").chars().take(600).collect()),
+        }
+    }
+
+    /// The answer to a question: rows as lines, columns with `|` between them.
+    pub(super) fn ask(&self, database: &str, sql: &str) -> Result<String, String> {
+        let answer = server::run(&mut psql(&self.programs, &self.home, database, Some(sql)), LOAD_WITHIN)?;
+        Ok(answer.trim_end_matches('\n').to_owned())
+    }
+
+    fn connect(&self, command: &mut Command) {
+        command.arg("--host").arg(&self.home).args(["--username", ADMINISTRATOR]);
+    }
+}
+
+fn psql(programs: &Programs, home: &Path, database: &str, sql: Option<&str>) -> Command {
+    let mut command = server::program(&programs.path("psql"), home, None);
+    command.args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--no-password", "--field-separator=|"]);
+    command
+        .args(["--set=ON_ERROR_STOP=1", "--set=VERBOSITY=terse", "--username", ADMINISTRATOR])
+        .arg("--host")
+        .arg(home);
+    command.arg("--dbname").arg(format!("dbname='{}'", conninfo(database))).stdin(Stdio::null());
+    command.args(sql.map(|sql| ["--command", sql]).iter().flatten());
+    command
+}
+
+/// A value of a connection string.
+fn conninfo(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\'', "\\'")
+}
+
+impl Programs {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn find(engine: Option<&str>) -> Result<Self, String> {
+        let mut folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
+        for (above, below) in [("/usr/lib/postgresql", "bin"), ("/usr", "bin"), ("/opt/homebrew/opt", "bin")] {
+            let names = std::fs::read_dir(above).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+            let ours = |path: &PathBuf| {
+                above == "/usr/lib/postgresql"
+                    || path.to_string_lossy().contains("/pgsql-")
+                    || path.to_string_lossy().contains("/postgresql@")
+            };
+            folders.extend(names.filter(ours).map(|path| path.join(below)));
+        }
+        let found = folders.into_iter().filter(|folder| folder.join("initdb").exists()).filter_map(|folder| {
+            let version = version_of(&folder.join("postgres"))?;
+            Some(Self { folder, version })
+        });
+        choose(found, engine)
+    }
+}
+
+/// The first that is not older than what wrote the dump; the search path comes first.
+fn choose(found: impl Iterator<Item = Programs>, engine: Option<&str>) -> Result<Programs, String> {
+    let wanted = engine.and_then(major).unwrap_or(0);
+    let mut newest = None;
+    for programs in found {
+        if programs.version >= wanted {
+            return Ok(programs);
+        }
+        newest = newest.max(Some(programs.version));
+    }
+    let engine = engine.unwrap_or("PostgreSQL");
+    Err(match newest {
+        None => format!("this machine has no PostgreSQL server (initdb, postgres); install one for {engine} or newer"),
+        Some(found) => format!("it needs {engine} or newer, and this machine has {found}; install a newer server"),
+    })
+}
+
+fn version_of(postgres: &Path) -> Option<u32> {
+    let folder = postgres.parent()?;
+    let printed = server::run(server::program(postgres, folder, None).arg("--version"), ANSWER_WITHIN).ok()?;
+    major(&printed)
+}
+
+/// `postgres (PostgreSQL) 15.14 (Debian …)` is 15.
+fn major(text: &str) -> Option<u32> {
+    let number =
+        text.split(|c: char| c.is_whitespace() || c == '(').find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    number?.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_server_than_the_one_that_was_copied_is_not_used() {
+        let here = |versions: &[u32]| {
+            let here =
+                versions.iter().map(|version| Programs { folder: format!("/{version}").into(), version: *version });
+            choose(here.collect::<Vec<_>>().into_iter(), Some("PostgreSQL 15.14 (Debian 15.14-0+deb12u1)"))
+        };
+        assert_eq!(here(&[13, 17, 16]).unwrap().version, 17);
+        assert_eq!(here(&[15]).unwrap().version, 15);
+        assert!(here(&[13, 14]).unwrap_err().contains("this machine has 14"));
+        assert!(here(&[]).unwrap_err().contains("no PostgreSQL server"));
+    }
+}

@@ -1,0 +1,180 @@
+//! Database servers of the drill's own, and the programs that speak to them: found on this machine, started without rights,
+//! reachable through a socket in the scratch folder only.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
+use std::io::Read;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::capture::{tail, wait};
+use crate::platform;
+
+/// A server answers within this time, or it does not start.
+const START_WITHIN: Duration = Duration::from_secs(120);
+/// Between two looks at whether it answers.
+const LOOK: Duration = Duration::from_millis(50);
+/// Long enough for terabytes.
+pub(super) const LOAD_WITHIN: Duration = Duration::from_secs(48 * 3600);
+
+/// The account that servers run as.
+#[derive(Clone, Debug)]
+pub(super) struct Account {
+    name: &'static str,
+    ids: (u32, u32),
+}
+
+impl Account {
+    /// The first of `names` that there is, if this process is root, whom no server lets run it.
+    pub(super) fn unprivileged(names: [&'static str; 2]) -> Result<Option<Self>, String> {
+        if !platform::is_root() {
+            return Ok(None);
+        }
+        let found = names.into_iter().find_map(|name| Some(Self { name, ids: platform::process::account(name)? }));
+        match found {
+            Some(account) => Ok(Some(account)),
+            None => Err("there is no account without rights on this machine that a server could run as".to_owned()),
+        }
+    }
+
+    /// Whether it can get to `folder`; the error says why not.
+    fn reaches(&self, folder: &Path) -> Result<(), String> {
+        for above in folder.ancestors() {
+            let closed = fs::metadata(above).map_or(true, |stat| platform::mode(&stat) & 0o001 == 0);
+            if closed {
+                return Err(format!(
+                    "the account {}, that a database server has to run as when this program runs as root, cannot get into {}; \
+                     let `[drill] scratch` name a folder that it can reach, such as one in /var/tmp",
+                    self.name,
+                    above.display()
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes a folder in `scratch` that a server has for itself.
+pub(super) fn home(scratch: &Path, name: &str, account: Option<&Account>) -> Result<PathBuf, String> {
+    if let Some(account) = account {
+        account.reaches(scratch)?;
+    }
+    let folder = scratch.join(name);
+    let made =
+        fs::create_dir(&folder).and_then(|()| fs::set_permissions(&folder, Permissions::from_mode(0o700))).and_then(
+            |()| account.map_or(Ok(()), |Account { ids: (uid, gid), .. }| chown(&folder, Some(*uid), Some(*gid))),
+        );
+    made.map_err(|error| format!("the folder {} could not be made: {error}", folder.display()))?;
+    Ok(folder)
+}
+
+/// A program that is to run in `folder`, as `account`, with nothing of our environment but where programs lie.
+pub(super) fn program(program: &Path, folder: &Path, account: Option<&Account>) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    command.env("HOME", folder).env("TMPDIR", folder).env("LC_ALL", "C.UTF-8").env("TZ", "UTC");
+    command.current_dir(folder).stdin(Stdio::null());
+    if let Some(Account { ids: (uid, gid), .. }) = account {
+        command.uid(*uid).gid(*gid);
+    }
+    command
+}
+
+/// Runs a program to its end, and gives what it printed. The error is one sentence with the last it said.
+pub(super) fn run(command: &mut Command, within: Duration) -> Result<String, String> {
+    let ended = run_to_end(command, within)?;
+    if ended.status.is_some_and(|status| status.success()) { Ok(ended.printed) } else { Err(ended.sentence()) }
+}
+
+/// How a program ended.
+pub(super) struct Ended {
+    name: String,
+    /// Nothing if it took too long.
+    pub(super) status: Option<ExitStatus>,
+    /// Its standard output.
+    pub(super) printed: String,
+    /// The last of its standard error.
+    pub(super) said: String,
+}
+
+impl Ended {
+    fn sentence(&self) -> String {
+        let how = match self.status {
+            Some(status) => format!("failed with {status}"),
+            None => "was ended because it took too long".to_owned(),
+        };
+        format!("`{}` {how}{}", self.name, last_words(&self.said))
+    }
+}
+
+/// Runs a program until it ends, well or not.
+pub(super) fn run_to_end(command: &mut Command, within: Duration) -> Result<Ended, String> {
+    let name =
+        Path::new(command.get_program()).file_name().map(OsStr::to_string_lossy).unwrap_or_default().into_owned();
+    let failed = |error| format!("`{name}` could not be run: {error}");
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = platform::process::spawn_group(command).map_err(failed)?;
+    let printed = child.stdout.take().map(|mut stdout| {
+        thread::spawn(move || {
+            let mut text = Vec::new();
+            // What could be read is what there is.
+            stdout.read_to_end(&mut text).ok();
+            String::from_utf8_lossy(&text).into_owned()
+        })
+    });
+    let said = child.stderr.take().map(|stderr| thread::spawn(move || tail(stderr)));
+    let status = wait(&mut child, within, &std::sync::atomic::AtomicBool::new(false)).map_err(failed)?;
+    let printed = printed.and_then(|printed| printed.join().ok()).unwrap_or_default();
+    let said = said.and_then(|said| said.join().ok()).unwrap_or_default();
+    Ok(Ended { name, status, printed, said })
+}
+
+/// The end of what a program said, on one line, to be put behind a sentence.
+fn last_words(said: &str) -> String {
+    const LINES: usize = 3;
+    let lines: Vec<_> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let kept = lines.iter().skip(lines.len().saturating_sub(LINES)).copied().collect::<Vec<_>>().join(" | ");
+    let clean: String = kept.chars().map(|c| if c.is_control() { ' ' } else { c }).take(600).collect();
+    if clean.is_empty() { String::new() } else { format!("; it said: {clean}") }
+}
+
+/// A server that runs. Dropped, it is ended.
+#[derive(Debug)]
+pub(super) struct Server(Child);
+
+impl Server {
+    /// Starts it, with what it says going to the file `log`, and waits until `answers`.
+    pub(super) fn start(command: &mut Command, log: &Path, answers: impl Fn() -> bool) -> Result<Self, String> {
+        let written = crate::durable::create_new(log).and_then(|file| Ok((file.try_clone()?, file)));
+        let (stdout, stderr) = written.map_err(|error| format!("{} could not be made: {error}", log.display()))?;
+        let name = command.get_program().display().to_string();
+        let child = platform::process::spawn_group(command.stdout(stdout).stderr(stderr));
+        let server = Self(child.map_err(|error| format!("{name} could not be started: {error}"))?);
+        let deadline = Instant::now() + START_WITHIN;
+        loop {
+            if answers() {
+                return Ok(server);
+            }
+            let ended = platform::process::has_ended(&server.0);
+            let ended = ended.map_err(|error| format!("{name} could not be waited for: {error}"))?;
+            if ended || Instant::now() >= deadline {
+                let said = File::open(log).map(tail).unwrap_or_default();
+                let how = if ended { "ended at its start" } else { "does not answer" };
+                return Err(format!("{name} {how}{}", last_words(&said)));
+            }
+            thread::sleep(LOOK);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        platform::process::kill_group(&self.0);
+        // It cannot fail for a child of ours.
+        let _ended = self.0.wait();
+    }
+}
