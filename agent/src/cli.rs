@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 
 use crate::calendar::Age;
 use crate::config::{DEFAULT_PATH, SecretRef, Span};
-use crate::ids::{GenerationId, JobName, NameError, SiteName, SourceName, StoreName};
+use crate::ids::{GenerationId, JobName, KeyName, NameError, SiteName, SourceName, StoreName};
 use crate::restore::PathPattern;
 use crate::schedule::Lane;
 
@@ -489,8 +489,23 @@ pub enum KeyVerb {
         /// Write it to this new, private file instead of standard output
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// As a page with QR codes, to be printed from a browser; so is a file whose name ends in .html
+        #[arg(long)]
+        html: bool,
     },
-    /// Prove which keys of the configuration an identity is
+    /// Put a secret key under a passphrase into every store, so that the passphrase alone gets everything back
+    Deposit {
+        /// The file of the key, made with `offsite key new FILE --passphrase ask`
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// What it is called in the stores: keys/NAME.age
+        #[arg(long, value_name = "NAME")]
+        name: KeyName,
+        /// Where to find its passphrase: env:NAME or file:PATH; asked for if not given
+        #[arg(long, value_name = "WHERE")]
+        passphrase: Option<PassphraseSource>,
+    },
+    /// Prove which keys of the configuration an identity is, and which generations it opens; no data is touched
     Check {
         /// Identity files
         #[arg(long = "identity", value_name = "FILE", required = true)]

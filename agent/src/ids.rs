@@ -81,6 +81,11 @@ slug!(
     "name of a store"
 );
 slug!(
+    /// One secret key that lies in the stores under a passphrase.
+    KeyName,
+    "name of a key"
+);
+slug!(
     /// One job of the schedule.
     JobName,
     "name of a job"

@@ -10,7 +10,7 @@ mod tests;
 
 use age::secrecy::SecretString;
 
-pub use identities::{Identities, IdentityError, NewIdentity, generate_identity, protect};
+pub use identities::{Identities, IdentityError, NewIdentity, generate_identity, is_under_passphrase, protect};
 pub use recipients::{Recipient, RecipientError, Recipients, recipients_of_file};
 
 /// Asks for the passphrase of what the text names; `None` if nobody can be asked.

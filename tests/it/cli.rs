@@ -34,7 +34,7 @@ fn init_arguments(world: &World) -> Vec<String> {
 fn init_writes_what_check_accepts() {
     let world = World::new();
     let written = world.offsite(init_arguments(&world)).expect(0);
-    for file in ["offsite.toml", "keys/office.txt", "keys/elsewhere.txt", "site.key", "recovery-sheet.txt"] {
+    for file in ["offsite.toml", "keys/office.txt", "keys/elsewhere.txt", "site.key", "recovery-sheet.html"] {
         assert_eq!(mode(&world.path(file)), 0o600, "{file}");
         assert!(written.stdout.contains(file), "{file} is not named\n{written}");
     }
@@ -42,7 +42,7 @@ fn init_writes_what_check_accepts() {
         assert_eq!(mode(&world.path(folder)), 0o700, "{folder}");
     }
     world.offsite(["check"]).expect(0);
-    let sheet = std::fs::read_to_string(world.path("recovery-sheet.txt")).unwrap();
+    let sheet = std::fs::read_to_string(world.path("recovery-sheet.html")).unwrap();
     assert!(sheet.contains("main-street") && sheet.contains("age1") && !sheet.contains("AGE-SECRET-KEY-1Q"));
     assert!(!sheet.contains("AGE-SECRET-KEY-1") || sheet.contains("AGE-SECRET-KEY-1..."), "{sheet}");
 }
@@ -113,14 +113,14 @@ fn init_never_overwrites() {
     world.offsite(init_arguments(&world)).expect(0);
     let before = std::fs::read(world.path("offsite.toml")).unwrap();
     let outcome = world.offsite(init_arguments(&world)).expect(2);
-    for file in ["offsite.toml", "keys/office.txt", "keys/elsewhere.txt", "recovery-sheet.txt"] {
+    for file in ["offsite.toml", "keys/office.txt", "keys/elsewhere.txt", "recovery-sheet.html"] {
         assert!(outcome.stderr.contains(file), "{file} is not named\n{outcome}");
     }
     assert!(!outcome.stderr.contains("site.key"), "the key of the site is not to be moved away\n{outcome}");
     assert_eq!(std::fs::read(world.path("offsite.toml")).unwrap(), before);
     // Without a configuration, the signing key that is there stays the site's.
     let key = std::fs::read(world.path("site.key")).unwrap();
-    for file in ["offsite.toml", "keys/office.txt", "keys/elsewhere.txt", "recovery-sheet.txt"] {
+    for file in ["offsite.toml", "keys/office.txt", "keys/elsewhere.txt", "recovery-sheet.html"] {
         std::fs::remove_file(world.path(file)).unwrap();
     }
     world.offsite(init_arguments(&world)).expect(0);

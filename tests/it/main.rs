@@ -39,6 +39,7 @@ mod privacy;
 mod program;
 mod proxy;
 mod prune;
+mod recovery;
 mod reports;
 mod requests;
 mod restoring;

@@ -12,6 +12,7 @@ use providers::{Access, Policy};
 
 use super::bars::Bars;
 use super::output::{Output, Problems, say};
+use super::recipients::{self, Change};
 use super::stores::{self, OpenStore};
 use super::{Ended, evidence, interrupt, key, load_config, output, preflight};
 use crate::backup::{BackupError, BackupReport, BackupRequest, Run};
@@ -103,6 +104,8 @@ fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failu
     if let Err(error) = crate::drill::sweep(&config.place.drill.settings.scratch) {
         say(&format!("warning: what a drill that was killed has left could not be removed: {error}"));
     }
+    let change = Change::since_last(&config.place.state, &config.recipients);
+    change.iter().flat_map(Change::lines).for_each(|line| say(&format!("note: {line}")));
     let sources = resolve(config)?;
     let stores = stores::open_all(&config.place, Access::Agent, &Policy::default())?;
     let key = signing_key(&config.place.signing_key)?;
@@ -125,7 +128,7 @@ fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failu
         sources: &sources,
         cut: &cut,
         holder: &holder,
-        fresh_chain: what.full,
+        fresh_chain: what.full || change.as_ref().is_some_and(Change::needs_new_chains),
         targets: &targets,
     };
     let runtime = stores::runtime()?;
@@ -137,6 +140,9 @@ fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failu
         run.and_then(|run| run.kept_for(what.lifetime).backup(what.class, what.label)).map_err(failure)
     };
     let report = Report::of(&run(request, what)?);
+    if let Err(error) = recipients::remember(&config.place.state, &config.recipients) {
+        say(&format!("warning: to whom this was sealed could not be written down: {error}"));
+    }
     if what.class == Class::Archival {
         return Ok(report);
     }

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::output::{Output, Problems};
 use super::preflight::Room;
+use super::recipients::Change;
 use super::stores::{self, OpenStore};
 use super::{advice, load_config, preflight};
 use crate::config::{Config, Problem, Size, SourceEntry};
@@ -21,6 +22,8 @@ struct Checked {
     sources: Vec<Thing>,
     stores: Vec<Thing>,
     recipients: usize,
+    /// What keys that came or went since the last run mean.
+    recipients_changed: Vec<String>,
     staging_free_bytes: Option<u64>,
     /// What the next generation takes of it, at most.
     staging_needed_bytes: Option<u64>,
@@ -139,6 +142,9 @@ fn summary(config: &Config, room: Option<Room>, notes: Vec<Problem>) -> Checked 
         sources: sources.collect(),
         stores: stores.collect(),
         recipients: config.recipients.count(),
+        recipients_changed: Change::since_last(&config.place.state, &config.recipients)
+            .map(|change| change.lines())
+            .unwrap_or_default(),
         staging_free_bytes: room.map(|room| room.free_bytes),
         staging_needed_bytes: room.map(|room| room.needed_bytes),
         notes,
@@ -156,6 +162,9 @@ fn show(checked: &Checked) -> String {
         text.push_str(&format!("ok  staging {} free, and a generation takes {} at most\n", Size(free), Size(needed)));
     }
     text.push_str(&format!("ok  keys    {} can open what is stored\n", checked.recipients));
+    for line in &checked.recipients_changed {
+        text.push_str(&format!("    {line}\n"));
+    }
     if checked.recipients == 1 {
         text.push_str("    If that one key is lost, every backup is lost: add a second one.\n");
     }

@@ -95,7 +95,7 @@ fn plan(arguments: &InitArgs, config: &Path) -> Result<Plan, Failure> {
         Some(source) if !identities.is_empty() => Some(prompt::new_passphrase(source)?),
         _ => None,
     };
-    let sheet = arguments.sheet.clone().unwrap_or_else(|| config.with_file_name("recovery-sheet.txt"));
+    let sheet = arguments.sheet.clone().unwrap_or_else(|| config.with_file_name("recovery-sheet.html"));
     Ok(Plan {
         site: arguments.site.clone(),
         sources,
@@ -188,7 +188,8 @@ impl Plan {
             secret: None,
             printed: clock::now(),
         };
-        write_new(&self.sheet, sheet.text().as_bytes(), "write the recovery sheet")?;
+        let text = if Sheet::is_page(&self.sheet) { sheet.html() } else { sheet.text() };
+        write_new(&self.sheet, text.as_bytes(), "write the recovery sheet")?;
         write_new(config, text.as_bytes(), "write the configuration")?;
         // The service has an account of its own, and an administrator sets it up.
         for path in [config, &self.sheet, &place.signing_key, &place.staging, &place.state] {

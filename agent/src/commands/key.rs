@@ -9,11 +9,11 @@ use serde::Serialize;
 
 use super::output::{Output, say};
 use super::sheet::Sheet;
-use super::{load_config, load_place, prompt};
+use super::{deposit, load_config, load_place, prompt, proof};
 use crate::cli::{KeyVerb, PassphraseSource};
 use crate::config::{Config, Place};
 use crate::failure::{Failure, Kind};
-use crate::keys::{Identities, IdentityError, NewIdentity, generate_identity, protect};
+use crate::keys::{Identities, IdentityError, NewIdentity, generate_identity, is_under_passphrase, protect};
 use crate::sign::{SignError, SiteKey, SitePublicKey};
 use crate::{clock, durable};
 
@@ -22,8 +22,12 @@ pub(super) fn run(verb: &KeyVerb, config: &Path, output: Output) -> Result<(), F
         KeyVerb::New { file, passphrase } => new(file, passphrase.as_ref(), output),
         KeyVerb::Show { files, passphrase } => show(files, passphrase.as_ref(), config, output),
         KeyVerb::Site => site(config, output),
-        KeyVerb::Sheet { identity, output: file } => sheet(identity.as_deref(), file.as_deref(), config, output),
-        KeyVerb::Check { identities, passphrase } => check(identities, passphrase.as_ref(), config, output),
+        KeyVerb::Sheet { identity, output: file, html } => {
+            let html = *html || file.as_deref().is_some_and(Sheet::is_page);
+            sheet(identity.as_deref(), file.as_deref(), html, config, output)
+        }
+        KeyVerb::Check { identities, passphrase } => proof::run(identities, passphrase.as_ref(), config, output),
+        KeyVerb::Deposit { file, name, passphrase } => deposit::run(file, name, passphrase.as_ref(), config, output),
     }
 }
 
@@ -133,7 +137,13 @@ fn show(
     })
 }
 
-fn sheet(identity: Option<&Path>, file: Option<&Path>, config: &Path, output: Output) -> Result<(), Failure> {
+fn sheet(
+    identity: Option<&Path>,
+    file: Option<&Path>,
+    html: bool,
+    config: &Path,
+    output: Output,
+) -> Result<(), Failure> {
     #[derive(Serialize)]
     struct Result<'a> {
         sheet: Option<&'a str>,
@@ -142,15 +152,15 @@ fn sheet(identity: Option<&Path>, file: Option<&Path>, config: &Path, output: Ou
     let config = load_config(config)?;
     let secret = identity.map(|path| read_secret(path, &config)).transpose()?;
     let key = public_key(&config.place).map_err(|error| Failure::new(Kind::Failed, error))?;
-    let text = Sheet {
+    let sheet = Sheet {
         site: &config.place.site,
         stores: &config.place.stores,
         recipients: recipients(&config),
         public_key: key.map(|key| (key.to_string(), key.fingerprint())),
         secret: secret.as_ref(),
         printed: clock::now(),
-    }
-    .text();
+    };
+    let text = if html { sheet.html() } else { sheet.text() };
     let Some(path) = file else {
         return output.result(&Result { sheet: Some(&text), file: None }, || text.clone());
     };
@@ -158,35 +168,7 @@ fn sheet(identity: Option<&Path>, file: Option<&Path>, config: &Path, output: Ou
     output.result(&Result { sheet: None, file }, || format!("The recovery sheet is in {}.", path.display()))
 }
 
-fn check(
-    files: &[PathBuf],
-    passphrase: Option<&PassphraseSource>,
-    config: &Path,
-    output: Output,
-) -> Result<(), Failure> {
-    #[derive(Serialize)]
-    struct Result {
-        opens: Vec<String>,
-        cannot_open: Vec<String>,
-    }
-    let config = load_config(config)?;
-    let identities = load_identities(files, passphrase)?;
-    let mut result = Result { opens: Vec::new(), cannot_open: Vec::new() };
-    for recipient in config.recipients.iter() {
-        let opened = proves(recipient, &identities)?;
-        if opened { &mut result.opens } else { &mut result.cannot_open }.push(recipient.to_string());
-    }
-    if result.opens.is_empty() {
-        return Err(opens_nothing(files));
-    }
-    output.result(&result, || {
-        let opens = result.opens.iter().map(|key| format!("opens    {key}\n"));
-        let others = result.cannot_open.iter().map(|key| format!("not its  {key}\n"));
-        opens.chain(others).collect::<String>() + "What is sealed with this configuration can be opened.\n"
-    })
-}
-
-fn opens_nothing(files: &[PathBuf]) -> Failure {
+pub(super) fn opens_nothing(files: &[PathBuf]) -> Failure {
     let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     let what = format!("{} opens nothing that is sealed with this configuration", names.join(", "));
     Failure::new(Kind::Verification, what)
@@ -195,7 +177,7 @@ fn opens_nothing(files: &[PathBuf]) -> Failure {
 }
 
 /// Seals a few bytes to one recipient and tries to open them.
-fn proves(recipient: &crate::keys::Recipient, identities: &Identities) -> Result<bool, Failure> {
+pub(super) fn proves(recipient: &crate::keys::Recipient, identities: &Identities) -> Result<bool, Failure> {
     let failed = |error: std::io::Error| Failure::new(Kind::Failed, error);
     let sealed = recipient.seal(b"proof").map_err(|error| Failure::new(Kind::Failed, error))?;
     let mut content = Vec::new();
@@ -220,6 +202,12 @@ fn recipients(config: &Config) -> Vec<String> {
 /// A secret key for the sheet: one that opens what is sealed with this configuration, and no other.
 fn read_secret(path: &Path, config: &Config) -> Result<SecretString, Failure> {
     let files = [path.to_owned()];
+    let failed = |error| Failure::new(Kind::Failed, FileError::new("read", path, error));
+    if is_under_passphrase(&fs::read(path).map_err(failed)?) {
+        let what = format!("{} is under a passphrase, and cannot be printed", path.display());
+        return Err(Failure::new(Kind::Usage, what)
+            .hint("`offsite key deposit` puts it into the stores, and the sheet says how to open it there"));
+    }
     // The content goes on paper as it is; that it is one is checked by reading it as one.
     let identities = load_identities(&files, None)?;
     let mut opens = false;
@@ -229,8 +217,7 @@ fn read_secret(path: &Path, config: &Config) -> Result<SecretString, Failure> {
     if !opens {
         return Err(opens_nothing(&files));
     }
-    let text = fs::read_to_string(path).map(SecretString::from);
-    text.map_err(|error| Failure::new(Kind::Failed, FileError::new("read", path, error)))
+    fs::read_to_string(path).map(SecretString::from).map_err(failed)
 }
 
 /// Writes a new, private file; an existing one is an error.

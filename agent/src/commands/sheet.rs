@@ -1,6 +1,10 @@
 //! The recovery sheet: what a person needs who starts with nothing but it.
 
+mod html;
+mod qr;
+
 use std::fmt::Write as _;
+use std::path::Path;
 
 use age::secrecy::{ExposeSecret as _, SecretString};
 use jiff::Timestamp;
@@ -92,12 +96,24 @@ impl Sheet<'_> {
             "\nThis sheet was printed by offsite {version}. A copy of the program is kept at: __________________________\n\n"
         );
         text.push_str("--- offsite.toml ---\n");
-        let _ = writeln!(text, "site = {}", quote(self.site.as_str()));
+        text.push_str(&self.configuration(&self.stores.iter().collect::<Vec<_>>()));
+        text.push_str("--- end ---\n");
+        text
+    }
+
+    /// Whether a sheet in a file of this name is a page to be printed from a browser.
+    pub(super) fn is_page(file: &Path) -> bool {
+        file.extension().is_some_and(|ending| ending == "html")
+    }
+
+    /// A configuration to restore with.
+    fn configuration(&self, stores: &[&StoreConfig]) -> String {
+        let mut text = format!("site = {}\n", quote(self.site.as_str()));
         if let Some((key, _)) = &self.public_key {
+            // Writing to a String cannot fail.
             let _ = writeln!(text, "[signing]\npublic_key = {}", quote(key));
         }
-        self.stores.iter().for_each(|store| text.push_str(&store.for_restoring()));
-        text.push_str("--- end ---\n");
+        stores.iter().for_each(|store| text.push_str(&store.for_restoring()));
         text
     }
 }

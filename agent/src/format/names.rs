@@ -4,7 +4,7 @@ use providers::{KeyError, KeyPrefix, ObjectKey};
 
 use crate::format::Sha256;
 use crate::generation::Class;
-use crate::ids::{ChainId, GenerationId, SiteName};
+use crate::ids::{ChainId, GenerationId, KeyName, SiteName};
 
 /// Folder of the chains, below the site's prefix.
 pub const ROLLING: &str = "rolling";
@@ -16,6 +16,9 @@ pub const RESTORE_TEXT: &str = "RESTORE.txt";
 pub const RESTORE_SCRIPT: &str = "restore.sh";
 /// When the site was last heard of; the only object ever overwritten, with its signature.
 pub const HEARTBEAT: &str = "heartbeat.json";
+
+/// Folder of secret keys under passphrases, below the site's prefix.
+pub const KEYS: &str = "keys";
 
 /// Endings of the objects that make a generation.
 pub const MANIFEST: &str = "manifest.age";
@@ -55,6 +58,11 @@ impl ChainFolder {
     pub fn object(&self, generation: &GenerationId, ending: &str) -> Result<ObjectKey, KeyError> {
         self.0.key(&format!("{generation}.{ending}"))
     }
+}
+
+/// The key of a secret key under a passphrase, which its owner calls `name`.
+pub fn deposited_key(site: &SiteName, name: &KeyName) -> Result<ObjectKey, KeyError> {
+    site_prefix(site)?.below(KEYS)?.key(&format!("{name}.age"))
 }
 
 /// The prefix of everything a site stores.

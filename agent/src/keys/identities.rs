@@ -209,6 +209,11 @@ pub fn protect(identity: &NewIdentity, passphrase: SecretString) -> io::Result<V
     Ok(protected)
 }
 
+/// Whether `content` is a file that only a passphrase opens.
+pub fn is_under_passphrase(content: &[u8]) -> bool {
+    is_age_file(content) && Decryptor::new(ArmoredReader::new(content)).is_ok_and(|file| file.is_scrypt())
+}
+
 /// Bytes that are overwritten when they are no longer needed.
 struct SecretBytes(Vec<u8>);
 
