@@ -6,6 +6,7 @@
 
 mod checks;
 mod live;
+mod mariadb;
 mod postgres;
 mod rehearsal;
 mod scratch;
@@ -167,7 +168,7 @@ fn judge_error(request: &DrillRequest<'_>, error: &RestoreError) -> (About, Stri
             );
             (About::Identity, what)
         }
-        RestoreError::Target { .. } => (About::Scratch, one_line(error)),
+        RestoreError::Target { .. } | RestoreError::Full { .. } => (About::Scratch, one_line(error)),
         RestoreError::Catalog(CatalogError::Store(source)) if source.kind != ErrorKind::NotFound => {
             (About::Store, one_line(error))
         }

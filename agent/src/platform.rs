@@ -81,11 +81,6 @@ pub(crate) fn can_write(folder: &Path) -> io::Result<()> {
     Ok(rustix::fs::accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)?)
 }
 
-/// Whether this process may do everything.
-pub(crate) fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 /// Whether this account owns the file.
 pub(crate) fn is_mine(metadata: &Metadata) -> bool {
     metadata.uid() == rustix::process::geteuid().as_raw()

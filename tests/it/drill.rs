@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::servers::postgres;
+use tests::servers::{mariadb, postgres};
 use tests::{Outcome, World, office, wait_until};
 
-/// An office with documents, a ledger in SQLite and, if asked for, a database at the PostgreSQL server of all tests.
+/// An office with documents, a ledger in SQLite and, if asked for, databases at the servers of all tests.
 struct Office {
     world: World,
-    /// Its database at the server.
-    database: Option<String>,
+    /// Its databases at the PostgreSQL and the MariaDB server.
+    databases: Option<(String, String)>,
 }
 
 const BOOKS: &str = "CREATE TABLE account (id INTEGER PRIMARY KEY);
@@ -34,12 +34,13 @@ impl Office {
         for key in ["office.txt", "stranger.txt"] {
             world.offsite(["key", "new", key]).expect(0);
         }
-        let database = with_server.then(|| {
-            let database = postgres().database("books");
-            postgres().sql(&database, BOOKS);
-            database
+        let databases = with_server.then(|| {
+            let (books, shop) = (postgres().database("books"), mariadb().database("shop"));
+            postgres().sql(&books, BOOKS);
+            mariadb().sql(&shop, BOOKS);
+            (books, shop)
         });
-        let office = Self { world, database };
+        let office = Self { world, databases };
         office.configure("");
         office
     }
@@ -48,12 +49,14 @@ impl Office {
     fn configure(&self, drill: &str) {
         let path = |name: &str| self.world.path(name).display().to_string();
         let recipient = self.world.offsite(["key", "show", "office.txt"]).expect(0).stdout;
-        let server = self.database.as_ref().map_or_else(String::new, |database| {
+        let server = self.databases.as_ref().map_or_else(String::new, |(books, shop)| {
             format!(
                 "[[source]]\nname = \"server\"\ntype = \"postgres\"\nhost = \"{}\"\nport = {}\nuser = \"postgres\"\n\
-                 databases = [\"{database}\"]\n",
+                 databases = [\"{books}\"]\n\
+                 [[source]]\nname = \"shop\"\ntype = \"mariadb\"\nhost = \"{}\"\nuser = \"root\"\ndatabases = [\"{shop}\"]\n",
                 postgres().socket.display(),
-                postgres().port
+                postgres().port,
+                mariadb().socket.display(),
             )
         });
         self.world.configure(&format!(
@@ -110,21 +113,22 @@ fn a_good_copy_passes_on_real_databases_and_nothing_is_left() {
          [[drill.check]]\nsource = \"ledger\"\nsql = \"SELECT sum(cents) FROM payment\"\nexpect = \"1000\"\n\
          [[drill.check]]\nsource = \"server\"\nsql = \"SELECT account, sum(cents) FROM payment GROUP BY 1 ORDER BY 1\"\n\
          expect = \"\"\"1|500\n2|500\"\"\"\n\
+         [[drill.check]]\nsource = \"shop\"\nsql = \"SELECT count(*), max(cents) FROM payment\"\nexpect = \"3|500\"\n\
          [[drill.check]]\nsource = \"documents\"\ncommand = [\"/bin/grep\", \"customer 7\", \"{restored}/letter-7.txt\"]\n",
     );
     office.backup();
     // Staging plays no part in it.
     std::fs::rename(office.world.path("staging"), office.world.path("away")).unwrap();
     let verdict = office.drill(0, &[]);
-    assert_eq!((&verdict["outcome"], &verdict["checks"]), (&"passed".into(), &3.into()), "{verdict:#}");
+    assert_eq!((&verdict["outcome"], &verdict["checks"]), (&"passed".into(), &4.into()), "{verdict:#}");
     let databases = verdict["databases"].as_array().unwrap();
-    for (database, engine) in databases.iter().zip(["SQLite", "PostgreSQL"]) {
+    for (database, engine) in databases.iter().zip(["SQLite", "PostgreSQL", "MariaDB"]) {
         assert!(database["sound"] == true && database["tables"] == 2 && database["rows"] == 5, "{verdict:#}");
         assert!(database["engine"].as_str().unwrap().contains(engine), "{verdict:#}");
     }
-    assert_eq!((databases.len(), &verdict["compared_live"]), (2, &30.into()), "{verdict:#}");
+    assert_eq!((databases.len(), &verdict["compared_live"]), (3, &30.into()), "{verdict:#}");
     let status = office.world.offsite(["status"]).expect(0).stdout;
-    assert!(status.contains("Last drill") && status.contains("passed: ") && status.contains("2 databases"), "{status}");
+    assert!(status.contains("Last drill") && status.contains("passed: ") && status.contains("3 databases"), "{status}");
     let log = std::fs::read_to_string(office.world.path("state/evidence.jsonl")).unwrap();
     let last: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
     let record = &last["record"];

@@ -345,9 +345,11 @@ fn file_name(database: &str) -> String {
     name + ".dump"
 }
 
-/// The database whose dump has the name `file`; nothing if it is no dump of ours.
-pub(crate) fn database_of(file: &str) -> Option<String> {
-    let mut pieces = file.strip_suffix(".dump")?.split('%');
+/// The database whose dump has the name `file`, which ends with `ending`; nothing if it is no dump of ours.
+pub(crate) fn database_of(file: &str, ending: &str) -> Option<String> {
+    // What is no dump of a database has another dot in its name, if such dumps have none.
+    let stem = file.strip_suffix(ending).filter(|stem| ending != ".sql" || !stem.contains('.'))?;
+    let mut pieces = stem.split('%');
     let mut name = pieces.next()?.to_owned();
     for piece in pieces {
         let (code, rest) = piece.split_at_checked(2)?;
@@ -367,8 +369,10 @@ mod tests {
         assert_eq!(file_name("a/b%{c}"), "a%2Fb%25%7Bc%7D.dump");
         assert_eq!(file_name(".."), "...dump");
         for name in ["office", "a/b%{c}", "..", "größer"] {
-            assert_eq!(database_of(&file_name(name)).as_deref(), Some(name));
+            assert_eq!(database_of(&file_name(name), ".dump").as_deref(), Some(name));
         }
-        assert_eq!(database_of("globals.sql"), None);
+        assert_eq!(database_of("globals.sql", ".dump"), None);
+        assert_eq!(database_of("server.accounts.sql", ".sql"), None);
+        assert_eq!(database_of("a%2Eb.sql", ".sql").as_deref(), Some("a.b"));
     }
 }

@@ -188,8 +188,8 @@ impl Plan {
             secret: None,
             printed: clock::now(),
         };
-        let text = if Sheet::is_page(&self.sheet) { sheet.html() } else { sheet.text() };
-        write_new(&self.sheet, text.as_bytes(), "write the recovery sheet")?;
+        let sheet = if Sheet::is_page(&self.sheet) { sheet.html() } else { sheet.text() };
+        write_new(&self.sheet, sheet.as_bytes(), "write the recovery sheet")?;
         write_new(config, text.as_bytes(), "write the configuration")?;
         // The service has an account of its own, and an administrator sets it up.
         for path in [config, &self.sheet, &place.signing_key, &place.staging, &place.state] {

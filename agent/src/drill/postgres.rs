@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::server::{self, Account, LOAD_WITHIN, Server};
+use super::server::{self, Account, DatabaseServer, LOAD_WITHIN, NoServer, Server};
 use crate::rows::Rows;
 
 /// Settings that make a server which only has to live for an hour fast, and keep it to itself.
@@ -52,14 +52,6 @@ pub(super) struct Programs {
     version: u32,
 }
 
-/// Why there is no server.
-pub(super) enum NoServer {
-    /// This machine has no programs that could open the source.
-    Absent(String),
-    /// They are there, and do not do it.
-    Failed(String),
-}
-
 impl Cluster {
     /// Starts a server that can read what `engine` wrote.
     pub(super) fn start(scratch: &Path, source: &str, engine: Option<&str>) -> Result<Self, NoServer> {
@@ -90,13 +82,21 @@ impl Cluster {
         started().map_err(NoServer::Failed)
     }
 
-    /// What it is, for a person.
-    pub(super) fn engine(&self) -> String {
+    fn connect(&self, command: &mut Command) {
+        command.arg("--host").arg(&self.home).args(["--username", ADMINISTRATOR]);
+    }
+}
+
+impl DatabaseServer for Cluster {
+    fn engine(&self) -> String {
         format!("PostgreSQL {}", self.programs.version)
     }
 
-    /// Makes the roles that the dumps speak of. Answers with statements that were refused.
-    pub(super) fn globals(&self, file: &Path) -> Result<Vec<String>, String> {
+    fn accounts(&self, folder: &Path) -> Result<Vec<String>, String> {
+        let file = folder.join("globals.sql");
+        if !file.exists() {
+            return Ok(Vec::new());
+        }
         let mut command = psql(&self.programs, &self.home, "postgres", None);
         command.args(["--set=ON_ERROR_STOP=0", "--file"]).arg(file);
         let said = server::run_to_end(&mut command, ANSWER_WITHIN)?.said;
@@ -105,8 +105,7 @@ impl Cluster {
         Ok(errors.map(|line| line.trim().to_owned()).collect())
     }
 
-    /// Restores a dump into a new database.
-    pub(super) fn load(&self, database: &str, dump: &Path) -> Result<(), String> {
+    fn load(&self, database: &str, dump: &Path) -> Result<(), String> {
         let name = database.replace('"', "\"\"");
         self.ask("postgres", &format!("CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING 'UTF8'"))?;
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
@@ -117,8 +116,7 @@ impl Cluster {
         server::run(&mut command, LOAD_WITHIN).map(drop)
     }
 
-    /// The rows of every table.
-    pub(super) fn count(&self, database: &str) -> Result<Rows, String> {
+    fn count(&self, database: &str) -> Result<Rows, String> {
         let mut command = psql(&self.programs, &self.home, database, None);
         let script = self.home.join("count.sql");
         let wrote = std::fs::write(&script, COUNTS);
@@ -129,8 +127,7 @@ impl Cluster {
         Ok(printed.lines().filter_map(row).collect())
     }
 
-    /// Has the engine look through all tables and indexes, if it has the program for that. `Ok(false)` if not.
-    pub(super) fn examine(&self, database: &str) -> Result<bool, String> {
+    fn examine(&self, database: &str) -> Result<bool, String> {
         let program = self.programs.path("pg_amcheck");
         if !program.exists() {
             return Ok(false);
@@ -147,14 +144,9 @@ impl Cluster {
         }
     }
 
-    /// The answer to a question: rows as lines, columns with `|` between them.
-    pub(super) fn ask(&self, database: &str, sql: &str) -> Result<String, String> {
+    fn ask(&self, database: &str, sql: &str) -> Result<String, String> {
         let answer = server::run(&mut psql(&self.programs, &self.home, database, Some(sql)), LOAD_WITHIN)?;
         Ok(answer.trim_end_matches('\n').to_owned())
-    }
-
-    fn connect(&self, command: &mut Command) {
-        command.arg("--host").arg(&self.home).args(["--username", ADMINISTRATOR]);
     }
 }
 

@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::postgres::{Cluster, NoServer};
+use super::mariadb::Instance;
+use super::postgres::Cluster;
 use super::scratch::Scratch;
+use super::server::{DatabaseServer, NoServer};
 use super::verdict::{About, OpenedDatabase, Verdict, compare_rows};
 use super::{DrillRequest, checks, live, millis, room, sqlite};
 use crate::capture::database_of;
@@ -20,6 +22,29 @@ const DUMP_GROWTH: u64 = 3;
 const SERVER_BYTES: u64 = 192 << 20;
 /// So many differences in the rows of one database are named.
 const ROWS_NAMED_MAX: usize = 10;
+
+/// Starts a server in a scratch folder, for a source, that can read what this engine wrote.
+type Start = fn(&Path, &str, Option<&str>) -> Result<Box<dyn DatabaseServer>, NoServer>;
+
+/// How the dumps of one engine are opened.
+struct Engine {
+    name: &'static str,
+    /// What the names of its dumps end with.
+    ending: &'static str,
+    start: Start,
+}
+
+const POSTGRES: Engine = Engine {
+    name: "PostgreSQL",
+    ending: ".dump",
+    start: |scratch, source, engine| Ok(Box::new(Cluster::start(scratch, source, engine)?)),
+};
+
+const MARIADB: Engine = Engine {
+    name: "MariaDB",
+    ending: ".sql",
+    start: |scratch, source, _| Ok(Box::new(Instance::start(scratch, source)?)),
+};
 
 /// A generation that has come back.
 pub(super) struct Rehearsal<'a> {
@@ -49,7 +74,8 @@ impl Rehearsal<'_> {
             }
             match record.kind.as_str() {
                 "sqlite" => self.open_sqlite(record, &folder),
-                "postgres" => self.open_postgres(record, &folder),
+                "postgres" => self.open_dumps(record, &folder, &POSTGRES),
+                "mariadb" => self.open_dumps(record, &folder, &MARIADB),
                 "folder" => self.compare_live(record, &folder),
                 kind => self.leave_unopened(record, kind),
             }
@@ -88,7 +114,7 @@ impl Rehearsal<'_> {
         });
     }
 
-    fn open_postgres(&mut self, record: &SourceRecord, folder: &Path) {
+    fn open_dumps(&mut self, record: &SourceRecord, folder: &Path, engine: &Engine) {
         let source = record.name.as_str();
         let all = match files(folder) {
             Ok(files) => files,
@@ -96,19 +122,20 @@ impl Rehearsal<'_> {
                 return self.verdict.find(About::Machine, format!("{} cannot be read: {error}", folder.display()));
             }
         };
-        let dumps: Vec<_> = all.iter().filter_map(|(file, path)| Some((file, database_of(file)?, path))).collect();
+        let dumps: Vec<_> =
+            all.iter().filter_map(|(file, path)| Some((file, database_of(file, engine.ending)?, path))).collect();
         let bytes: u64 = dumps.iter().filter_map(|(.., path)| Some(path.metadata().ok()?.len())).sum();
         let needed = bytes.saturating_mul(DUMP_GROWTH).saturating_add(SERVER_BYTES);
         let what = format!("a server for {source}");
         if let Err(what) = room(self.scratch, self.request.settings, needed, self.verdict.bytes, &what) {
             return self.verdict.find(About::Scratch, what);
         }
-        (self.tell)(&format!("restoring the dumps of {source} into a PostgreSQL server of the drill's own"));
+        (self.tell)(&format!("restoring the dumps of {source} into a {} server of the drill's own", engine.name));
         let began = Instant::now();
-        let cluster = match Cluster::start(self.scratch.path(), source, record.engine.as_deref()) {
-            Ok(cluster) => cluster,
+        let server = match (engine.start)(self.scratch.path(), source, record.engine.as_deref()) {
+            Ok(server) => server,
             Err(NoServer::Absent(why)) => {
-                let engine = record.engine.as_deref().unwrap_or("PostgreSQL");
+                let engine = record.engine.as_deref().unwrap_or(engine.name);
                 let unopened = dumps.iter().map(|(file, ..)| unopened(source, file, engine));
                 self.verdict.databases.extend(unopened);
                 return self.verdict.leave(format!("the databases of {source} were not opened: {why}"));
@@ -119,55 +146,53 @@ impl Rehearsal<'_> {
                 return self.verdict.find(About::Server, what);
             }
         };
-        if let Some((_, globals)) = all.iter().find(|(file, _)| file == "globals.sql") {
-            match cluster.globals(globals) {
-                Ok(refused) => refused.iter().for_each(|line| {
-                    self.verdict.leave(format!("a statement of {source}/globals.sql was refused: {line}"));
-                }),
-                Err(why) => {
-                    self.verdict.find(About::Database, format!("the roles of {source} could not be made: {why}"))
-                }
-            }
+        match server.accounts(folder) {
+            Ok(refused) => refused.iter().for_each(|line| {
+                self.verdict.leave(format!("a statement of {source}/globals.sql was refused: {line}"));
+            }),
+            Err(why) => self.verdict.find(About::Database, format!("the roles of {source} could not be made: {why}")),
         }
         let mut loaded = Vec::new();
         for (file, database, dump) in &dumps {
-            match cluster.load(database, dump) {
+            match server.load(database, dump) {
                 Ok(()) => loaded.push((file.as_str(), database.as_str())),
                 Err(why) => {
                     let what = format!("{source}/{file} came back as it was copied, and could not be restored: {why}");
                     self.verdict.find(About::Database, what);
                     let sound = Some(false);
-                    self.verdict.databases.push(OpenedDatabase { sound, ..unopened(source, file, &cluster.engine()) });
+                    self.verdict.databases.push(OpenedDatabase { sound, ..unopened(source, file, &server.engine()) });
                 }
             }
         }
         self.verdict.load_ms += millis(began.elapsed().as_millis());
         for (file, database) in &loaded {
-            self.look_into(record, &cluster, file, database);
+            self.look_into(record, server.as_ref(), file, database);
         }
         let names: Vec<&str> = loaded.iter().map(|(_, database)| *database).collect();
         let checks = self.request.settings.checks.iter().filter(|check| check.source == record.name);
-        checks::ask(checks, &names, self.verdict, |database, sql| cluster.ask(database, sql));
+        checks::ask(checks, &names, self.verdict, |database, sql| server.ask(database, sql));
     }
 
     /// A database that was restored into a server: its rows, and what the engine finds.
-    fn look_into(&mut self, record: &SourceRecord, cluster: &Cluster, file: &str, database: &str) {
+    fn look_into(&mut self, record: &SourceRecord, server: &dyn DatabaseServer, file: &str, database: &str) {
         let name = format!("{}/{file}", record.name);
         let found = self.verdict.findings.len();
-        let rows = cluster.count(database).unwrap_or_else(|why| {
+        let rows = server.count(database).unwrap_or_else(|why| {
             self.verdict.find(About::Database, format!("the rows of {name} could not be counted: {why}"));
             Rows::new()
         });
         if let Some(captured) = record.rows.get(file).filter(|_| self.verdict.findings.len() == found) {
             self.compare(&name, captured, &rows);
         }
-        match cluster.examine(database) {
-            Ok(examined) => tracing::debug!(database, examined, "pg_amcheck"),
-            Err(why) => self.verdict.find(About::Database, format!("PostgreSQL finds damage in {name}: {why}")),
+        match server.examine(database) {
+            Ok(examined) => tracing::debug!(database, examined, "the engine's own program"),
+            Err(why) => {
+                self.verdict.find(About::Database, format!("{} finds damage in {name}: {why}", server.engine()))
+            }
         }
         self.verdict.databases.push(OpenedDatabase {
             name,
-            engine: cluster.engine(),
+            engine: server.engine(),
             sound: Some(self.verdict.findings.len() == found),
             tables: rows.len() as u64,
             rows: rows.values().sum(),

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::capture::{tail, wait};
 use crate::platform;
+use crate::rows::Rows;
 
 /// A server answers within this time, or it does not start.
 const START_WITHIN: Duration = Duration::from_secs(120);
@@ -20,6 +21,35 @@ const START_WITHIN: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(50);
 /// Long enough for terabytes.
 pub(super) const LOAD_WITHIN: Duration = Duration::from_secs(48 * 3600);
+
+/// A server of the drill's own, for the databases of one source. Errors are sentences.
+pub(super) trait DatabaseServer {
+    /// What it is, for a person.
+    fn engine(&self) -> String;
+
+    /// Makes the accounts that the dumps in `folder` speak of. Answers with statements that were refused.
+    fn accounts(&self, folder: &Path) -> Result<Vec<String>, String>;
+
+    /// Restores a dump into a new database.
+    fn load(&self, database: &str, dump: &Path) -> Result<(), String>;
+
+    /// The rows of every table.
+    fn count(&self, database: &str) -> Result<Rows, String>;
+
+    /// Has the engine look through all tables and indexes. `Ok(false)` if it has no program for that here.
+    fn examine(&self, database: &str) -> Result<bool, String>;
+
+    /// The answer to a question: rows as lines, columns with `|` between them.
+    fn ask(&self, database: &str, sql: &str) -> Result<String, String>;
+}
+
+/// Why there is no server.
+pub(super) enum NoServer {
+    /// This machine has no programs that could open the source.
+    Absent(String),
+    /// They are there, and do not do it.
+    Failed(String),
+}
 
 /// The account that servers run as.
 #[derive(Clone, Debug)]
