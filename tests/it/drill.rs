@@ -12,8 +12,10 @@ use tests::{Outcome, World, office, wait_until};
 /// An office with documents, a ledger in SQLite and, if asked for, databases at the servers of all tests.
 struct Office {
     world: World,
-    /// Its databases at the PostgreSQL and the MariaDB server.
-    databases: Option<(String, String)>,
+    /// Its database at the PostgreSQL server.
+    books: Option<String>,
+    /// Its database at the MariaDB server.
+    shop: Option<String>,
 }
 
 const BOOKS: &str = "CREATE TABLE account (id INTEGER PRIMARY KEY);
@@ -22,7 +24,7 @@ const BOOKS: &str = "CREATE TABLE account (id INTEGER PRIMARY KEY);
                      INSERT INTO payment VALUES (1, 500), (2, 250), (2, 250);";
 
 impl Office {
-    fn new(with_server: bool) -> Self {
+    fn new(servers: &[&str]) -> Self {
         let world = World::new();
         // So that a server that runs as another user gets through.
         office::set_mode(&world.path(""), 0o755);
@@ -34,13 +36,11 @@ impl Office {
         for key in ["office.txt", "stranger.txt"] {
             world.offsite(["key", "new", key]).expect(0);
         }
-        let databases = with_server.then(|| {
-            let (books, shop) = (postgres().database("books"), mariadb().database("shop"));
-            postgres().sql(&books, BOOKS);
-            mariadb().sql(&shop, BOOKS);
-            (books, shop)
-        });
-        let office = Self { world, databases };
+        let books = servers.contains(&"postgres").then(|| postgres().database("books"));
+        books.iter().for_each(|books| drop(postgres().sql(books, BOOKS)));
+        let shop = servers.contains(&"mariadb").then(|| mariadb().database("shop"));
+        shop.iter().for_each(|shop| drop(mariadb().sql(shop, BOOKS)));
+        let office = Self { world, books, shop };
         office.configure("");
         office
     }
@@ -49,16 +49,22 @@ impl Office {
     fn configure(&self, drill: &str) {
         let path = |name: &str| self.world.path(name).display().to_string();
         let recipient = self.world.offsite(["key", "show", "office.txt"]).expect(0).stdout;
-        let server = self.databases.as_ref().map_or_else(String::new, |(books, shop)| {
+        let books = self.books.iter().map(|books| {
             format!(
                 "[[source]]\nname = \"server\"\ntype = \"postgres\"\nhost = \"{}\"\nport = {}\nuser = \"postgres\"\n\
-                 databases = [\"{books}\"]\n\
-                 [[source]]\nname = \"shop\"\ntype = \"mariadb\"\nhost = \"{}\"\nuser = \"root\"\ndatabases = [\"{shop}\"]\n",
+                 databases = [\"{books}\"]\n",
                 postgres().socket.display(),
                 postgres().port,
-                mariadb().socket.display(),
             )
         });
+        let shop = self.shop.iter().map(|shop| {
+            let socket = mariadb().socket.display();
+            format!(
+                "[[source]]\nname = \"shop\"\ntype = \"mariadb\"\nhost = \"{socket}\"\nuser = \"root\"\n\
+                 databases = [\"{shop}\"]\n"
+            )
+        });
+        let server: String = books.chain(shop).collect();
         self.world.configure(&format!(
             "site = \"office\"\nstaging = \"{}\"\nstate = \"{}\"\n[encryption]\nrecipients = [\"{}\"]\n\
              [[source]]\nname = \"documents\"\ntype = \"folder\"\npath = \"{}\"\n\
@@ -107,7 +113,7 @@ fn left(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn a_good_copy_passes_on_real_databases_and_nothing_is_left() {
-    let office = Office::new(true);
+    let office = Office::new(&["postgres", "mariadb"]);
     office.configure(
         "restore_within = \"4 h\"\n\
          [[drill.check]]\nsource = \"ledger\"\nsql = \"SELECT sum(cents) FROM payment\"\nexpect = \"1000\"\n\
@@ -139,7 +145,7 @@ fn a_good_copy_passes_on_real_databases_and_nothing_is_left() {
 
 #[test]
 fn what_is_wrong_with_a_drill_itself_is_said() {
-    let office = Office::new(true);
+    let office = Office::new(&["postgres"]);
     office.backup();
     let what = office.fails(&["--identity", "stranger.txt"], "identity");
     assert!(what.contains("was sealed to others") && what.contains("offsite key check"), "{what}");
@@ -167,7 +173,7 @@ fn what_is_wrong_with_a_drill_itself_is_said() {
 
 #[test]
 fn a_server_that_does_not_start_is_no_passed_drill() {
-    let office = Office::new(true);
+    let office = Office::new(&["postgres"]);
     office.backup();
     let path = std::env::var("PATH").unwrap();
     let fake = office.world.make_folder("fake");
@@ -192,7 +198,7 @@ fn a_server_that_does_not_start_is_no_passed_drill() {
 
 #[test]
 fn a_bad_pack_fails_the_drill_and_names_itself() {
-    let office = Office::new(false);
+    let office = Office::new(&[]);
     office.backup();
     let folder = left(&office.world.path("usb/office/rolling")).remove(0).join("packs");
     let pack = left(&folder).remove(0);
@@ -208,7 +214,7 @@ fn a_bad_pack_fails_the_drill_and_names_itself() {
 
 #[test]
 fn a_database_that_was_damaged_before_it_was_copied_fails_the_drill() {
-    let office = Office::new(false);
+    let office = Office::new(&[]);
     let ledger = rusqlite::Connection::open(office.world.path("ledger.db")).unwrap();
     ledger.execute_batch("PRAGMA foreign_keys = off; DELETE FROM account WHERE id = 2").unwrap();
     drop(ledger);
@@ -222,7 +228,7 @@ fn a_database_that_was_damaged_before_it_was_copied_fails_the_drill() {
 
 #[test]
 fn rows_that_are_missing_fail_the_drill() {
-    let office = Office::new(false);
+    let office = Office::new(&[]);
     // A copy whose file has rested for a moment is taken over by the next generation, with what was counted.
     wait_until(Duration::from_secs(60), "a copy that can be taken over", || {
         let id = office.backup()["generation"]["id"].as_str().unwrap().to_owned();
@@ -245,7 +251,7 @@ fn rows_that_are_missing_fail_the_drill() {
 
 #[test]
 fn what_could_not_be_opened_is_not_called_passed() {
-    let office = Office::new(false);
+    let office = Office::new(&[]);
     let config = std::fs::read_to_string(office.world.path("offsite.toml")).unwrap();
     let dump =
         "[[source]]\nname = \"mail\"\ntype = \"command\"\ncommand = [\"/bin/echo\", \"mail\"]\nstdout = \"mail\"\n";
@@ -268,7 +274,7 @@ fn what_could_not_be_opened_is_not_called_passed() {
 
 #[test]
 fn a_drill_that_is_killed_leaves_neither_files_nor_servers() {
-    let office = Office::new(true);
+    let office = Office::new(&["postgres"]);
     office.configure("[[drill.check]]\nsource = \"server\"\nsql = \"SELECT pg_sleep(900)\"\nexpect = \"\"\n");
     office.backup();
     let scratch = office.world.path("scratch");
