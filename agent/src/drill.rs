@@ -180,7 +180,7 @@ fn judge_error(request: &DrillRequest<'_>, error: &RestoreError) -> (About, Stri
             (About::Machine, one_line(error))
         }
         RestoreError::Refused { .. }
-        | RestoreError::Nothing
+        | RestoreError::Nothing { .. }
         | RestoreError::Catalog(_)
         | RestoreError::ManifestDigest(_)
         | RestoreError::Unpack { .. }
