@@ -4,12 +4,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use crate::calendar::Age;
 use crate::capture::{self, CaptureError, CaptureRequest, CutSettings, Event, HolderProgram, SourceConfig};
 use crate::clock;
+use crate::config::Span;
 use crate::deliver::{self, DeliverError, DeliverSettings, Delivered};
 use crate::failure::one_line;
 use crate::generation::{Class, Document};
@@ -17,7 +20,7 @@ use crate::ids::{GenerationId, StoreName};
 use crate::progress::{Progress, Stage};
 use crate::staging::{FolderLock, LocalGeneration, Staging, StagingError};
 use crate::state::{Phase, State, StateError};
-use crate::upload::{Interrupt, StoreTarget};
+use crate::upload::{Interrupt, StoreTarget, UploadError};
 
 /// What to do.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +35,8 @@ pub struct BackupRequest<'a> {
     pub cut: &'a CutSettings,
     /// How to start a holder.
     pub holder: &'a HolderProgram,
+    /// What an earlier run left unfinished holds the capture up no longer than this.
+    pub wait: Duration,
     /// Begin a new chain in every store: after damage was found in one, say.
     pub fresh_chain: bool,
     /// The stores.
@@ -61,6 +66,11 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Whether it was stopped where it can be gone on with.
+    fn was_interrupted(&self) -> bool {
+        matches!(self.result, Err(OutcomeError::Deliver(DeliverError::Upload(UploadError::Interrupted))))
+    }
+
     /// What the store has of it: all of it, or nothing.
     pub fn delivered(&self) -> Option<&Delivered> {
         match &self.result {
@@ -159,12 +169,18 @@ impl<'a> Run<'a> {
         Self { lifetime, ..self }
     }
 
-    /// Finishes what an earlier run left, then captures one generation and brings it into every store.
+    /// Finishes what an earlier run left, then captures one generation and brings it into every store. What takes too long
+    /// to finish is gone on with after the capture, so that the copy is of the time that it was wanted for.
     pub fn backup(mut self, class: Class, label: Option<&str>) -> Result<BackupReport, BackupError> {
-        let mut resumed = self.resume()?;
+        let (mut resumed, late) = self.resume_for_a_while()?;
         let local = self.staging.generations()?;
         self.check_interrupt()?;
         let generation = self.capture(class, label, local.last()).inspect_err(|_| tell(&resumed))?;
+        if late {
+            resumed.retain(|outcome| !outcome.was_interrupted());
+            let all = self.interrupt.clone();
+            resumed.extend(self.resume(&all)?);
+        }
         let id = generation.id().clone();
         let document = generation.document()?;
         let local = self.staging.generations()?;
@@ -184,7 +200,8 @@ impl<'a> Run<'a> {
             let result = if behind {
                 Err(OutcomeError::Behind)
             } else {
-                self.deliver(target, class, Some(&generation), &local).map_err(OutcomeError::from)
+                let interrupt = self.interrupt.clone();
+                self.deliver(target, class, Some(&generation), &local, interrupt).map_err(OutcomeError::from)
             };
             stores.push(Outcome { store: target.name.clone(), generation: id.clone(), result });
         }
@@ -193,11 +210,42 @@ impl<'a> Run<'a> {
 
     /// Only finishes what an earlier run left.
     pub fn finish(mut self) -> Result<BackupReport, BackupError> {
-        let resumed = self.resume()?;
+        let all = self.interrupt.clone();
+        let resumed = self.resume(&all)?;
         Ok(BackupReport { generation: None, resumed, stores: Vec::new() })
     }
 
-    fn resume(&mut self) -> Result<Vec<Outcome>, BackupError> {
+    /// As [`Run::resume`], for no longer than the request says; and whether there was more to do.
+    fn resume_for_a_while(&mut self) -> Result<(Vec<Outcome>, bool), BackupError> {
+        let (wait, mut asked) = (self.request.wait, self.interrupt.clone());
+        let (sender, until) = watch::channel(*asked.borrow());
+        // The other end has to live as long as whoever listens: they take its end for a wish to stop.
+        let timer = self.runtime.spawn(async move {
+            tokio::select! {
+                _ = asked.wait_for(|stop| *stop) => {}
+                () = tokio::time::sleep(wait) => {}
+                () = sender.closed() => return,
+            }
+            sender.send_replace(true);
+            sender.closed().await;
+        });
+        let outcomes = self.resume(&until);
+        timer.abort();
+        let outcomes = outcomes?;
+        self.check_interrupt()?;
+        let late: Vec<&Outcome> = outcomes.iter().filter(|outcome| outcome.was_interrupted()).collect();
+        for Outcome { store, generation, .. } in &late {
+            tracing::warn!(
+                "{generation} is still not whole in {store} after {}: the new copy is made first, so that it is of its own \
+                 time, and the old one is gone on with then",
+                Span(wait)
+            );
+        }
+        let late = !late.is_empty();
+        Ok((outcomes, late))
+    }
+
+    fn resume(&mut self, interrupt: &Interrupt) -> Result<Vec<Outcome>, BackupError> {
         let local = self.staging.generations()?;
         let mut outcomes = Vec::new();
         for target in self.request.targets {
@@ -207,7 +255,7 @@ impl<'a> Run<'a> {
             // Once everything is sealed, the staged copy is not needed any more.
             let result = if generation.is_some() || delivery.phase == Phase::Committing {
                 tracing::info!(store = %target.name, generation = %delivery.generation, "going on with an earlier run");
-                match self.deliver(target, delivery.chain.class, generation, &local) {
+                match self.deliver(target, delivery.chain.class, generation, &local, interrupt.clone()) {
                     Err(error) if error.is_hopeless() => Err(self.give_up(target, OutcomeError::GivenUp(error))),
                     other => other.map_err(OutcomeError::from),
                 }
@@ -291,6 +339,7 @@ impl<'a> Run<'a> {
         class: Class,
         generation: Option<&LocalGeneration>,
         local: &[LocalGeneration],
+        interrupt: Interrupt,
     ) -> Result<Delivered, DeliverError> {
         deliver::deliver(
             &self.request.settings,
@@ -301,7 +350,7 @@ impl<'a> Run<'a> {
             &mut self.state,
             &self.runtime,
             &self.progress,
-            self.interrupt.clone(),
+            interrupt,
         )
     }
 

@@ -120,6 +120,10 @@ pub struct BackupArgs {
     #[arg(long, value_name = "AGE", requires = "archive")]
     pub keep: Option<Age>,
 
+    /// Copy nothing: only finish what an earlier run has begun to store
+    #[arg(long, conflicts_with_all = ["archive", "full", "label"])]
+    pub resume: bool,
+
     /// Call the generation something, such as `before the upgrade`
     #[arg(long, value_name = "TEXT")]
     pub label: Option<String>,

@@ -8,6 +8,7 @@ mod jobs;
 mod keeper;
 mod lock;
 mod office;
+mod rate;
 mod reports;
 mod retention;
 mod secret;
@@ -37,6 +38,7 @@ use crate::sign::SitePublicKey;
 pub use keeper::KeeperConfig;
 pub use drill::DrillConfig;
 pub use lock::LockConfig;
+pub use rate::RateTable;
 pub use reports::{
     Address, AddressError, MailConfig, PingConfig, ReportsConfig, Security, SmtpConfig, WebhookConfig, Wish,
 };
@@ -123,6 +125,8 @@ pub struct ChainConfig {
 pub struct CaptureConfig {
     /// Writers are never held longer than this.
     pub hold_limit: Duration,
+    /// What an earlier run left unfinished holds the capture up no longer than this.
+    pub wait: Duration,
 }
 
 /// Why a configuration cannot be used.
@@ -166,6 +170,7 @@ const CHAIN_DAYS: u32 = 7;
 /// The generation's number in its chain has two digits.
 const CHAIN_GENERATIONS: u32 = 100;
 const HOLD_LIMIT: Duration = Duration::from_millis(500);
+const WAIT: Duration = Duration::from_secs(30 * 60);
 const HOLD_LIMIT_MAX: Duration = Duration::from_secs(2);
 
 impl Config {
@@ -398,8 +403,9 @@ fn read_capture(root: &Section<'_, '_>) -> CaptureConfig {
             format_args!("it has to be {} or less: people are waiting while writers are held", Span(HOLD_LIMIT_MAX)),
         );
     }
+    let wait = capture.parsed("wait").map_or(WAIT, |Span(wait)| wait);
     capture.finish();
-    CaptureConfig { hold_limit }
+    CaptureConfig { hold_limit, wait }
 }
 
 fn read_sources(reader: &Reader<'_>, root: &Section<'_, '_>) -> Vec<SourceEntry> {

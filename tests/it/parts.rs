@@ -1,6 +1,6 @@
 //! Large objects over bad lines to a real server: what the server has is not sent again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tests::machine::Machine;
 use tests::proxy::{Fault, Proxy};
@@ -74,6 +74,19 @@ fn killed_in_the_middle_only_missing_parts_are_sent() {
     line.kill_in_the_middle();
     let sent = line.next_run();
     assert!((BYTES - PART..BYTES - PART + SMALL).contains(&sent), "{sent} bytes were sent");
+    line.all_is_well();
+}
+
+#[test]
+fn no_more_is_sent_in_a_second_than_the_office_allows() {
+    let line = Line::to(seaweedfs(), BYTES);
+    let store = std::fs::read_to_string(line.machine.world.path("store.toml")).unwrap();
+    line.machine.world.write("store.toml", store + "\nrate = [{ limit = \"7 MiB/s\" }]\n");
+    line.machine.configure(100, "");
+    let began = Instant::now();
+    line.machine.backup(&[]).expect(0);
+    // Two seconds, and a little less for what is let through at once at the beginning.
+    assert!(began.elapsed() > Duration::from_millis(1800), "it took only {:?}", began.elapsed());
     line.all_is_well();
 }
 

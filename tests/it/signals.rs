@@ -97,6 +97,51 @@ fn a_part_that_cannot_be_finished_is_not_waited_for_long() {
 }
 
 #[test]
+fn what_was_left_is_finished_without_a_new_copy() {
+    let line = Line::new();
+    line.proxy.slow(2 << 20);
+    let running = line.machine.backup(&[]).start();
+    wait_until(Duration::from_secs(120), "the first part to be under way", || line.proxy.bytes_up() > 1 << 20);
+    running.signal(Signal::TERM);
+    assert_eq!(running.wait().code, Some(130));
+    line.proxy.slow(u64::MAX);
+    let report = line.machine.backup(&["--resume"]).expect(0).json();
+    assert!(report["generation"].is_null() && report["resumed"][0]["stored"] == true, "{report}");
+    assert_eq!((line.machine.local().len(), line.machine.list().len()), (1, 1));
+    line.machine.verify();
+    line.machine.assert_at_rest(false);
+    let nothing = line.machine.world.offsite(["backup", "--resume"]).expect(0);
+    assert!(nothing.stdout.contains("Nothing was left"), "{nothing}");
+    assert_eq!(line.machine.local().len(), 1);
+}
+
+#[test]
+fn a_new_night_waits_for_an_old_one_no_longer_than_it_may() {
+    let line = Line::new();
+    line.proxy.slow(2 << 20);
+    let running = line.machine.backup(&[]).start();
+    wait_until(Duration::from_secs(120), "the first part to be under way", || line.proxy.bytes_up() > 1 << 20);
+    running.kill();
+    line.proxy.slow(1 << 20);
+    let (waits, goes_on) = blocking_source(&line.machine);
+    let config = std::fs::read_to_string(line.machine.world.path("offsite.toml")).unwrap();
+    line.machine.world.configure(&(config + "[capture]\nwait = \"1 s\"\n"));
+    let running = line.machine.backup(&[]).start();
+    wait_until(Duration::from_secs(120), "the new copy to be under way", || waits.exists());
+    assert_eq!(line.machine.list().len(), 0, "the old one was finished first");
+    line.proxy.slow(u64::MAX);
+    std::fs::write(goes_on, "").unwrap();
+    let outcome = running.wait();
+    assert_eq!(outcome.code, Some(0), "{outcome}");
+    assert!(outcome.stderr.contains("the new copy is made first"), "{outcome}");
+    let report = outcome.json();
+    assert!(report["resumed"][0]["stored"] == true && report["stores"][0]["stored"] == true, "{report}");
+    assert_eq!((report["resumed"].as_array().unwrap().len(), line.machine.list().len()), (1, 2));
+    line.machine.verify();
+    line.machine.assert_at_rest(false);
+}
+
+#[test]
 fn a_copy_under_way_is_given_up() {
     let machine = Machine::new();
     std::fs::write(machine.source().join("document"), "of the day").unwrap();

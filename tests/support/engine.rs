@@ -163,6 +163,7 @@ impl Site {
             sources: &sources,
             cut: &CutSettings::default(),
             holder: &HolderProgram { program: PathBuf::from("none"), arguments: Vec::new() },
+            wait: std::time::Duration::from_secs(3600),
             fresh_chain: false,
             targets: &targets,
         };

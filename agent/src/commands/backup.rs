@@ -39,6 +39,8 @@ pub(super) struct What<'a> {
     pub(super) class: Class,
     /// A new chain in every store.
     pub(super) full: bool,
+    /// Nothing new: only what an earlier run left is finished.
+    pub(super) resume: bool,
     pub(super) label: Option<&'a str>,
     /// How long an archival generation is kept; for ever if absent.
     pub(super) lifetime: Option<Age>,
@@ -49,6 +51,7 @@ pub(super) fn run(arguments: &BackupArgs, path: &Path, quiet: bool, output: Outp
     let what = What {
         class: if arguments.archive { Class::Archival } else { Class::Rolling },
         full: arguments.full,
+        resume: arguments.resume,
         label: arguments.label.as_deref(),
         lifetime: arguments.keep,
     };
@@ -66,6 +69,10 @@ pub(super) fn execute(config: &Config, what: What<'_>, quiet: bool) -> Result<Re
     let began = clock::now();
     super::report::begins(&config.place);
     let result = attempt(config, what, quiet);
+    // There was nothing to finish, so nothing has happened.
+    if result.as_ref().is_ok_and(Report::is_empty) {
+        return result;
+    }
     if let Some(run) = record(&result, began) {
         evidence::record(&config.place, Record::Run(run));
     }
@@ -95,7 +102,7 @@ fn record(result: &Result<Report, Failure>, began: Timestamp) -> Option<crate::e
 /// Everything that can be known to fail is looked at first; then it runs.
 fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failure> {
     // What an earlier run left is finished in any case; that takes no room in staging.
-    let room = if preflight::is_unfinished(&config.place) { None } else { preflight::room(config) };
+    let room = if what.resume || preflight::is_unfinished(&config.place) { None } else { preflight::room(config) };
     let problems = preflight::problems(config, room.as_ref());
     if !problems.is_empty() {
         let what = "the run was not begun, and nothing was written".to_owned();
@@ -128,6 +135,7 @@ fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failu
         sources: &sources,
         cut: &cut,
         holder: &holder,
+        wait: config.capture.wait,
         fresh_chain: what.full || change.as_ref().is_some_and(Change::needs_new_chains),
         targets: &targets,
     };
@@ -137,18 +145,19 @@ fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failu
     let _bars = Bars::show(&progress, quiet);
     let run = |request: BackupRequest<'_>, what: What<'_>| -> Result<BackupReport, Failure> {
         let run = Run::begin(request, runtime.handle().clone(), Arc::clone(&progress), interrupt.clone());
-        run.and_then(|run| run.kept_for(what.lifetime).backup(what.class, what.label)).map_err(failure)
+        let run = run.map_err(failure)?.kept_for(what.lifetime);
+        if what.resume { run.finish() } else { run.backup(what.class, what.label) }.map_err(failure)
     };
     let report = Report::of(&run(request, what)?);
     if let Err(error) = recipients::remember(&config.place.state, &config.recipients) {
         say(&format!("warning: to whom this was sealed could not be written down: {error}"));
     }
-    if what.class == Class::Archival {
+    if what.class == Class::Archival || what.resume {
         return Ok(report);
     }
     let archival = archival::due(&config.place, key.public(), &targets, &runtime).and_then(|due| {
         let Some(due) = due else { return Ok(None) };
-        let what = What { class: Class::Archival, full: false, label: None, lifetime: due.lifetime };
+        let what = What { class: Class::Archival, full: false, resume: false, label: None, lifetime: due.lifetime };
         run(BackupRequest { targets: &due.targets, fresh_chain: false, ..request }, what).map(Some)
     });
     Ok(report.with_archival(archival))

@@ -152,8 +152,11 @@ fn generation(layout: &Layout, office: &Office, title: &str, _working: &Writers)
         std::thread::sleep(Duration::from_millis(20));
     }
     let config = load_config(&layout.config)?;
-    let report =
-        backup::execute(&config, What { class: Class::Rolling, full: false, label: None, lifetime: None }, true)?;
+    let report = backup::execute(
+        &config,
+        What { class: Class::Rolling, full: false, resume: false, label: None, lifetime: None },
+        true,
+    )?;
     tell(title, report.text().trim_end());
     if report.exit_code() == 0 {
         return Ok(report);

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use providers::{Access, ObjectStore, Policy};
+use providers::{Access, ObjectStore, Policy, Rate};
 use tokio::runtime::Runtime;
 
 use super::output::Problems;
+use crate::clock;
 use crate::config::{Place, Problem, StoreConfig};
 use crate::failure::{self, Failure, Kind};
 use crate::ids::StoreName;
@@ -54,7 +55,7 @@ pub(super) fn open_some<'a>(
     let mut stores = Vec::new();
     let mut closed = Vec::new();
     for config in wanted {
-        match open_one(config, access, policy) {
+        match open_one(config, access, &paced(config, place, policy)) {
             Ok(store) => stores.push(OpenStore { config, store }),
             Err(problems) => closed.push(ClosedStore { config, problems }),
         }
@@ -75,6 +76,17 @@ impl ClosedStore<'_> {
     pub(super) fn messages(&self) -> Vec<String> {
         self.problems.iter().map(ToString::to_string).collect()
     }
+}
+
+/// The policy with what this store may be sent at which time of the day.
+fn paced(config: &StoreConfig, place: &Place, policy: &Policy) -> Policy {
+    let (table, zone) = (config.rate.clone(), place.calendar.zone().clone());
+    let rate = if table.is_empty() {
+        policy.rate.clone()
+    } else {
+        Rate::new(move || table.at(zone.to_datetime(clock::now()).time()))
+    };
+    Policy { rate, ..policy.clone() }
 }
 
 fn open_one(config: &StoreConfig, access: Access, policy: &Policy) -> Result<Arc<dyn ObjectStore>, Vec<Problem>> {

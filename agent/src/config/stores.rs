@@ -11,6 +11,7 @@ use providers::{
 use url::Url;
 
 use super::lock::{self, LockConfig};
+use super::rate::{self, RateTable};
 use super::secret::SecretRef;
 use super::table::{Problem, Section};
 use super::units::Size;
@@ -34,6 +35,8 @@ pub struct StoreConfig {
     pub phi: bool,
     /// The business associate agreement with whoever holds it.
     pub agreement: Option<Agreement>,
+    /// How fast it is sent to.
+    pub rate: RateTable,
     /// Its path in the configuration: `store[2].`
     key: String,
     kind: Kind,
@@ -122,8 +125,11 @@ impl StoreConfig {
         let lock = if kind == "s3" { lock::read(&section) } else { None };
         let prune = section.parsed("prune").unwrap_or(Pruner::Agent);
         let (phi, agreement) = read_agreement(&section);
+        // A folder has no line that others wait for.
+        let rate = if kind == "directory" { RateTable::default() } else { rate::read(&section) };
         section.finish();
-        Some(Self { name: name?, pack_bytes, part_bytes, lock, prune, phi, agreement, key, kind: settings? })
+        let kind = settings?;
+        Some(Self { name: name?, pack_bytes, part_bytes, lock, prune, phi, agreement, rate, key, kind })
     }
 
     /// The kind, as it is written in the configuration: `s3`, `webdav` or `directory`.

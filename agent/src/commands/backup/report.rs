@@ -143,13 +143,25 @@ impl Report {
             exit_code: self.exit_code(),
             generation: self.generation.as_ref().map(Generation::record),
             stores: self.stores.iter().map(|stored| stored.record(false)).chain(resumed).collect(),
-            messages: Vec::new(),
+            messages: if self.generation.is_some() {
+                Vec::new()
+            } else {
+                self.resumed.iter().flat_map(|stored| stored.error.clone()).collect()
+            },
             hints: Vec::new(),
         }
     }
 
+    /// Whether nothing was done, since there was nothing to finish.
+    pub(super) fn is_empty(&self) -> bool {
+        self.generation.is_none() && self.resumed.is_empty()
+    }
+
     pub(in crate::commands) fn text(&self) -> String {
         let mut text = String::new();
+        if self.is_empty() {
+            text.push_str("Nothing was left to finish.\n");
+        }
         if let Some(generation) = &self.generation {
             generation.write(&mut text);
         }

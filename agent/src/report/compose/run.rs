@@ -12,7 +12,9 @@ use crate::generation::{CutMethod, Grade};
 use crate::report::{Context, Kind, Report, Row, Standing, Table, counted};
 
 pub(super) fn report(run: &Run, ended: Timestamp, context: &Context<'_>) -> Report {
-    let Some(generation) = &run.generation else { return failed(run, ended, context) };
+    let Some(generation) = &run.generation else {
+        return if run.exit_code == 0 { finished(run, context) } else { failed(run, ended, context) };
+    };
     let stores: Vec<&RunStore> = run.stores.iter().filter(|store| !store.resumed).collect();
     let lacking: Vec<&str> = stores.iter().filter(|store| !store.stored).map(|store| store.store.as_str()).collect();
     let stored = stores.len() - lacking.len();
@@ -59,6 +61,14 @@ pub(super) fn report(run: &Run, ended: Timestamp, context: &Context<'_>) -> Repo
     let tables =
         vec![overview(run, generation, ended, context), sources(generation), places(run), standing_table(context)];
     build(context, kind, subject, verdict, tables, todo(run, generation, context))
+}
+
+/// Nothing new was copied: what an earlier run had left is stored.
+fn finished(run: &Run, context: &Context<'_>) -> Report {
+    let whole: Vec<String> =
+        run.stores.iter().map(|store| format!("{} in `{}`", store.generation, store.store)).collect();
+    let verdict = format!("What an earlier run had left is finished: {} is whole.", whole.join(", "));
+    build(context, Kind::Success, "backup finished", verdict, vec![places(run), standing_table(context)], Vec::new())
 }
 
 /// There was no run, or none to its end.
