@@ -35,8 +35,8 @@ use crate::keys::{RecipientError, Recipients, recipients_of_file};
 use crate::schedule::Schedule;
 use crate::sign::SitePublicKey;
 
-pub use keeper::KeeperConfig;
 pub use drill::DrillConfig;
+pub use keeper::KeeperConfig;
 pub use lock::LockConfig;
 pub use rate::RateTable;
 pub use reports::{

@@ -6,6 +6,7 @@ use providers::{Access, ObjectStore, Policy, Rate};
 use tokio::runtime::Runtime;
 
 use super::output::Problems;
+use crate::calendar::Calendar;
 use crate::clock;
 use crate::config::{Place, Problem, StoreConfig};
 use crate::failure::{self, Failure, Kind};
@@ -36,12 +37,13 @@ pub(super) fn open<'a>(
     access: Access,
     policy: &Policy,
 ) -> Result<(Vec<OpenStore<'a>>, Vec<ClosedStore<'a>>), Failure> {
-    open_some(&place.stores, only, access, policy)
+    open_some(&place.stores, &place.calendar, only, access, policy)
 }
 
-/// As [`open`], of these stores.
+/// As [`open`], of these stores, in an office with this calendar.
 pub(super) fn open_some<'a>(
     stores: &'a [StoreConfig],
+    calendar: &Calendar,
     only: Option<&StoreName>,
     access: Access,
     policy: &Policy,
@@ -55,7 +57,7 @@ pub(super) fn open_some<'a>(
     let mut stores = Vec::new();
     let mut closed = Vec::new();
     for config in wanted {
-        match open_one(config, access, &paced(config, place, policy)) {
+        match open_one(config, access, &paced(config, calendar, policy)) {
             Ok(store) => stores.push(OpenStore { config, store }),
             Err(problems) => closed.push(ClosedStore { config, problems }),
         }
@@ -79,8 +81,8 @@ impl ClosedStore<'_> {
 }
 
 /// The policy with what this store may be sent at which time of the day.
-fn paced(config: &StoreConfig, place: &Place, policy: &Policy) -> Policy {
-    let (table, zone) = (config.rate.clone(), place.calendar.zone().clone());
+fn paced(config: &StoreConfig, calendar: &Calendar, policy: &Policy) -> Policy {
+    let (table, zone) = (config.rate.clone(), calendar.zone().clone());
     let rate = if table.is_empty() {
         policy.rate.clone()
     } else {
