@@ -79,7 +79,7 @@ pub enum Verb {
     Daemon(DaemonArgs),
     /// Make the auditor's document, or send a test report
     Report(ReportArgs),
-    /// Verify, prune and counter-sign what many sites store, with a configuration of its own and no key that opens anything
+    /// Verify, prune and vouch for what many sites store; needs no key that opens it
     Keeper(KeeperArgs),
     /// Print the completions of a shell
     Completions {

@@ -136,17 +136,33 @@ pub async fn verify(
 
 /// What is wrong with a site as a whole, of which `generations` is all that the store lists: generations that are gone or
 /// exchanged, the heartbeat, and the instructions for restoring by hand. Without the site's key, signatures prove nothing.
+/// What the site, or one of its `keepers`, has pruned is not missing.
 pub async fn verify_site(
     store: &dyn ObjectStore,
     site: &SiteName,
     key: Option<&SitePublicKey>,
+    keepers: &[SitePublicKey],
     generations: &[Stored],
 ) -> Result<Vec<Finding>, VerifyError> {
     let pruned = match key {
-        Some(key) => prune::pruned_before(store, site, std::slice::from_ref(key)).await?,
+        Some(key) => {
+            let pruners: Vec<_> = [key].into_iter().chain(keepers).cloned().collect();
+            prune::pruned_before(store, site, &pruners).await?
+        }
         None => Ranges::default(),
     };
-    let mut findings = broken_chain(generations, &pruned);
+    judge_site(store, site, key, &pruned, generations).await
+}
+
+/// As [`verify_site`], of a site that has pruned the generations with these numbers.
+pub async fn judge_site(
+    store: &dyn ObjectStore,
+    site: &SiteName,
+    key: Option<&SitePublicKey>,
+    pruned: &Ranges,
+    generations: &[Stored],
+) -> Result<Vec<Finding>, VerifyError> {
+    let mut findings = broken_chain(generations, pruned);
     let root = names::site_prefix(site)?;
     if let Some(key) = key
         && let Some(what) = catalog::pulse(store, site, key, generations).await?.complaint()

@@ -219,7 +219,7 @@ impl Site {
         let (store, key) = (self.store.as_ref(), Some(self.key.public()));
         self.runtime.block_on(async {
             let mut report = verify::verify(store, &self.name, &generations, 100, 0, &progress).await?;
-            report.findings.extend(verify::verify_site(store, &self.name, key, &generations).await?);
+            report.findings.extend(verify::verify_site(store, &self.name, key, &[], &generations).await?);
             Ok(report)
         })
     }

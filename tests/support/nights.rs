@@ -120,7 +120,7 @@ impl Keeper {
             assert!(stored.iter().all(|stored| stored.trust == Trust::Signed), "{stored:?}");
             let progress = Default::default();
             let report = verify::verify(store, &self.site, &stored, 100, 0, &progress).await.unwrap();
-            let more = verify::verify_site(store, &self.site, Some(self.key.public()), &stored).await.unwrap();
+            let more = verify::verify_site(store, &self.site, Some(self.key.public()), &[], &stored).await.unwrap();
             assert!(report.findings.is_empty() && more.is_empty(), "{:?} {more:?}", report.findings);
             stored
         })

@@ -13,10 +13,9 @@ use super::{Ended, evidence, load_place};
 use crate::catalog::Stored;
 use crate::cli::VerifyArgs;
 use crate::clock;
-use crate::config::Size;
+use crate::config::{Place, Size};
 use crate::evidence::Record;
 use crate::failure::{self, Failure, Kind};
-use crate::ids::SiteName;
 use crate::progress::Progress;
 use crate::sign::SitePublicKey;
 use crate::verify::{self, VerifyError, VerifyReport};
@@ -85,7 +84,7 @@ pub(super) fn execute(arguments: &VerifyArgs, path: &Path, quiet: bool) -> Resul
             }
         };
         let whole_site = wanted.is_none().then_some(stores.key.as_ref());
-        let work = one(store.store.as_ref(), &place.site, &chosen, whole_site, arguments.sample, &progress);
+        let work = one(store.store.as_ref(), &place, &chosen, whole_site, arguments.sample, &progress);
         results.push(match stores.runtime.block_on(work) {
             Ok(report) => Store::verified(name, report),
             Err(error) => Store::failed(name, kind(&error), failure::chain(&error)),
@@ -111,16 +110,16 @@ pub(super) fn execute(arguments: &VerifyArgs, path: &Path, quiet: bool) -> Resul
 /// what belongs to the site is looked at too, with its key if that is known.
 async fn one(
     store: &dyn providers::ObjectStore,
-    site: &SiteName,
+    place: &Place,
     generations: &[Stored],
     whole_site: Option<Option<&SitePublicKey>>,
     sample: u8,
     progress: &Progress,
 ) -> Result<VerifyReport, VerifyError> {
     let day = clock::now().as_second() / 86_400;
-    let mut report = verify::verify(store, site, generations, sample, day.unsigned_abs(), progress).await?;
+    let mut report = verify::verify(store, &place.site, generations, sample, day.unsigned_abs(), progress).await?;
     if let Some(key) = whole_site {
-        report.findings.extend(verify::verify_site(store, site, key, generations).await?);
+        report.findings.extend(verify::verify_site(store, &place.site, key, &place.keepers, generations).await?);
     }
     Ok(report)
 }

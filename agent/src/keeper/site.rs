@@ -171,7 +171,8 @@ impl Site<'_> {
                 report.findings.push(Finding { object: stored.generation.to_string(), what: why.clone(), harms });
             }
         }
-        let whole = verify::verify_site(self.store, self.name, Some(self.key), &survey.generations).await?;
+        let pruned = survey.record.as_ref().map(|record| record.sequences.clone()).unwrap_or_default();
+        let whole = verify::judge_site(self.store, self.name, Some(self.key), &pruned, &survey.generations).await?;
         report.findings.extend(whole.into_iter().map(|finding| Finding {
             object: finding.object,
             what: finding.what,
