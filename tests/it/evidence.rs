@@ -1,6 +1,6 @@
 //! What the evidence log holds after runs, good and bad.
 
-use agent::evidence::{History, Log, Record, Run};
+use agent::evidence::{History, Log, Prune, Record, Run};
 use agent::sign::SiteKey;
 use tests::Rng;
 use tests::machine::{Machine, Refusing};
@@ -51,4 +51,34 @@ fn every_run_leaves_an_entry_whether_it_was_good_or_not() {
     assert!(runs[2].generation.is_none() && runs[2].messages.concat().contains("cannot be read"), "{:?}", runs[2]);
     let problems = &runs[3].generation.as_ref().unwrap().problems;
     assert_eq!((problems.len(), problems[0].files), (1, Some(2)), "{problems:?}");
+}
+
+#[test]
+fn what_retention_removed_and_what_stopped_it_is_kept() {
+    let machine = Machine::new();
+    let rules = |percent: u8| {
+        format!(
+            "[rolling]\nlast = 1\nworking_days = 0\ndaily = 0\nweekly = 0\nmonthly = 0\n[local]\nlast = 1\nworking_days = 0\n\
+             floor = 1\n[brake]\nremove_percent = {percent}\n"
+        )
+    };
+    machine.configure(1, &rules(10));
+    for night in ["monday", "tuesday", "wednesday"] {
+        std::fs::write(machine.source().join(night), night).unwrap();
+        machine.backup(&[]).expect(0);
+    }
+    machine.world.offsite(["prune", "--dry-run"]).run();
+    assert_eq!(history(&machine).entries.len(), 3, "looking is no deed");
+    machine.world.offsite(["prune"]).expect(1);
+    machine.configure(1, &rules(100));
+    let first = machine.list()[0].generation.to_string();
+    machine.world.offsite(["prune"]).expect(0);
+    let history = history(&machine);
+    let records = history.iter().map(|entry| &entry.record);
+    let prunes: Vec<&Prune> =
+        records.filter_map(|record| if let Record::Prune(prune) = record { Some(prune) } else { None }).collect();
+    let far: Vec<&&Prune> = prunes.iter().filter(|prune| prune.store == "far").collect();
+    assert_eq!((far.len(), far[0].removed.len(), far[1].removed.len(), far[1].kept), (2, 0, 2, 1), "{prunes:?}");
+    assert!(!far[0].refused.is_empty() && far[1].removed.contains(&first) && far[1].freed_bytes > 0, "{prunes:?}");
+    assert!(prunes.iter().any(|prune| prune.store == "local" && prune.removed.len() == 2), "{prunes:?}");
 }

@@ -416,6 +416,7 @@ fn the_auditor_sees_what_was_done_and_whether_the_log_is_whole() {
         "The evidence log is whole: 2 entries",
         "2 of 2 signed by the site&#39;s key",
         "1 rolling and 0 archival",
+        "rolling, in every store: the newest 7, the last of each of 10 working days, the last of each of 14 days",
         "data in far read again",
     ] {
         assert!(page.contains(part), "`{part}` is not in {page}");

@@ -12,11 +12,12 @@ use tokio::runtime::Runtime;
 
 use super::output::{Output, say};
 use super::stores::{self, OpenStore};
-use super::{Ended, interrupt, key, load_place, show};
+use super::{Ended, evidence, interrupt, key, load_place, show};
 use crate::catalog::CatalogError;
 use crate::cli::PruneArgs;
 use crate::clock;
 use crate::config::{Place, Pruner};
+use crate::evidence::Record;
 use crate::failure::{self, Failure, Kind};
 use crate::format::pruned::Ranges;
 use crate::progress::Progress;
@@ -51,6 +52,9 @@ pub(super) fn run(arguments: &PruneArgs, path: &Path, output: Output) -> Ended {
     let interrupt = interrupt::watch(&Progress::default().into())?;
     let mut prune = Prune { arguments, place: &place, public, state, runtime: stores::runtime()?, interrupt };
     let report = prune.all(locks.as_ref().map(|locks| &locks.0))?;
+    for record in report.records() {
+        evidence::record(&place, Record::Prune(record));
+    }
     let code = report.exit_code();
     output.result_with(code, &report, || report.text())?;
     for line in report.complaints() {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::config::Size;
+use crate::evidence;
 use crate::failure::Kind;
 use crate::generation::{Class, Grade};
 use crate::prune::local::LocalPlan;
@@ -86,6 +87,28 @@ pub(super) enum Ending {
 }
 
 impl PlaceReport {
+    fn record(&self) -> Option<evidence::Prune> {
+        let expiring = self.generations.iter().filter(|generation| generation.expires);
+        let expiring: Vec<String> = expiring.map(|generation| generation.id.clone()).collect();
+        let kept = (self.generations.len() - expiring.len()) as u64;
+        let none = evidence::Prune { store: self.place.clone(), kept, ..evidence::Prune::default() };
+        match &self.ending {
+            // A night on which nothing had to go is no evidence of anything.
+            Ending::Pruned { .. } if expiring.is_empty() => None,
+            Ending::Pruned { removed } => {
+                Some(evidence::Prune { removed: expiring, freed_bytes: removed.bytes, ..none })
+            }
+            Ending::Braked => {
+                let refused = self.brakes.iter().map(|brake| brake.message.clone()).collect();
+                Some(evidence::Prune { kept: self.generations.len() as u64, refused, ..none })
+            }
+            Ending::Failed { messages, .. } => {
+                Some(evidence::Prune { kept: self.generations.len() as u64, refused: messages.clone(), ..none })
+            }
+            Ending::Planned | Ending::LeftToKeeper => None,
+        }
+    }
+
     pub(super) fn of_store(name: &str, plan: &Plan, ending: Ending) -> Self {
         let removals: Vec<Object> =
             plan.removals.iter().map(|removal| Object { key: removal.key.to_string(), bytes: removal.bytes }).collect();
@@ -170,6 +193,11 @@ impl Generation {
 }
 
 impl Report {
+    /// What was removed, and what should have been, as the evidence log keeps it: nothing of what was only looked at.
+    pub(super) fn records(&self) -> Vec<evidence::Prune> {
+        self.places.iter().filter_map(PlaceReport::record).collect()
+    }
+
     pub(super) fn exit_code(&self) -> u8 {
         let codes = self.places.iter().map(|place| match &place.ending {
             Ending::Failed { kind, .. } => kind.code(),

@@ -12,11 +12,13 @@ use crate::commands::find::Stores;
 use crate::commands::key::{public_key, write_new};
 use crate::commands::load_config;
 use crate::commands::output::Output;
+use crate::commands::show::counted;
 use crate::config::{Config, LockConfig, StoreConfig};
 use crate::evidence::Log;
 use crate::failure::{Failure, Kind, one_line};
 use crate::generation::Class;
 use crate::report::{self, Audit, AuditStore, Found, Surroundings};
+use crate::retention::{Period, Rules};
 use crate::sign::SitePublicKey;
 use crate::{clock, staging};
 
@@ -121,11 +123,36 @@ fn lock(lock: &LockConfig) -> String {
 
 /// What is kept, as the configuration says.
 fn retention(config: &Config) -> Vec<String> {
-    let chain = format!(
+    let (chain, retention) = (&config.chain, &config.place.retention);
+    let mut lines = vec![
+        format!("rolling, in every store: {}", rules(&retention.rolling)),
+        format!("on the office's own machine: {}", rules(&retention.local)),
+    ];
+    lines.extend(retention.archival.iter().map(|rule| {
+        let every = match rule.every {
+            Period::Month => "month",
+            Period::Quarter => "quarter",
+            Period::Year => "year",
+        };
+        let lifetime = rule.lifetime.map_or("for ever".to_owned(), |lifetime| format!("for {lifetime}"));
+        format!("archival: one of each {every}, {lifetime}")
+    }));
+    lines.push(format!(
         "a copy that needs nothing older is made every {} days, or after {} generations",
-        config.chain.days, config.chain.generations
-    );
-    let locks =
-        config.place.stores.iter().filter_map(|store| Some(format!("{}: {}", store.name, lock(store.lock.as_ref()?))));
-    std::iter::once(chain).chain(locks).collect()
+        chain.days, chain.generations
+    ));
+    let locks = config.place.stores.iter();
+    lines.extend(locks.filter_map(|store| Some(format!("{}: {}", store.name, lock(store.lock.as_ref()?)))));
+    lines
+}
+
+/// `the last 7, of 10 working days, of 14 days; nothing younger than 30 days goes`.
+fn rules(rules: &Rules) -> String {
+    let counts =
+        [(rules.working_days, "working day"), (rules.daily, "day"), (rules.weekly, "week"), (rules.monthly, "month")];
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+    let counts = counts.map(|(count, what)| format!(", the last of each of {}", counted(count.into(), what)));
+    let min = rules.min_age.map(|age| format!("; nothing younger than {age} goes")).unwrap_or_default();
+    let max = rules.max_age.map(|age| format!("; nothing older than {age} stays")).unwrap_or_default();
+    format!("the newest {}{}{min}{max}; never fewer than {}", rules.last, counts.collect::<String>(), rules.floor)
 }
