@@ -14,16 +14,13 @@ h1 { font-size: 17pt; margin: 0 } h2 { font-size: 10.5pt; margin: 2.6mm 0 1mm; b
 p { margin: 0 0 1.2mm } ol { margin: 0; padding-left: 5mm }
 code, pre { font: 7.6pt/1.3 monospace; overflow-wrap: anywhere; white-space: pre-wrap; margin: 0 0 1mm }
 .row { display: flex; gap: 5mm } .row > div { flex: 1; min-width: 0 }
-.qr { width: 36mm; height: 36mm; flex: none } .codes { display: flex; gap: 4mm; text-align: center; font-size: 7.5pt }
+.qr { width: 34mm; height: 34mm; flex: none } .codes { display: flex; gap: 4mm; text-align: center; font-size: 7.5pt }
 .codes figure { margin: 0 } .secret { border: 0.7mm solid #000; padding: 1.5mm 2.5mm; margin: 1mm 0 }
 .line { display: inline-block; border-bottom: 0.3mm solid #000; min-width: 62mm } table { border-spacing: 0; width: 100% }
 td { vertical-align: top; padding: 0 2mm 1mm 0 }
 ";
 
 const LINUX: &str = "sudo apt install age zstd
-mkdir OUT
-for p in CHAIN/packs/00-*; do age -d -i key.txt \"$p\"; done | zstd -d | tar -x -p -f - -C OUT";
-const MACOS: &str = "brew install age zstd
 mkdir OUT
 for p in CHAIN/packs/00-*; do age -d -i key.txt \"$p\"; done | zstd -d | tar -x -p -f - -C OUT";
 const WINDOWS: &str = "winget install FiloSottile.age Meta.Zstandard
@@ -142,12 +139,11 @@ fn by_hand() -> String {
         "<h2>3. By hand, with nothing of ours</h2>\n<ol><li>Fetch the folder of the site from one of the places above, with a \
          browser or whatever the storage offers. Read RESTORE.txt in it: it says every step, and how to check what you \
          have.</li><li>Put the folder of a copy, CHAIN (<code>rolling/&hellip;</code> or <code>archive/&hellip;</code>), beside \
-         key.txt, open a terminal there, and write:</li></ol>\n<div class=\"row\"><div><b>Linux</b><pre>{}</pre></div><div><b>macOS\
-         </b><pre>{}</pre></div><div><b>Windows</b> (cmd, not PowerShell)<pre>{}</pre></div></div>\n<p>This gives the first copy \
+         key.txt, open a terminal there, and write:</li></ol>\n<b>Linux</b><pre>{}</pre>\n<b>macOS</b>: the same, after <code>brew install age zstd</code><br>\n\
+         <b>Windows</b> (cmd, not PowerShell)<pre>{}</pre>\n<p>This gives the first copy \
          of the chain. A later one: <code>sh restore.sh key.txt CHAIN GENERATION OUT</code>, with restore.sh from the folder of the \
          site; on Windows, in WSL. GENERATION is the time of the copy, such as 20261122T233004Z-7f3a.</p>\n",
         escape(LINUX),
-        escape(MACOS),
         escape(WINDOWS)
     )
 }
