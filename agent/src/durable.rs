@@ -16,7 +16,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder(folder)
 }
 
-/// As [`write`], of a file that is for others to read (0644).
+/// As [`write()`], of a file that is for others to read (0644).
 pub fn write_for_others(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = parent(path)?;
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;

@@ -1,6 +1,6 @@
 //! Retention carried out in one place: everything is looked at, a plan is made of it, and exactly that plan is executed.
 //!
-//! [`survey`] reads, [`plan`] is pure, [`execute`] deletes; nothing else in the program does. Why no lock is needed against
+//! [`survey()`] reads, [`plan`] is pure, [`execute()`] deletes; nothing else in the program does. Why no lock is needed against
 //! runs and restores beside it, `ARCHITECTURE.md` says. This machine's own generations go by the same rules ([`local`]).
 
 mod execute;
@@ -47,7 +47,7 @@ pub struct Keeping<'a> {
     pub limits: &'a Limits,
 }
 
-/// What is to be done in one place: what [`execute`] does, and what a person is shown before.
+/// What is to be done in one place: what [`execute()`] does, and what a person is shown before.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The place's clock.

@@ -1,6 +1,6 @@
 //! Which generations are kept, and why; what can go when they expire; and when nothing may go at all. Pure.
 //!
-//! Retention is a function of rules, generations and the store's clock ([`judge`]), then of the objects that nothing kept
+//! Retention is a function of rules, generations and the store's clock ([`judge()`]), then of the objects that nothing kept
 //! needs ([`removals`]), then of everything that speaks against it ([`brakes`]). What is executed is exactly what comes
 //! out here. Times are those at which a store took a generation; what a name says counts for nothing.
 

@@ -1,7 +1,7 @@
 //! Databases in use: clerks who do business in several of them at once.
 //!
 //! Whatever is an effect in one database was caused in another, and that was committed before. So a set of copies that
-//! holds an effect without its cause is not of one instant; [`judge`](crate::verdict::judge) finds out.
+//! holds an effect without its cause is not of one instant; [`judge`] finds out.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
