@@ -15,8 +15,8 @@ use crate::calendar::Age;
 use crate::config::{DEFAULT_PATH, SecretRef, Span};
 use crate::ids::{GenerationId, JobName, NameError, SiteName, SourceName, StoreName};
 use crate::restore::PathPattern;
-
 use crate::schedule::Lane;
+
 pub use key::KeyVerb;
 
 /// Gets an office's data out of the building, whole and in step, and proves that it can come back.

@@ -16,8 +16,9 @@ code, pre { font: 7.6pt/1.3 monospace; overflow-wrap: anywhere; white-space: pre
 .row { display: flex; gap: 5mm } .row > div { flex: 1; min-width: 0 }
 .qr { width: 34mm; height: 34mm; flex: none } .codes { display: flex; gap: 4mm; text-align: center; font-size: 7.5pt }
 .codes figure { margin: 0 } .secret { border: 0.7mm solid #000; padding: 1.5mm 2.5mm; margin: 1mm 0 }
-.line { display: inline-block; border-bottom: 0.3mm solid #000; min-width: 62mm } table { border-spacing: 0; width: 100% }
-td { vertical-align: top; padding: 0 2mm 1mm 0 }
+.line { display: inline-block; border-bottom: 0.3mm solid #000; min-width: 54mm } table { border-spacing: 0; width: 100% }
+td { vertical-align: top; padding: 0 2mm 1mm 0 } td:first-child, td:last-child, td:first-child code { white-space: nowrap }
+td:first-child code { font-size: 7pt }
 ";
 
 const LINUX: &str = "sudo apt install age zstd
