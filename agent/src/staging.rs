@@ -45,7 +45,7 @@ pub struct Staging {
 /// A folder in which nobody else works. The lock goes with this value, also when the process is killed.
 #[derive(Debug)]
 pub struct FolderLock {
-    _file: File,
+    file: File,
 }
 
 /// What a run that did not end left behind.
@@ -136,7 +136,16 @@ impl FolderLock {
         let holder = Holder { pid: std::process::id(), host: platform::host_name(), since: now };
         let text = serde_json::to_vec(&holder).map_err(|e| failed(e.into()))?;
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&text)).map_err(failed)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for FolderLock {
+    /// Closing the file is not enough: a process that is just being started has a copy of it for a moment.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "a folder could not be unlocked; the end of this process does it");
+        }
     }
 }
 
