@@ -95,6 +95,22 @@ impl Office {
         outcome.json()
     }
 
+    /// A search path that has a program of ours first, called `name`.
+    fn program(&self, name: &str, script: &str) -> String {
+        let folder = self.world.make_folder(format!("programs-{name}"));
+        let path = self.world.write(format!("programs-{name}/{name}"), format!("#!/bin/sh\n{script}\n"));
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        office::set_mode(&folder, 0o755);
+        format!("{}:{}", folder.display(), std::env::var("PATH").unwrap())
+    }
+
+    /// What fails a drill of a copy that is made now.
+    #[track_caller]
+    fn after_a_backup(&self, about: &str) -> String {
+        self.backup();
+        self.fails(&[], about)
+    }
+
     /// A drill that fails because of one thing, which is said in one sentence.
     #[track_caller]
     fn fails(&self, arguments: &[&str], about: &str) -> String {
@@ -194,6 +210,68 @@ fn a_server_that_does_not_start_is_no_passed_drill() {
     assert_eq!(verdict["findings"][0]["about"], "server", "{verdict:#}");
     let what = verdict["findings"][0]["what"].as_str().unwrap();
     assert!(what.contains("does not start") && what.contains("no space for a cluster"), "{what}");
+}
+
+#[test]
+fn a_mariadb_server_that_does_not_start_is_no_passed_drill() {
+    let office = Office::new(&["mariadb"]);
+    office.backup();
+    let install = office.program("mariadb-install-db", "echo 'FATAL ERROR: no space for a server' >&2; exit 1");
+    let outcome = office.world.offsite(["--json", "drill"]).env("PATH", install).expect(5);
+    let verdict = outcome.json();
+    assert_eq!(verdict["findings"][0]["about"], "server", "{verdict:#}");
+    let what = verdict["findings"][0]["what"].as_str().unwrap();
+    assert!(what.contains("the MariaDB server that was to open the databases of shop does not start"), "{what}");
+    assert!(what.contains("no space for a server"), "{what}");
+}
+
+/// What the server lets be and the bytes of the copy show faithfully.
+#[test]
+fn rows_that_refer_to_nothing_fail_the_drill_whatever_the_engine() {
+    let office = Office::new(&["postgres", "mariadb"]);
+    let (books, shop) = (office.books.clone().unwrap(), office.shop.clone().unwrap());
+    postgres().sql(&books, "SET session_replication_role = replica; DELETE FROM account WHERE id = 2");
+    let what = office.after_a_backup("database");
+    assert!(what.contains("could not be restored") && what.contains("payment_account_fkey"), "{what}");
+    postgres().sql(&books, "INSERT INTO account VALUES (2)");
+    mariadb().sql(&shop, "SET foreign_key_checks = 0; DELETE FROM account WHERE id = 2");
+    let what = office.after_a_backup("database");
+    assert!(
+        what.contains("finds damage in shop/")
+            && what.contains("2 of the rows of payment refer to rows of account that are not there"),
+        "{what}"
+    );
+}
+
+/// A tool that leaves rows out says nothing; the numbers that were counted beside it do.
+#[test]
+fn rows_that_a_dump_leaves_out_fail_the_drill() {
+    let office = Office::new(&["postgres", "mariadb"]);
+    let (books, shop) = (office.books.clone().unwrap(), office.shop.clone().unwrap());
+    for (name, option, table, held) in [
+        ("pg_dump", "--exclude-table-data=payment", format!("public.payment of server/{books}.dump has 0 rows"), 3),
+        ("mariadb-dump", "'--where=1 LIMIT 2'", format!("payment of shop/{shop}.sql has 2 rows"), 3),
+    ] {
+        let script = format!("PATH=${{PATH#*:}} first=$1; shift; exec {name} \"$first\" {option} \"$@\"");
+        let path = office.program(name, &script);
+        office.world.offsite(["backup"]).env("PATH", path).expect(0);
+        let what = office.fails(&[], "rows");
+        assert_eq!(what, format!("the table {table}, and had {held} when it was copied: rows are missing"));
+    }
+}
+
+#[test]
+fn a_check_that_disagrees_fails_the_drill_whatever_the_engine() {
+    let office = Office::new(&["mariadb"]);
+    office.backup();
+    for source in ["ledger", "shop"] {
+        office.configure(&format!(
+            "[[drill.check]]\nsource = \"{source}\"\nsql = \"SELECT sum(cents) FROM payment\"\nexpect = \"1001\"\n"
+        ));
+        let what = office.fails(&[], "check");
+        let said = format!("a check of {source} disagrees: `SELECT sum(cents) FROM payment` gives `1000`");
+        assert!(what.contains(&said), "{what}");
+    }
 }
 
 #[test]

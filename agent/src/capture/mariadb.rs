@@ -4,6 +4,7 @@
 //! They are held in every try. There is a number that changes with each commit (the GTID), but it changes before others can
 //! see the commit, so that it may be the same twice although something became visible in between.
 
+mod count;
 mod dump;
 mod gate;
 mod rights;
@@ -99,7 +100,7 @@ impl<'a> MariaDbSet<'a> {
                         record.role = if server.was_held() { Role::Held } else { Role::Pivot };
                         record.pinned_at = self.pinned;
                     }
-                    server.copy(guard, again, &mut problems, &mut copies);
+                    record.rows = server.copy(guard, again, &mut problems, &mut copies);
                     written::record(&mut writer, name, &mut problems)?;
                     let written = writer.finish()?;
                     (record.entries, record.bytes) = (written.entries, written.bytes);

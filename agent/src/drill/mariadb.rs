@@ -31,6 +31,17 @@ const SETTINGS: [&str; 9] = [
 const COUNTS: &str = "SELECT CONCAT('SELECT ', QUOTE(TABLE_NAME), ', COUNT(*) FROM `', REPLACE(TABLE_NAME, '`', '``'), '`;') \
                       FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE = 'BASE TABLE' ORDER BY 1;";
 
+/// Prints a statement for each foreign key of the database, which counts the rows that refer to nothing. Loading a dump does
+/// not look: it puts rows in before those that they refer to.
+const FOREIGN_KEYS: &str = "SELECT CONCAT('SELECT ', QUOTE(TABLE_NAME), ', ', QUOTE(REFERENCED_TABLE_NAME), ', COUNT(*) FROM `', \
+                            REPLACE(TABLE_NAME, '`', '``'), '` c LEFT JOIN `', REPLACE(REFERENCED_TABLE_NAME, '`', '``'), '` p ON ', \
+                            GROUP_CONCAT(CONCAT('c.`', REPLACE(COLUMN_NAME, '`', '``'), '` = p.`', \
+                            REPLACE(REFERENCED_COLUMN_NAME, '`', '``'), '`') SEPARATOR ' AND '), ' WHERE ', \
+                            GROUP_CONCAT(CONCAT('c.`', REPLACE(COLUMN_NAME, '`', '``'), '` IS NOT NULL') SEPARATOR ' AND '), \
+                            ' AND p.`', REPLACE(MIN(REFERENCED_COLUMN_NAME), '`', '``'), '` IS NULL;') \
+                            FROM information_schema.KEY_COLUMN_USAGE WHERE TABLE_SCHEMA = DATABASE() AND \
+                            REFERENCED_TABLE_SCHEMA = DATABASE() GROUP BY TABLE_NAME, CONSTRAINT_NAME, REFERENCED_TABLE_NAME;";
+
 /// A server with nothing in it yet.
 pub(super) struct Instance {
     _server: Server,
@@ -94,27 +105,41 @@ impl DatabaseServer for Instance {
     }
 
     fn count(&self, database: &str) -> Result<Rows, String> {
-        let ask = |sql: &str| server::run(&mut client(&self.home, &self.socket, Some(database), sql), LOAD_WITHIN);
-        let statements = ask(COUNTS)?;
-        if statements.trim().is_empty() {
-            return Ok(Rows::new());
-        }
-        let printed = ask(&statements)?;
+        let printed = self.ask_what_is_printed(database, COUNTS)?;
         let row = |line: &str| {
             line.rsplit_once('\t').and_then(|(table, count)| Some((table.to_owned(), count.parse().ok()?)))
         };
         Ok(printed.lines().filter_map(row).collect())
     }
 
-    /// Loading has done it.
-    fn examine(&self, _: &str) -> Result<bool, String> {
-        Ok(true)
+    /// Loading has had the engine look through tables and indexes. Whether rows refer to others that are there, it does not
+    /// look.
+    fn examine(&self, database: &str) -> Result<bool, String> {
+        let printed = self.ask_what_is_printed(database, FOREIGN_KEYS)?;
+        let dangling: Vec<String> = printed.lines().filter_map(dangling).collect();
+        if dangling.is_empty() { Ok(true) } else { Err(dangling.join("; ")) }
     }
 
     fn ask(&self, database: &str, sql: &str) -> Result<String, String> {
         let answer = server::run(&mut client(&self.home, &self.socket, Some(database), sql), LOAD_WITHIN)?;
         Ok(answer.trim_end_matches('\n').replace('\t', "|"))
     }
+}
+
+impl Instance {
+    /// Asks what the answer to `sql` is made of: statements.
+    fn ask_what_is_printed(&self, database: &str, sql: &str) -> Result<String, String> {
+        let ask = |sql: &str| server::run(&mut client(&self.home, &self.socket, Some(database), sql), LOAD_WITHIN);
+        let statements = ask(sql)?;
+        if statements.trim().is_empty() { Ok(statements) } else { ask(&statements) }
+    }
+}
+
+/// What is wrong with a foreign key, by the line that was printed of it.
+fn dangling(line: &str) -> Option<String> {
+    let mut fields = line.rsplitn(3, '\t');
+    let (count, parent, child) = (fields.next()?, fields.next()?, fields.next()?);
+    (count != "0").then(|| format!("{count} of the rows of {child} refer to rows of {parent} that are not there"))
 }
 
 fn client(home: &Path, socket: &Path, database: Option<&str>, sql: &str) -> Command {

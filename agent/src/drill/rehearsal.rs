@@ -141,8 +141,10 @@ impl Rehearsal<'_> {
                 return self.verdict.leave(format!("the databases of {source} were not opened: {why}"));
             }
             Err(NoServer::Failed(why)) => {
-                let what =
-                    format!("the PostgreSQL server that was to open the databases of {source} does not start: {why}");
+                let what = format!(
+                    "the {} server that was to open the databases of {source} does not start: {why}",
+                    engine.name
+                );
                 return self.verdict.find(About::Server, what);
             }
         };

@@ -87,6 +87,11 @@ impl Dump {
         }
     }
 
+    /// The name of its file.
+    pub(super) fn file_name(&self) -> String {
+        file_name(&self.database)
+    }
+
     /// Removes what is left of it.
     pub(super) fn remove(&self) {
         // It may not be there.

@@ -1,10 +1,12 @@
 //! One server: a session that holds it, one that ends that in time, one that keeps its tables from being changed, and a
 //! dump of each database.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::count::Counter;
 use super::dump::{self, Dump};
 use super::rights::{Account, literal};
 use crate::capture::Copies;
@@ -13,6 +15,7 @@ use crate::capture::problems::Problems;
 use crate::capture::session::Session;
 use crate::capture::settings::{CutSettings, Dialect, MariaDbSource};
 use crate::generation::SourceRecord;
+use crate::rows::Rows;
 
 /// Connecting, and questions about the catalog.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -61,6 +64,8 @@ pub(super) struct Server {
     number: String,
     /// Keeps the tables from being emptied, altered or dropped until they have been dumped.
     keeper: Option<Session>,
+    /// Counts rows as of the hold.
+    counter: Option<Counter>,
     /// A table that has no snapshots, and what to do about it.
     plain: Option<String>,
     dumps: Vec<Dump>,
@@ -99,6 +104,7 @@ impl Server {
             watchdog: None,
             number: String::new(),
             keeper: None,
+            counter: None,
             plain: None,
             dumps: Vec::new(),
             held: None,
@@ -183,6 +189,7 @@ impl Server {
         let mut watchdog = dump::session(&self.source)?;
         watchdog.ask("SELECT 1;", ANSWER_WITHIN).map_err(|error| error.to_string())?;
         self.watchdog = Some(watchdog);
+        self.counter = Counter::open(&self.source, self.is_mariadb);
         self.keep()
     }
 
@@ -226,9 +233,10 @@ impl Server {
         let deadline = Instant::now() + ANSWER_WITHIN;
         loop {
             let rows = self.ask_holder(connected, ANSWER_WITHIN)?;
-            // The session that keeps the tables is one of them, and so is the watchdog's.
+            // The session that keeps the tables is one of them, and so are the watchdog's and the one that counts.
+            let others = 2 + usize::from(self.counter.is_some());
             let there = rows.first().and_then(|count| count.parse().ok()).unwrap_or(0usize);
-            if there >= self.dumps.len() + 2 && self.dumps.iter().all(Dump::has_stopped) {
+            if there >= self.dumps.len() + others && self.dumps.iter().all(Dump::has_stopped) {
                 return Ok(());
             }
             if let Some(said) = self.dumps.iter_mut().find_map(Dump::failure) {
@@ -261,6 +269,11 @@ impl Server {
     }
 
     pub(super) fn pin(&mut self) -> Result<(), String> {
+        // All commits are held, or the dump alone is the pin, and nothing else would be of its instant.
+        let mut counter = self.counter.as_mut().filter(|_| self.held.is_some());
+        if let Some(counter) = &mut counter {
+            counter.pin();
+        }
         self.dumps.iter_mut().try_for_each(Dump::open)?;
         for dump in &mut self.dumps {
             let left = match self.held {
@@ -274,6 +287,9 @@ impl Server {
             false => "SELECT REPLACE(@@GLOBAL.gtid_executed, '\\n', '');",
         };
         self.gtid = self.ask_holder(position, self.hold_limit)?.into_iter().next();
+        if let Some(counter) = self.counter.as_mut().filter(|_| self.held.is_some()) {
+            counter.wait_for_pin(self.until.saturating_duration_since(Instant::now()));
+        }
         Ok(())
     }
 
@@ -312,7 +328,7 @@ impl Server {
 
     fn unlock(&mut self) {
         self.unstage();
-        self.keeper = None;
+        (self.keeper, self.counter) = (None, None);
     }
 
     /// From now on the tables are watched over until they have been dumped.
@@ -327,22 +343,25 @@ impl Server {
     }
 
     /// Waits for the dumps that have been pinned, with a `guard`, or makes them now. If there will be another cut, it stops
-    /// as soon as this one is void.
-    pub(super) fn copy(mut self, guard: Option<Guard>, again: bool, problems: &mut Problems, copies: &mut Copies) {
+    /// as soon as this one is void. Answers with the rows of each dump's tables, by the name of its file, as far as they
+    /// were counted.
+    pub(super) fn copy(
+        mut self,
+        guard: Option<Guard>,
+        again: bool,
+        problems: &mut Problems,
+        copies: &mut Copies,
+    ) -> BTreeMap<String, Rows> {
         let mut left = std::mem::take(&mut self.dumps);
+        let mut counted = BTreeMap::new();
         if let Some(guard) = guard {
-            left.retain_mut(|dump| match dump.finish(guard.stop()) {
-                Ok(()) => false,
-                Err(why) => {
-                    copies.void.get_or_insert(guard.why().map_or(why, str::to_owned));
-                    true
-                }
-            });
+            counted = self.finish(&mut left, &guard, copies);
             if let Err(why) = guard.finish() {
                 copies.void.get_or_insert(why);
+                counted.clear();
             }
             if again && copies.void.is_some() {
-                return;
+                return BTreeMap::new();
             }
         }
         copies.flaw = copies.flaw.take().or(self.plain.take());
@@ -354,6 +373,27 @@ impl Server {
             }
         }
         self.copy_accounts(problems);
+        counted
+    }
+
+    /// Waits for the dumps that have been pinned, and counts meanwhile. What has come to nothing is `left`.
+    fn finish(&mut self, left: &mut Vec<Dump>, guard: &Guard, copies: &mut Copies) -> BTreeMap<String, Rows> {
+        let databases: Vec<(String, String)> =
+            left.iter().map(|dump| (dump.database.clone(), dump.file_name())).collect();
+        let (counter, stop) = (self.counter.take().filter(Counter::is_pinned), guard.stop());
+        let mut counted = thread::scope(|scope| {
+            let counting = counter.map(|counter| scope.spawn(|| counter.count(&databases, stop)));
+            left.retain_mut(|dump| match dump.finish(stop) {
+                Ok(()) => false,
+                Err(why) => {
+                    copies.void.get_or_insert(guard.why().map_or(why, str::to_owned));
+                    true
+                }
+            });
+            counting.and_then(|counting| counting.join().ok()).unwrap_or_default()
+        });
+        counted.retain(|file, _| left.iter().all(|dump| dump.file_name() != *file));
+        counted
     }
 
     fn make_at_leisure(&self, dump: &mut Dump) -> Result<(), String> {
