@@ -40,7 +40,8 @@ pub use keeper::KeeperConfig;
 pub use lock::LockConfig;
 pub use rate::RateTable;
 pub use reports::{
-    Address, AddressError, MailConfig, PingConfig, ReportsConfig, Security, SmtpConfig, WebhookConfig, Wish,
+    Address, AddressError, MailConfig, MetricsConfig, PingConfig, ReportsConfig, Security, SmtpConfig, WebhookConfig,
+    Wish,
 };
 pub use retention::RetentionConfig;
 pub use secret::{SecretError, SecretRef};

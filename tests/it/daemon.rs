@@ -1,13 +1,18 @@
 //! The daemon on the real clock: runs begin by themselves, once, and it can be told, watched, stopped and started again.
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::machine::Machine;
-use tests::{Running, wait_until};
+use tests::process::free_ports;
+use tests::servers::Sink;
+use tests::{Running, http, wait_until};
 
+use crate::reports::{mail, smtp};
 use crate::signals::blocking_source;
 
 /// The longest that anything may take on the slowest of machines.
@@ -161,10 +166,11 @@ fn what_is_overdue_is_told_here_and_by_the_store() {
 
 #[test]
 fn what_is_overdue_is_reported_once() {
-    // Nobody listens there: what is told waits, where it can be seen.
-    let hook = "[[webhook]]\nname = \"tickets\"\nurl = \"http://127.0.0.1:9/\"\nwhen = \"failures\"\n";
+    let sink = Sink::start();
+    let machine = machine("");
+    let mails = smtp(&machine.world, &sink) + &mail("provider", "failures");
     let schedule = "[schedule]\noverdue_after = \"1 s\"\n";
-    let machine = machine(&[schedule, hook, &job("look", "check", "at = \"every 1 s\"")].concat());
+    machine.configure(100, &[schedule, &mails, &job("look", "check", "at = \"every 1 s\"")].concat());
     let running = daemon(&machine);
     wait_until(LONG, "a run", || known(&machine, "look")["last_good"].is_string());
     machine.world.offsite(["daemon", "pause"]).expect(0);
@@ -172,10 +178,34 @@ fn what_is_overdue_is_reported_once() {
     for _ in 0..2 {
         machine.world.offsite(["tidings"]).expect(0);
     }
-    let told: Vec<String> = status(&machine)["attention"].as_array().unwrap().iter().map(Value::to_string).collect();
-    let told: Vec<&String> = told.iter().filter(|line| line.contains("tickets") && line.contains("OVERDUE")).collect();
-    assert_eq!(told.len(), 1, "{told:?}");
+    let mails = sink.mails();
+    assert_eq!(mails.len(), 1, "{mails:?}");
+    assert_eq!(mails[0]["subject"], "townhall: look is OVERDUE");
+    assert!(mails[0]["text"].as_str().unwrap().starts_with("`look` is OVERDUE: it should have run at "), "{mails:?}");
     stop(running);
+}
+
+#[test]
+fn numbers_are_given_to_programs_of_this_machine() {
+    let [port] = free_ports();
+    let machine = machine(&format!("[metrics]\nlisten = \"127.0.0.1:{port}\"\n{}", job("copy", "backup", NEVER)));
+    machine.backup(&[]).expect(0);
+    let running = daemon(&machine);
+    let numbers = || http::get(port, "/metrics");
+    wait_until(LONG, "the numbers", || numbers().is_some());
+    let (status, body) = numbers().unwrap();
+    assert!(status == 200 && body.contains("offsite_last_run_exit_code{site=\"townhall\"} 0"), "{body}");
+    assert!(body.contains("offsite_jobs_overdue{site=\"townhall\"} 0"), "{body}");
+    assert_eq!(http::get(port, "/").unwrap().0, 404);
+    // Whoever says nothing, or no end of it, keeps nobody else out.
+    let silent = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut endless = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    endless.write_all(&[b'x'; 1000]).unwrap();
+    wait_until(LONG, "the numbers again", || numbers().is_some_and(|(status, _)| status == 200));
+    drop((silent, endless));
+    stop(running);
+    machine.configure(100, &format!("[metrics]\nlisten = \"0.0.0.0:{port}\"\n"));
+    assert!(machine.world.offsite(["status"]).expect(2).stderr.contains("it answers this machine only"));
 }
 
 #[test]

@@ -7,15 +7,16 @@ use agent::evidence::{Drill, KeyProof, Log, Record, Run, RunGeneration, RunSourc
 use agent::generation::{Class, CutMethod, Grade};
 use agent::notify::{self, Outbox};
 use agent::report::{self, Context, Limits, Report, Standing};
-use jiff::Timestamp;
+use agent::sign::SiteKey;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tests::machine::{Machine, Refusing};
-use tests::servers::{MAIL_PASSWORD, MAIL_USER, Sink};
+use tests::servers::{MAIL_PASSWORD, MAIL_USER, Sink, mariadb};
 use tests::{Rng, World, tls};
 
 /// The settings of a mail server: with STARTTLS and a login.
-fn smtp(world: &World, sink: &Sink) -> String {
+pub(crate) fn smtp(world: &World, sink: &Sink) -> String {
     let password = world.write("smtp-password", MAIL_PASSWORD);
     format!(
         "[smtp]\nhost = \"localhost\"\nport = {}\nuser = \"{MAIL_USER}\"\npassword = \"file:{}\"\nca_file = \"{}\"\n\
@@ -26,7 +27,7 @@ fn smtp(world: &World, sink: &Sink) -> String {
     )
 }
 
-fn mail(name: &str, when: &str) -> String {
+pub(crate) fn mail(name: &str, when: &str) -> String {
     format!("[[mail]]\nname = \"{name}\"\nto = [\"{name}@office.example\"]\nwhen = \"{when}\"\n")
 }
 
@@ -157,6 +158,83 @@ fn each_kind_of_bad_run_has_its_own_sentence() {
     machine.backup(&[]).expect(2);
     last("townhall: backup FAILED", "FAILED: the run was not begun", "`offsite check` names everything");
     std::fs::rename(machine.world.path("moved"), machine.source()).unwrap();
+}
+
+#[test]
+fn a_table_without_snapshots_has_a_mail_of_its_own() {
+    let sink = Sink::start();
+    let machine = machine(&sink, "");
+    let shop = mariadb().database("shop");
+    mariadb().sql(&shop, "CREATE TABLE old (id INTEGER) ENGINE = MyISAM");
+    let source = format!(
+        "[[source]]\nname = \"shop\"\ntype = \"mariadb\"\nhost = \"{}\"\nuser = \"root\"\ndatabases = [\"{shop}\"]\n",
+        mariadb().socket.display()
+    );
+    machine.configure(100, &format!("{}{}{source}", smtp(&machine.world, &sink), mail("provider", "failures")));
+    machine.backup(&[]).expect(3);
+    assert_eq!(subjects(&sink, "provider"), ["townhall: backup NOT OF ONE INSTANT"]);
+    let mails = sink.mails();
+    let said = text(&mails[0], "text");
+    let sentence = "is whole, but NOT OF ONE INSTANT: 1 database and 1 folder were copied one after another until";
+    assert!(said.lines().next().unwrap().contains(sentence) && said.contains("compare the last minutes"), "{said}");
+}
+
+/// From the fault to the mail, with nothing in between but the program.
+#[test]
+fn neglect_and_damage_are_told_to_whom_they_concern() {
+    let sink = Sink::start();
+    let machine = machine(&sink, "");
+    let path = |name: &str| machine.world.path(name).display().to_string();
+    let wishes = [("boss", "every run"), ("provider", "failures"), ("owner", "weekly"), ("clerk", "daily")];
+    let mails: String = wishes.iter().map(|(name, when)| mail(name, when)).collect();
+    let drill = format!("[drill]\nidentity = \"{}\"\nscratch = \"{}\"\n", path("identity.txt"), path("scratch"));
+    let limits = "[report]\ndrill_within = \"1 days\"\nkey_proof_within = \"2 days\"\n";
+    machine.configure(100, &format!("{}{mails}{limits}{drill}", smtp(&machine.world, &sink)));
+    // This office began three days ago, and nobody has tried anything since.
+    let (log, key) = (Log::new(&machine.world.make_folder("state")), SiteKey::load(&machine.world.path("site.key")));
+    tests::office::set_mode(&machine.world.path("state"), 0o700);
+    let began = Timestamp::now() - SignedDuration::from_hours(72);
+    log.append(&machine.site, Record::Verify(Verify::default()), Some(&key.unwrap()), began).unwrap();
+
+    machine.backup(&[]).expect(0);
+    let reminder = "townhall: please prove that the copies can come back";
+    assert_eq!(subjects(&sink, "boss"), ["townhall: backup complete", reminder]);
+    assert_eq!(subjects(&sink, "provider"), [reminder]);
+    let last = || text(sink.mails().last().unwrap(), "text").to_owned();
+    assert!(
+        last().contains("no rehearsed restore has passed in the 3 days of this log (the limit is 1 day)"),
+        "{}",
+        last()
+    );
+    assert!(last().contains("nobody has proved in the 3 days of this log"), "{}", last());
+    // Within the week nobody is reminded again.
+    machine.world.offsite(["tidings"]).expect(0);
+    assert_eq!(subjects(&sink, "provider").len(), 1);
+
+    let is_pack = |path: &std::path::PathBuf| path.is_file() && path.parent().unwrap().ends_with("packs");
+    let pack = tests::office::paths(&machine.world.path("store")).into_iter().find(is_pack).unwrap();
+    let mut bytes = std::fs::read(&pack).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&pack, bytes).unwrap();
+    machine.world.offsite(["drill"]).expect(5);
+    for (name, _) in wishes {
+        assert_eq!(subjects(&sink, name).last().unwrap(), "townhall: REHEARSED RESTORE FAILED", "{name}");
+    }
+    assert!(last().starts_with("THE REHEARSED RESTORE FAILED: ") && last().contains("is of no use"), "{}", last());
+
+    // When another day and another week have begun.
+    let memory = machine.world.path("state/reports.json");
+    let mut then: Value = serde_json::from_slice(&std::fs::read(&memory).unwrap()).unwrap();
+    for (name, hours) in [("clerk", 25), ("owner", 8 * 24)] {
+        then["summaries"][name] = (Timestamp::now() - SignedDuration::from_hours(hours)).to_string().into();
+    }
+    std::fs::write(&memory, then.to_string()).unwrap();
+    machine.world.offsite(["tidings"]).expect(0);
+    let word = |name: &str| subjects(&sink, name).last().unwrap().clone();
+    assert_eq!(word("clerk"), "townhall: the last day: 1 of 1 backups complete, and 1 thing is NOT as it should be");
+    assert_eq!(word("owner"), "townhall: the last week: 1 of 1 backups complete, and 1 thing is NOT as it should be");
+    assert!(last().starts_with("In the last ") && last().contains("THE REHEARSED RESTORE FAILED"), "{}", last());
 }
 
 fn source(name: &str) -> RunSource {

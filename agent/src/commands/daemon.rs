@@ -1,5 +1,7 @@
 //! `offsite daemon`: becomes the daemon, or tells the one that runs.
 
+mod metrics;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::output::Output;
-use super::{interrupt, load_config, load_place, show};
+use super::{interrupt, load_config, load_place, report, show};
 use crate::cli::{DaemonArgs, DaemonVerb};
 use crate::clock;
 use crate::config::{Place, Span};
@@ -43,6 +45,7 @@ fn become_daemon(path: &Path) -> Result<(), Failure> {
             .hint("add one: [[job]] with name = \"nightly\", run = [\"backup\"], at = \"Mon-Fri 23:30\""));
     }
     let failed = |error| Failure::new(Kind::Failed, error);
+    let place = config.place.clone();
     let settings = DaemonSettings {
         schedule: config.place.schedule,
         state_folder: config.place.state,
@@ -56,6 +59,12 @@ fn become_daemon(path: &Path) -> Result<(), Failure> {
         }
         error => Failure::new(Kind::Failed, error),
     })?;
+    if let Some(address) = place.reports.metrics.listen
+        && let Err(error) = metrics::listen(address, move || report::numbers(&place))
+    {
+        // Runs matter more than numbers.
+        tracing::error!("nobody can ask for numbers at {address}: {error}");
+    }
     let stopper = daemon.stopper();
     interrupt::each(move || stopper.stop())?;
     daemon.run();

@@ -118,12 +118,24 @@ fn work(place: &Place, context: &Context<'_>, at_once: bool) -> Result<(), TellE
         let record = Record::Undelivered(undelivered);
         Log::new(&place.state).append(&place.site, record, key.as_ref(), context.now)?;
     }
-    if let Some(path) = &place.reports.metrics {
-        let text = report::metrics(context, delivery.waiting.len() as u64);
+    if let Some(path) = &place.reports.metrics.file {
+        let overdue = daemon::overdue(place, context.now).len();
+        let text = report::metrics(context, delivery.waiting.len() as u64, overdue as u64);
         let written = durable::write_for_others(path, text.as_bytes());
         written.map_err(|source| TellError::Write { path: path.clone(), source })?;
     }
     Ok(())
+}
+
+/// The numbers of now, for Prometheus. The error is one sentence.
+pub(super) fn numbers(place: &Place) -> Result<String, String> {
+    let numbers = || -> Result<String, TellError> {
+        let (history, now) = (Log::new(&place.state).read(None)?, clock::now());
+        let waiting = Outbox::new(&place.state).messages()?.len();
+        let overdue = daemon::overdue(place, now).len();
+        Ok(report::metrics(&context(place, &history, now), waiting as u64, overdue as u64))
+    };
+    numbers().map_err(|error| failure::one_line(&error))
 }
 
 /// What is overdue and was not called so yet.

@@ -1,6 +1,7 @@
 //! `[report]`, `[smtp]`, `[[mail]]`, `[[webhook]]`, `[[ping]]`, `[metrics]`: who is told of what, and how.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -27,8 +28,17 @@ pub struct ReportsConfig {
     pub webhooks: Vec<WebhookConfig>,
     /// Services that notice when nothing is heard any more.
     pub pings: Vec<PingConfig>,
-    /// The file for Prometheus.
-    pub metrics: Option<PathBuf>,
+    /// Numbers for Prometheus.
+    pub metrics: MetricsConfig,
+}
+
+/// Where Prometheus finds numbers.
+#[derive(Clone, Debug, Default)]
+pub struct MetricsConfig {
+    /// A file that is written after each run.
+    pub file: Option<PathBuf>,
+    /// Where the daemon answers whoever is on this machine.
+    pub listen: Option<SocketAddr>,
 }
 
 /// A mail server.
@@ -127,6 +137,21 @@ pub enum AddressError {
     Secret(#[from] SecretError),
 }
 
+/// An address and port of this machine that no other can reach.
+struct Loopback(SocketAddr);
+
+impl FromStr for Loopback {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => Ok(Self(address)),
+            Ok(_) => Err("it answers this machine only: write 127.0.0.1 or [::1], and let a proxy ask for others"),
+            Err(_) => Err("write an address and a port of this machine, such as 127.0.0.1:9817"),
+        }
+    }
+}
+
 const DRILL_DAYS: u16 = 35;
 const KEY_PROOF_DAYS: u16 = 190;
 
@@ -147,9 +172,10 @@ pub(super) fn read(reader: &Reader<'_>, root: &Section<'_, '_>) -> ReportsConfig
     super::report_twins(reader, "webhook", webhooks.iter().map(|hook| hook.name.as_str()));
     super::report_twins(reader, "ping", pings.iter().map(|ping| ping.name.as_str()));
     let metrics = root.section("metrics");
-    let file = metrics.path("file");
+    let (file, listen) = (metrics.path("file"), metrics.parsed("listen").map(|Loopback(address)| address));
     metrics.finish();
-    ReportsConfig { limits, smtp, mails, webhooks, pings, metrics: file }
+    let metrics = MetricsConfig { file, listen };
+    ReportsConfig { limits, smtp, mails, webhooks, pings, metrics }
 }
 
 fn read_smtp(smtp: Section<'_, '_>, wanted: bool) -> Option<SmtpConfig> {
@@ -254,7 +280,7 @@ fn mailbox(section: &Section<'_, '_>, key: &str, text: &str) -> Option<Mailbox> 
 impl ReportsConfig {
     /// Whether nobody is told anything.
     pub fn is_silent(&self) -> bool {
-        self.mails.is_empty() && self.webhooks.is_empty() && self.pings.is_empty() && self.metrics.is_none()
+        self.mails.is_empty() && self.webhooks.is_empty() && self.pings.is_empty() && self.metrics.file.is_none()
     }
 
     /// Looks up every secret; those that cannot be had are problems.

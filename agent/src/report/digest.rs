@@ -60,13 +60,14 @@ impl FromStr for Period {
 pub fn digest(period: Period, since: Timestamp, context: &Context<'_>) -> Report {
     let entries: Vec<_> = context.history.iter().filter(|entry| entry.at > since && entry.at <= context.now).collect();
     let mut rows = Vec::new();
-    let (mut runs, mut good, mut todo) = (0, 0, Vec::new());
+    let (mut runs, mut good, mut others, mut todo) = (0, 0, 0, Vec::new());
     for entry in &entries {
         let Some(report) = compose(entry, context) else { continue };
         let is_run = matches!(entry.record, Record::Run(_));
+        let bad = report.kind.is_bad();
         runs += u64::from(is_run);
         good += u64::from(is_run && report.kind == Kind::Success);
-        let bad = report.kind.is_bad();
+        others += u64::from(!is_run && bad);
         rows.push(Row::new(bad, [context.minute(entry.at), report.verdict]));
         if bad {
             todo = report.todo;
@@ -79,8 +80,18 @@ pub fn digest(period: Period, since: Timestamp, context: &Context<'_>) -> Report
         (runs, good) if runs == good => format!("In the last {word} all {runs} backups were complete."),
         (runs, good) => format!("In the last {word} {good} of {} were complete.", counted(runs, "backup")),
     };
+    let others = match others {
+        0 => String::new(),
+        1 => "1 thing is NOT as it should be".to_owned(),
+        more => format!("{more} things are NOT as they should be"),
+    };
+    let (verdict, others) = if others.is_empty() {
+        (verdict, others)
+    } else {
+        (format!("{verdict} But {others}: see below."), format!(", and {others}"))
+    };
     let tables = vec![Table::new("What happened", &["When", "What"], rows), standing_table(context)];
-    let subject = format!("{}: the last {word}: {good} of {runs} backups complete", context.site);
+    let subject = format!("{}: the last {word}: {good} of {runs} backups complete{others}", context.site);
     Report {
         kind: Kind::Digest,
         site: context.site.to_owned(),

@@ -1,5 +1,5 @@
 //! The newest of the evidence log as numbers, in the text format of Prometheus
-//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>), for node_exporter's textfile collector. Pure.
+//! (<https://prometheus.io/docs/instrumenting/exposition_formats/>), for node_exporter's textfile collector or to be asked for. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use super::{Context, Standing};
 use crate::evidence::{Record, RunStore};
 
-/// The whole file. `waiting` reports have not been delivered yet.
-pub fn metrics(context: &Context<'_>, waiting: u64) -> String {
+/// All of them. `waiting` reports have not been delivered yet, and `overdue` jobs have not begun.
+pub fn metrics(context: &Context<'_>, waiting: u64, overdue: u64) -> String {
     let site = label(context.site);
     let mut text = String::new();
     let mut one = |name: &str, help: &str, more: &str, value: f64| {
@@ -60,6 +60,7 @@ pub fn metrics(context: &Context<'_>, waiting: u64) -> String {
     let findings = context.history.findings.len() as f64;
     one("evidence_findings", "What shows that the evidence log was changed; 0 if nothing does.", "", findings);
     one("reports_waiting", "Reports that could not be delivered yet.", "", waiting as f64);
+    one("jobs_overdue", "Jobs that should have begun, by a daemon that runs, and have not.", "", overdue as f64);
     let mut each = |name: &str, help: &str, value: &dyn Fn(&(Timestamp, &RunStore)) -> f64| {
         if stores.is_empty() {
             return;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{build, fact, innermost, joined, nags, newest, sentence, standing_table};
 use crate::config::{Size, Span};
@@ -10,6 +10,9 @@ use crate::evidence::{Run, RunGeneration, RunProblem, RunStore};
 use crate::failure;
 use crate::generation::{CutMethod, Grade};
 use crate::report::{Context, Kind, Report, Row, Standing, Table, counted};
+
+/// What is older has a date.
+const RECENT: SignedDuration = SignedDuration::from_hours(18);
 
 pub(super) fn report(run: &Run, ended: Timestamp, context: &Context<'_>) -> Report {
     let Some(generation) = &run.generation else {
@@ -95,8 +98,11 @@ fn failed(run: &Run, ended: Timestamp, context: &Context<'_>) -> Report {
     build(context, Kind::Failure, "backup FAILED", verdict, tables, todo)
 }
 
-/// `Last night's backup`, or `The backup of 12:00`.
+/// `Last night's backup`, `The backup of 12:00`, or, when that is long ago, `The backup of 2026-11-20 23:30`.
 fn name(at: Timestamp, context: &Context<'_>) -> String {
+    if context.now.duration_since(at) > RECENT {
+        return format!("The backup of {}", context.minute(at));
+    }
     let at = at.to_zoned(context.calendar.zone().clone());
     match at.hour() {
         18..=23 | 0..6 => "Last night's backup".to_owned(),
