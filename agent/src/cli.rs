@@ -1,5 +1,6 @@
 //! The command line: types and their help, and nothing else. Completions and the man page are made of them.
 
+mod init;
 mod key;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use crate::ids::{GenerationId, JobName, NameError, SiteName, SourceName, StoreNa
 use crate::restore::PathPattern;
 use crate::schedule::Lane;
 
+pub use init::InitArgs;
 pub use key::KeyVerb;
 
 /// Gets an office's data out of the building, whole and in step, and proves that it can come back.
@@ -60,7 +62,7 @@ pub enum Verb {
     #[command(subcommand)]
     Key(KeyVerb),
     /// Find everything that would make tonight's run fail
-    Check,
+    Check(CheckArgs),
     /// Copy everything at one instant and bring it to every store, now
     Backup(BackupArgs),
     /// Show the generations there are, on this machine and in every store
@@ -107,6 +109,15 @@ pub enum Verb {
         /// The folder
         folder: PathBuf,
     },
+}
+
+/// `offsite check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Also try what each store really does, with small objects below `probe/` in the folder of the site, and keep it as
+    /// evidence
+    #[arg(long)]
+    pub probe: bool,
 }
 
 /// `offsite backup`.
@@ -282,7 +293,7 @@ pub fn scheduled(run: &[String]) -> Result<Lane, String> {
     })?;
     match cli.verb {
         Verb::Backup(_) | Verb::Prune(_) => Ok(Lane::Changes),
-        Verb::Verify(_) | Verb::Check | Verb::Drill(_) => Ok(Lane::Reads),
+        Verb::Verify(_) | Verb::Check(_) | Verb::Drill(_) => Ok(Lane::Reads),
         _ => Err("this is nothing that runs by itself; backup, prune, verify, check and drill are".to_owned()),
     }
 }
@@ -418,52 +429,6 @@ pub struct DemoWriterArgs {
     pub database: PathBuf,
     /// A second database that is written in the same breath
     pub mirror: Option<PathBuf>,
-}
-
-/// `offsite init`.
-#[derive(Args, Debug)]
-pub struct InitArgs {
-    /// The office's name; every store gets a folder of this name
-    #[arg(long, value_name = "NAME")]
-    pub site: Option<SiteName>,
-
-    /// What to copy: the path of a folder or an SQLite file, or settings such as
-    /// `name=ledger,type=sqlite,path=/srv/ledger.db`; repeat for more
-    #[arg(long = "source", value_name = "SOURCE")]
-    pub sources: Vec<String>,
-
-    /// Where to: a folder, `s3://BUCKET/PREFIX`, `https://…` (WebDAV), or settings such as
-    /// `name=cloud,type=s3,bucket=b,endpoint=https://…,access_key=…,secret_key=file:/…`; repeat for more
-    #[arg(long = "store", value_name = "STORE")]
-    pub stores: Vec<String>,
-
-    /// A public key that can open the backups; repeat for more
-    #[arg(long = "recipient", value_name = "KEY")]
-    pub recipients: Vec<String>,
-
-    /// Make a new key, write its secret half to this new file, and use its public half; repeat for more
-    #[arg(long = "new-identity", value_name = "FILE")]
-    pub identities: Vec<PathBuf>,
-
-    /// Protect the new secret keys with the passphrase found here: env:NAME or file:PATH; asked for if `ask`
-    #[arg(long, value_name = "WHERE")]
-    pub passphrase: Option<PassphraseSource>,
-
-    /// Do with a single key, though the backups are lost with it
-    #[arg(long)]
-    pub one_key_is_enough: bool,
-
-    /// Local generations go here
-    #[arg(long, value_name = "FOLDER")]
-    pub staging: Option<PathBuf>,
-
-    /// Journal, catalog and spool go here
-    #[arg(long, value_name = "FOLDER")]
-    pub state: Option<PathBuf>,
-
-    /// Write the recovery sheet to this new file instead of beside the configuration
-    #[arg(long, value_name = "FILE")]
-    pub sheet: Option<PathBuf>,
 }
 
 /// Where a passphrase comes from.

@@ -19,6 +19,7 @@ mod key;
 mod list;
 mod output;
 mod preflight;
+mod probe;
 mod prompt;
 mod proof;
 mod prune;
@@ -70,7 +71,7 @@ fn run(cli: &Cli, output: Output) -> Ended {
     match &cli.verb {
         Verb::Init(arguments) => init::run(arguments, config, output).map(done),
         Verb::Key(verb) => key::run(verb, config, output).map(done),
-        Verb::Check => check::run(config, output).map(done),
+        Verb::Check(arguments) => check::run(arguments, config, output).map(done),
         Verb::Backup(arguments) => backup::run(arguments, config, cli.quiet, output),
         Verb::List(arguments) => list::run(arguments, config, output),
         Verb::Restore(arguments) => restore::run(arguments, config, cli.quiet, output),
@@ -103,7 +104,7 @@ fn verb(verb: &Verb) -> &'static str {
     match verb {
         Verb::Init(_) => "init",
         Verb::Key(_) => "key",
-        Verb::Check => "check",
+        Verb::Check(_) => "check",
         Verb::Backup(_) => "backup",
         Verb::List(_) => "list",
         Verb::Restore(_) => "restore",

@@ -42,9 +42,50 @@ fn init_writes_what_check_accepts() {
         assert_eq!(mode(&world.path(folder)), 0o700, "{folder}");
     }
     world.offsite(["check"]).expect(0);
+    let jobs = |world: &World| -> Vec<String> {
+        let status = world.offsite(["--json", "status"]).expect(0).json();
+        let jobs = status["schedule"]["jobs"].as_array().unwrap();
+        jobs.iter().map(|job| job["run"].as_array().unwrap()[0].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(jobs(&world), ["backup", "prune", "verify", "check"]);
+    assert!(written.stdout.contains("do it each month; FILE is a secret key"), "{written}");
     let sheet = std::fs::read_to_string(world.path("recovery-sheet.html")).unwrap();
     assert!(sheet.contains("main-street") && sheet.contains("age1") && !sheet.contains("AGE-SECRET-KEY-1Q"));
     assert!(!sheet.contains("AGE-SECRET-KEY-1") || sheet.contains("AGE-SECRET-KEY-1..."), "{sheet}");
+}
+
+/// From `init` to what the schedule is to do by itself, each job once.
+#[test]
+fn every_job_that_init_writes_does_its_work() {
+    let world = World::new();
+    let mut arguments = init_arguments(&world);
+    let key = world.path("keys/office.txt").display().to_string();
+    let nowhere = [arguments.clone(), vec!["--drill-identity".to_owned(), world.path("no").display().to_string()]];
+    assert!(world.offsite(nowhere.concat()).expect(2).stderr.contains("there is no file"));
+    arguments.extend(["--drill-identity".to_owned(), key.clone()]);
+    let written = world.offsite(arguments).expect(0);
+    assert!(written.stdout.contains(&format!("drill --identity {key}")), "{written}");
+    let config = std::fs::read_to_string(world.path("offsite.toml")).unwrap();
+    let scratch = format!("[drill]\nscratch = \"{}\"", world.path("scratch").display());
+    world.configure(&config.replace("[drill]", &scratch));
+    let jobs = world.offsite(["--json", "status"]).expect(0).json()["schedule"]["jobs"].clone();
+    let runs: Vec<Vec<&str>> = jobs
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|job| job["run"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect())
+        .collect();
+    assert_eq!(runs.iter().map(|run| run[0]).collect::<Vec<_>>(), ["backup", "prune", "verify", "check", "drill"]);
+    for run in runs {
+        world.offsite(run).expect(0);
+    }
+    let log = std::fs::read_to_string(world.path("state/evidence.jsonl")).unwrap();
+    // Where nothing had to go, prune has nothing to show.
+    for kind in ["run", "verify", "probe", "drill"] {
+        assert!(log.contains(&format!("\"kind\":\"{kind}\"")), "{kind} left no evidence\n{log}");
+    }
+    let status = world.offsite(["status"]).expect(0).stdout;
+    assert!(!status.contains("FAILED") && status.contains("Last drill"), "{status}");
 }
 
 /// A person at a terminal, whose every second answer is wrong.
@@ -72,6 +113,8 @@ fn init_says_what_is_wrong_with_an_answer_when_it_is_given() {
         path("office.txt"),
         path("office.txt"),
         path("elsewhere.txt"),
+        path("usb"),
+        path("office.txt"),
     ];
     let command =
         format!("{} init --staging {} --state {}", offsite_program().display(), path("staging"), path("state"));
@@ -94,6 +137,7 @@ fn init_says_what_is_wrong_with_an_answer_when_it_is_given() {
         "name and password do not belong into the address",
         "taken.txt is taken",
         "office.txt is taken",
+        "usb is none of the keys above",
     ];
     for said in said {
         assert!(screen.contains(said), "`{said}` was not said\n{screen}");

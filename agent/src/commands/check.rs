@@ -1,5 +1,7 @@
-//! `offsite check`: everything that would make tonight's run fail, now and all at once.
+//! `offsite check`: everything that would make tonight's run fail, now and all at once; with `--probe` also what each store
+//! really does.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,9 +12,11 @@ use serde::Serialize;
 
 use super::output::{Output, Problems};
 use super::preflight::Room;
+use super::probe::{self, Probed};
 use super::recipients::Change;
 use super::stores::{self, OpenStore};
 use super::{advice, load_config, preflight};
+use crate::cli::CheckArgs;
 use crate::config::{Config, Problem, Size, SourceEntry};
 use crate::failure::{self, Failure, Kind};
 use crate::{capture, clock};
@@ -21,6 +25,8 @@ use crate::{capture, clock};
 struct Checked {
     sources: Vec<Thing>,
     stores: Vec<Thing>,
+    /// What the stores were seen to do, if they were asked to show it.
+    probes: Vec<Probed>,
     recipients: usize,
     /// What keys that came or went since the last run mean.
     recipients_changed: Vec<String>,
@@ -44,7 +50,7 @@ const ELAPSED_MAX: Duration = Duration::from_secs(60);
 /// S3 refuses requests from further away.
 const CLOCK_DIFFERENCE_MAX: SignedDuration = SignedDuration::from_mins(5);
 
-pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
+pub(super) fn run(arguments: &CheckArgs, path: &Path, output: Output) -> Result<(), Failure> {
     let config = load_config(path)?;
     let room = preflight::room(&config);
     let mut local = preflight::problems(&config, room.as_ref());
@@ -52,6 +58,14 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
     local.extend(config.place.reports.missing_secrets());
     let mut remote = preflight::absent_folders(&config);
     remote.extend(check_stores(&config)?);
+    let mut probes = Vec::new();
+    if arguments.probe {
+        let (found, wrong) = probe::run(&config.place, &policy())?;
+        probes = found;
+        // Of one that cannot even be read, that has been said.
+        let known: BTreeSet<String> = remote.iter().map(|problem| problem.key.clone()).collect();
+        remote.extend(wrong.into_iter().filter(|problem| !known.contains(&problem.key)));
+    }
     let servers = check_servers(&config);
     // If only stores are not as they should be, the settings may well be right.
     let kind = if local.is_empty() && servers.is_empty() { Kind::Store } else { Kind::Usage };
@@ -63,7 +77,7 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
         };
         return Err(Failure::new(kind, Problems { what, problems }));
     }
-    let checked = summary(&config, room, advice::notes(&config, path));
+    let checked = summary(&config, room, probes, advice::notes(&config, path));
     output.deed(0, &checked, || show(&checked))
 }
 
@@ -78,9 +92,8 @@ fn check_servers(config: &Config) -> Vec<Problem> {
 
 /// What each store says when it is asked, all at once.
 fn check_stores(config: &Config) -> Result<Vec<Problem>, Failure> {
-    let policy = Policy { attempts: ATTEMPTS, elapsed_max: ELAPSED_MAX, ..Policy::default() };
     // A store that cannot be opened has been reported.
-    let (stores, _) = stores::open(&config.place, None, Access::Agent, &policy)?;
+    let (stores, _) = stores::open(&config.place, None, Access::Agent, &policy())?;
     let site = KeyPrefix::default().below(config.place.site.as_str());
     let site = site.map_err(|error| Failure::new(Kind::Usage, error))?;
     // A folder that is not there has been reported.
@@ -88,6 +101,10 @@ fn check_stores(config: &Config) -> Result<Vec<Problem>, Failure> {
     let checks = there.map(|store| check_store(store, &site));
     let found = stores::runtime()?.block_on(futures_util::future::join_all(checks));
     Ok(found.into_iter().flatten().collect())
+}
+
+fn policy() -> Policy {
+    Policy { attempts: ATTEMPTS, elapsed_max: ELAPSED_MAX, ..Policy::default() }
 }
 
 async fn check_store(store: &OpenStore<'_>, site: &KeyPrefix) -> Option<Problem> {
@@ -122,7 +139,7 @@ fn clock_difference(a: Timestamp, b: Timestamp) -> SignedDuration {
     a.duration_since(b).abs()
 }
 
-fn summary(config: &Config, room: Option<Room>, notes: Vec<Problem>) -> Checked {
+fn summary(config: &Config, room: Option<Room>, probes: Vec<Probed>, notes: Vec<Problem>) -> Checked {
     let sources = config.sources.iter().map(|source| Thing {
         name: source.name.to_string(),
         kind: source.kind(),
@@ -141,6 +158,7 @@ fn summary(config: &Config, room: Option<Room>, notes: Vec<Problem>) -> Checked 
     Checked {
         sources: sources.collect(),
         stores: stores.collect(),
+        probes,
         recipients: config.recipients.count(),
         recipients_changed: Change::since_last(&config.place.state, &config.recipients)
             .map(|change| change.lines())
@@ -158,6 +176,7 @@ fn show(checked: &Checked) -> String {
             text.push_str(&format!("ok  {what:7} {:20} {:9} {}\n", thing.name, thing.kind, thing.place));
         }
     }
+    text.extend(checked.probes.iter().map(Probed::text));
     if let (Some(free), Some(needed)) = (checked.staging_free_bytes, checked.staging_needed_bytes) {
         text.push_str(&format!("ok  staging {} free, and a generation takes {} at most\n", Size(free), Size(needed)));
     }

@@ -13,8 +13,8 @@ use super::output::{Output, Problems, can_ask, say};
 use super::prompt;
 use super::sheet::Sheet;
 use super::spec::Spec;
-use crate::cli::InitArgs;
-use crate::config::{Config, DEFAULT_PATH, Problem};
+use crate::cli::{InitArgs, PassphraseSource};
+use crate::config::{Config, DEFAULT_PATH, Problem, SecretRef};
 use crate::failure::{Failure, Kind};
 use crate::ids::SiteName;
 use crate::keys::{NewIdentity, generate_identity};
@@ -29,6 +29,8 @@ struct Plan {
     recipients: Vec<String>,
     identities: Vec<(PathBuf, NewIdentity)>,
     passphrase: Option<SecretString>,
+    /// What opens drills, and where its passphrase is found.
+    drill: Option<(PathBuf, Option<SecretRef>)>,
     staging: Option<PathBuf>,
     state: Option<PathBuf>,
     sheet: PathBuf,
@@ -44,6 +46,8 @@ struct Written {
     identities: Vec<PathBuf>,
     recipients: Vec<String>,
     site_key: String,
+    /// The secret key that opens scheduled drills.
+    drill: Option<PathBuf>,
 }
 
 /// Brought by the package.
@@ -95,6 +99,7 @@ fn plan(arguments: &InitArgs, config: &Path) -> Result<Plan, Failure> {
         Some(source) if !identities.is_empty() => Some(prompt::new_passphrase(source)?),
         _ => None,
     };
+    let drill = arguments.drill_identity.as_deref().map(|file| drill(file, arguments, &identities)).transpose()?;
     let sheet = arguments.sheet.clone().unwrap_or_else(|| config.with_file_name("recovery-sheet.html"));
     Ok(Plan {
         site: arguments.site.clone(),
@@ -103,10 +108,35 @@ fn plan(arguments: &InitArgs, config: &Path) -> Result<Plan, Failure> {
         recipients: arguments.recipients.clone(),
         identities,
         passphrase,
+        drill,
         staging: arguments.staging.as_deref().map(absolute).transpose()?,
         state: arguments.state.as_deref().map(absolute).transpose()?,
         sheet: absolute(&sheet)?,
     })
+}
+
+/// The secret key that opens drills: one that is there, or is about to be made.
+fn drill(
+    file: &Path,
+    arguments: &InitArgs,
+    new: &[(PathBuf, NewIdentity)],
+) -> Result<(PathBuf, Option<SecretRef>), Failure> {
+    let file = absolute(file)?;
+    let is_new = new.iter().any(|(path, _)| *path == file);
+    if !is_new && !file.is_file() {
+        let what = format!("--drill-identity: there is no file {}, and none is to be made there", file.display());
+        return Err(Failure::new(Kind::Usage, what)
+            .hint("name the file of a secret key that is there now, or one that `--new-identity` makes"));
+    }
+    match &arguments.passphrase {
+        Some(PassphraseSource::Ask) if is_new => Err(Failure::new(
+            Kind::Usage,
+            "--drill-identity: nobody is there to be asked for the passphrase of that key",
+        )
+        .hint("say where it is found: `--passphrase file:PATH`; or name a key that has none")),
+        Some(PassphraseSource::Reference(place)) if is_new => Ok((file, Some(place.clone()))),
+        _ => Ok((file, None)),
+    }
 }
 
 impl Plan {
@@ -204,6 +234,7 @@ impl Plan {
             identities: self.identities.iter().map(|(path, _)| path.clone()).collect(),
             recipients: self.recipients(),
             site_key: site_key.public().to_string(),
+            drill: self.drill.as_ref().map(|(file, _)| file.clone()),
         })
     }
 }
@@ -233,8 +264,17 @@ fn next_steps(written: &Written) -> String {
         );
     }
     steps.push(format!("Print {} and keep it with a key.", written.sheet.display()));
-    steps.push(format!("offsite{config} check\n     finds everything that would make a run fail"));
+    steps.push(format!("offsite{config} check --probe\n     finds everything that would make a run fail, and tries what the stores really do"));
     steps.push(format!("offsite{config} backup\n     makes the first generation"));
+    let (file, by_itself) = match &written.drill {
+        Some(file) => (file.display().to_string(), "the schedule does it each week, with that key connected"),
+        None => ("FILE".to_owned(), "do it each month; FILE is a secret key on its stick"),
+    };
+    steps.push(format!("offsite{config} drill --identity {file}\n     proves that it comes back; {by_itself}"));
+    steps.push(format!(
+        "Write into the configuration who is to be told of each run ([smtp] and [[mail]]), and try it:\n     \
+         offsite{config} report --test"
+    ));
     // The unit knows one configuration.
     let start = if config.is_empty() && Path::new(UNIT).exists() {
         "systemctl enable --now offsite".to_owned()

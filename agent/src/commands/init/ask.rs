@@ -33,6 +33,7 @@ pub(super) fn complete(plan: &mut Plan) -> Result<(), Failure> {
     }
     if plan.recipients.len() + plan.identities.len() == 0 {
         keys(plan)?;
+        drill(plan)?;
     }
     Ok(())
 }
@@ -155,6 +156,26 @@ fn login(store: &mut Spec) -> Result<(), Failure> {
         _ => {}
     }
     Ok(())
+}
+
+fn drill(plan: &mut Plan) -> Result<(), Failure> {
+    // A key under a passphrase opens nothing by itself, and the one who could be asked sleeps.
+    if plan.drill.is_some() || plan.passphrase.is_some() || plan.identities.is_empty() {
+        return Ok(());
+    }
+    say("\nA restore can be rehearsed each week by itself, if the drive with one of these keys is connected for it.");
+    loop {
+        let answer = line("The key's file (nothing: somebody does it by hand)", "")?;
+        if answer.is_empty() {
+            return Ok(());
+        }
+        let path = super::absolute(answer.as_ref())?;
+        if plan.identities.iter().any(|(known, _)| *known == path) {
+            plan.drill = Some((path, None));
+            return Ok(());
+        }
+        say(&format!("{} is none of the keys above", path.display()));
+    }
 }
 
 fn keys(plan: &mut Plan) -> Result<(), Failure> {
