@@ -61,8 +61,8 @@ pub enum Verb {
     /// Keys: make, show, print the recovery sheet, prove who can open what
     #[command(subcommand)]
     Key(KeyVerb),
-    /// Find everything that would make tonight's run fail
-    Check(CheckArgs),
+    /// Find everything that would make tonight's run fail, and what each store really does
+    Check,
     /// Copy everything at one instant and bring it to every store, now
     Backup(BackupArgs),
     /// Show the generations there are, on this machine and in every store
@@ -109,15 +109,6 @@ pub enum Verb {
         /// The folder
         folder: PathBuf,
     },
-}
-
-/// `offsite check`.
-#[derive(Args, Debug)]
-pub struct CheckArgs {
-    /// Also try what each store really does, with small objects below `probe/` in the folder of the site, and keep it as
-    /// evidence
-    #[arg(long)]
-    pub probe: bool,
 }
 
 /// `offsite backup`.
@@ -293,7 +284,7 @@ pub fn scheduled(run: &[String]) -> Result<Lane, String> {
     })?;
     match cli.verb {
         Verb::Backup(_) | Verb::Prune(_) => Ok(Lane::Changes),
-        Verb::Verify(_) | Verb::Check(_) | Verb::Drill(_) => Ok(Lane::Reads),
+        Verb::Verify(_) | Verb::Check | Verb::Drill(_) => Ok(Lane::Reads),
         _ => Err("this is nothing that runs by itself; backup, prune, verify, check and drill are".to_owned()),
     }
 }

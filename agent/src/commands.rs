@@ -19,7 +19,7 @@ mod key;
 mod list;
 mod output;
 mod preflight;
-mod probe;
+mod probing;
 mod prompt;
 mod proof;
 mod prune;
@@ -71,7 +71,7 @@ fn run(cli: &Cli, output: Output) -> Ended {
     match &cli.verb {
         Verb::Init(arguments) => init::run(arguments, config, output).map(done),
         Verb::Key(verb) => key::run(verb, config, output).map(done),
-        Verb::Check(arguments) => check::run(arguments, config, output).map(done),
+        Verb::Check => check::run(config, output).map(done),
         Verb::Backup(arguments) => backup::run(arguments, config, cli.quiet, output),
         Verb::List(arguments) => list::run(arguments, config, output),
         Verb::Restore(arguments) => restore::run(arguments, config, cli.quiet, output),
@@ -104,7 +104,7 @@ fn verb(verb: &Verb) -> &'static str {
     match verb {
         Verb::Init(_) => "init",
         Verb::Key(_) => "key",
-        Verb::Check(_) => "check",
+        Verb::Check => "check",
         Verb::Backup(_) => "backup",
         Verb::List(_) => "list",
         Verb::Restore(_) => "restore",

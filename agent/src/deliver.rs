@@ -102,6 +102,9 @@ pub fn deliver(
     progress: &Arc<Progress>,
     interrupt: Interrupt,
 ) -> Result<Delivered, DeliverError> {
+    if let Some(why) = &target.unfit {
+        return Err(DeliverError::Unfit { why: why.clone() });
+    }
     let spool = Spool::open(settings.state_folder, &target.name)?;
     let mut place = Place { settings, target, runtime, spool, progress, interrupt, locked_until: None };
     let previous = place.previous_commit(state)?;

@@ -50,6 +50,7 @@ pub mod deliver;
 pub mod drill;
 pub mod into;
 pub mod keeper;
+pub mod probed;
 pub mod prune;
 pub mod restore;
 pub mod upload;

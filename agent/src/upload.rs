@@ -40,6 +40,8 @@ pub struct StoreTarget {
     pub part_bytes: u64,
     /// How long its objects are locked, if they are.
     pub lock: Option<LockTerms>,
+    /// Why nothing may be sent there, as its last probe found: it does not do what every backup relies on.
+    pub unfit: Option<String>,
 }
 
 /// An object in the spool.
@@ -72,6 +74,12 @@ pub enum UploadError {
     /// The store refused or does not answer.
     #[error(transparent)]
     Store(#[from] providers::Error),
+    /// The store does not take parts as it should.
+    #[error(
+        "the store does not take objects in parts as others do; run `offsite check`, which finds out what it really does: \
+         then they are sent whole"
+    )]
+    NoParts(#[source] providers::Error),
     /// The spool cannot be read, or is not what was sealed.
     #[error("the spooled object {path} cannot be sent")]
     Spool {
@@ -303,7 +311,10 @@ async fn begin_or_resume(
             Err(error) => return Err(error.into()),
         }
     }
-    let upload = multipart.begin(&object.key, &object.options()).await?;
+    let upload = multipart.begin(&object.key, &object.options()).await.map_err(|error| match error.kind {
+        ErrorKind::Protocol => UploadError::NoParts(error),
+        _ => error.into(),
+    })?;
     let text = serde_json::to_string(&upload).map_err(|_| UploadError::Internal("an upload has no text form"))?;
     state.set_upload(&target.name, object.key.as_str(), Some(&text))?;
     Ok(Some((upload, Vec::new())))

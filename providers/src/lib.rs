@@ -29,13 +29,13 @@ pub use error::{Error, ErrorKind, Result, Retry};
 pub use key::{KEY_BYTES_MAX, KeyError, KeyPrefix, ObjectKey, SEGMENT_BYTES_MAX};
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryStore;
-pub use open::{guard, open};
+pub use open::{guard, open, open_as_seen};
 pub use past::as_of;
 pub use probe::{Finding, Verdict, probe};
 pub use proof::holds;
 pub use settings::{
-    Access, DirectorySettings, LockMode, Policy, Rate, S3Credentials, S3Settings, Secret, StoreSettings, WebdavLogin,
-    WebdavSettings,
+    Access, DirectorySettings, LockMode, Policy, Rate, S3Credentials, S3Settings, Secret, Seen, StoreSettings,
+    WebdavLogin, WebdavSettings,
 };
 pub use store::{
     Body, ByteRange, ByteStream, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore, ObjectVersion, Part,

@@ -158,6 +158,9 @@ impl ObjectStore for MemoryStore {
 
     async fn put(&self, key: &ObjectKey, body: &Body, options: &PutOptions) -> Result<ObjectMeta> {
         let content = body.read().await.map_err(|cause| self.error(ErrorKind::Local, "storing", key).because(cause))?;
+        if Body::from_bytes(content.clone()).sha256() != body.sha256() {
+            return Err(self.error(ErrorKind::Corrupt, "storing", key));
+        }
         self.state()
             .store(key, content, Some(*body.sha256()), options)
             .ok_or_else(|| self.error(ErrorKind::AlreadyExists, "storing", key))

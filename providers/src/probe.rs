@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use crate::error::Result;
 use crate::key::KeyPrefix;
-use crate::open::open;
-use crate::settings::{Access, Policy, StoreSettings};
+use crate::open::{open, unguarded};
+use crate::settings::{Access, Policy, Seen, StoreSettings};
 
 /// What a place was seen to do. Plain data, to be kept and compared with the next one.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -28,6 +28,11 @@ pub struct Verdict {
     pub create_only: Finding,
     /// Of several who create one name at once, one wins.
     pub one_creator: Finding,
+    /// A name that is taken is refused by the place itself, also if nobody looks before: `If-None-Match: *` in storing
+    /// and in completing an upload, `Overwrite: F` in moving.
+    pub refuses_taken: Finding,
+    /// Bytes that are not what their checksum says are refused.
+    pub checks_content: Finding,
     /// Objects can be sent in parts, and the parts are listed.
     pub parts: Finding,
     /// A locked object cannot be deleted.
@@ -52,24 +57,42 @@ pub enum Finding {
 
 impl Verdict {
     /// All findings with their names, in a fixed order.
-    pub fn findings(&self) -> [(&'static str, &Finding); 8] {
+    pub fn findings(&self) -> [(&'static str, &Finding); 10] {
         [
             ("read back", &self.read_back),
             ("ranges", &self.ranges),
             ("listing", &self.listing),
             ("create only", &self.create_only),
             ("one creator", &self.one_creator),
+            ("refuses taken names", &self.refuses_taken),
+            ("checks content", &self.checks_content),
             ("parts", &self.parts),
             ("lock", &self.lock),
             ("delete refused", &self.delete_refused),
         ]
     }
 
-    /// Whether backups to the place would be right: everything else is a limit that can be lived with.
+    /// What speaks against backups to the place; everything else is a limit that can be lived with.
+    pub fn obstacles(&self) -> Vec<(&'static str, &Finding)> {
+        let needed = ["read back", "ranges", "listing", "create only"];
+        let found = self.findings().into_iter();
+        found.filter(|(name, finding)| needed.contains(name) && **finding != Finding::Yes).collect()
+    }
+
+    /// Whether backups to the place would be right.
     pub fn is_usable(&self) -> bool {
-        [&self.read_back, &self.ranges, &self.listing, &self.create_only]
-            .iter()
-            .all(|finding| **finding == Finding::Yes)
+        self.obstacles().is_empty()
+    }
+
+    /// What the place is to be opened with. What is not known is tried.
+    pub fn seen(&self) -> Seen {
+        let not_denied = |finding: &Finding| !matches!(finding, Finding::No(_));
+        Seen {
+            refuses_taken: self.refuses_taken == Finding::Yes,
+            checks_content: not_denied(&self.checks_content),
+            takes_parts: not_denied(&self.parts),
+            locks: not_denied(&self.lock),
+        }
     }
 
     /// What the place did at `earlier` and does no more, by name.
@@ -107,7 +130,9 @@ pub async fn probe(
     let agent = open(settings, Access::Agent, policy)?;
     // Opened as the keeper opens it, with the agent's credential: what that can delete is seen by trying.
     let keeper = open(settings, Access::Keeper, policy)?;
-    steps::run(&*agent, &*keeper, prefix, nonce, now, lock).await
+    let bare = unguarded(settings, Access::Agent, policy, Seen { refuses_taken: true, ..Seen::default() })?;
+    let stores = steps::Stores { agent: &*agent, keeper: &*keeper, bare: &*bare };
+    steps::run(stores, prefix, nonce, now, lock).await
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::exact::exact;
 use crate::key::{KeyPrefix, ObjectKey};
 use crate::proof;
-use crate::settings::{Access, Policy, S3Settings};
+use crate::settings::{Access, Policy, S3Settings, Seen};
 use crate::store::{
     Body, ByteRange, ByteStream, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore, PutMode, PutOptions,
     Versions,
@@ -44,6 +44,7 @@ use tags::Said;
 pub(crate) struct S3Store {
     settings: S3Settings,
     access: Access,
+    seen: Seen,
     transport: Transport,
     client: OnceCell<Client>,
     lock_state: OnceCell<lock::LockState>,
@@ -51,10 +52,10 @@ pub(crate) struct S3Store {
 
 impl S3Store {
     /// Opens without asking the server anything.
-    pub(crate) fn new(settings: &S3Settings, access: Access, policy: &Policy) -> Result<Self> {
+    pub(crate) fn new(settings: &S3Settings, access: Access, policy: &Policy, seen: Seen) -> Result<Self> {
         let transport = Transport::new(settings.ca_file.as_deref(), policy)?;
         let (client, lock_state) = (OnceCell::new(), OnceCell::new());
-        let store = Self { settings: settings.clone(), access, transport, client, lock_state };
+        let store = Self { settings: settings.clone(), access, seen, transport, client, lock_state };
         if settings.bucket.is_empty() {
             return Err(store.error(ErrorKind::Config, "opening the store").because("no bucket is named"));
         }
@@ -90,14 +91,19 @@ impl S3Store {
         classify(operation, cause).key(key).store(self)
     }
 
-    /// Refuses to create what is there. Not every server looks by itself, so we do, before it is asked to; a
-    /// credential that may not look leaves it to the server.
+    /// Refuses to create what is there. Not every server looks by itself, so we do, before it is asked to, unless it was
+    /// seen to; a credential that may not look leaves it to the server.
     async fn refuse_taken(&self, operation: &'static str, key: &ObjectKey) -> Result<()> {
         match self.head(&key.clone().into()).await {
             Ok(_) => Err(self.error(ErrorKind::AlreadyExists, operation).key(key)),
             Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Denied) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// A server that takes bodies that are not what their checksum says only repeats what it was told.
+    fn believed<'a>(&self, checksum: Option<&'a str>) -> Option<&'a str> {
+        checksum.filter(|_| self.seen.checks_content)
     }
 
     /// Where a reply proves nothing, the object is read back. `None`: it is not what was sent.
@@ -134,7 +140,7 @@ impl ObjectStore for S3Store {
         if options.locked_until.is_some() {
             self.refuse_without_lock(OPERATION, key).await?;
         }
-        if options.mode == PutMode::Create {
+        if options.mode == PutMode::Create && self.seen.looks_before(body.len()) {
             self.refuse_taken(OPERATION, key).await?;
         }
         let content = body.read().await;
@@ -150,7 +156,8 @@ impl ObjectStore for S3Store {
             .body(content.clone().into());
         let sent = request.customize().interceptor(KnownDigest::new(body.sha256())).send().await;
         let reply = sent.map_err(|cause| lock::refused(self.failed(OPERATION, key, cause), options))?;
-        let said = tags::of_body(&content, body.sha256(), reply.checksum_sha256(), reply.e_tag());
+        let checksum = self.believed(reply.checksum_sha256());
+        let said = tags::of_body(&content, body.sha256(), checksum, reply.e_tag());
         let version = reply.version_id().map(str::to_owned);
         let meta = ObjectMeta { key: key.clone(), bytes: body.len(), version, sha256: None, modified: None };
         let meta = match said {
@@ -264,7 +271,7 @@ impl ObjectStore for S3Store {
     }
 
     fn multipart(&self) -> Option<&dyn Multipart> {
-        Some(self)
+        self.seen.takes_parts.then_some(self)
     }
 
     fn versions(&self) -> Option<&dyn Versions> {

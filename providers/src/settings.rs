@@ -120,6 +120,36 @@ pub enum Access {
     Keeper,
 }
 
+/// What a place was seen to do, as far as it changes what is done there: [`Verdict::seen`](crate::Verdict::seen).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// It refuses by itself to create what is there, so nobody looks before small objects are written.
+    pub refuses_taken: bool,
+    /// It refuses bodies that are not what their checksum says, so what it says of checksums counts.
+    pub checks_content: bool,
+    /// Parts that are sent to it are listed and become the object.
+    pub takes_parts: bool,
+    /// What is locked cannot be deleted.
+    pub locks: bool,
+}
+
+/// To send a larger object for nothing costs more than to look whether it is there.
+const SMALL_BYTES: u64 = 1 << 20;
+
+impl Seen {
+    /// Whether an object of `bytes` bytes is looked for before it is created.
+    pub(crate) fn looks_before(&self, bytes: u64) -> bool {
+        !self.refuses_taken || bytes > SMALL_BYTES
+    }
+}
+
+impl Default for Seen {
+    /// Of a place that was never probed: what can be proved again each time is tried, and nothing else is relied on.
+    fn default() -> Self {
+        Self { refuses_taken: false, checks_content: true, takes_parts: true, locks: true }
+    }
+}
+
 /// How patient and how hungry the work with a store is.
 #[derive(Clone, Debug)]
 pub struct Policy {

@@ -281,6 +281,11 @@ impl Body {
         Self { content: Content::Memory(bytes), sha256 }
     }
 
+    /// A body whose digest is another than it is announced with, as damage on the way makes it.
+    pub(crate) fn announced_as(bytes: impl Into<Bytes>, sha256: Sha256Digest) -> Self {
+        Self { content: Content::Memory(bytes.into()), sha256 }
+    }
+
     /// A whole file whose size and digest are known. It must never be written again: a store on the same file system takes
     /// a private file as it is instead of copying it.
     pub fn from_file(path: PathBuf, bytes: u64, sha256: Sha256Digest) -> Self {

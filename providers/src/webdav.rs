@@ -1,7 +1,7 @@
 //! A folder of a WebDAV server (RFC 4918).
 //!
 //! A write goes to a temporary name in the same folder, is looked at, and is moved to its name with `Overwrite: F`. The
-//! name is looked at before, because one server overwrites regardless, and after. Servers prove the size of an object,
+//! name is looked at before, because one server overwrites regardless (unless this one was seen not to), and after. Servers prove the size of an object,
 //! nothing more: its content is proved when it is read. Temporary names hold a `~`, which no key can.
 
 mod chunked;
@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::exact::exact;
 use crate::key::{KeyPrefix, ObjectKey};
-use crate::settings::{Access, Policy, WebdavSettings};
+use crate::settings::{Access, Policy, Seen, WebdavSettings};
 use crate::store::{
     Body, ByteRange, ByteStream, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore, PutMode, PutOptions,
     Versions,
@@ -37,6 +37,7 @@ use multistatus::{Entry, http_date};
 pub(crate) struct WebdavStore {
     client: Client,
     access: Access,
+    seen: Seen,
     address: String,
     /// Where it takes parts, if it is a Nextcloud.
     uploads: Option<Uploads>,
@@ -44,10 +45,10 @@ pub(crate) struct WebdavStore {
 
 impl WebdavStore {
     /// Opens without asking the server anything.
-    pub(crate) fn new(settings: &WebdavSettings, access: Access, policy: &Policy) -> Result<Self> {
+    pub(crate) fn new(settings: &WebdavSettings, access: Access, policy: &Policy, seen: Seen) -> Result<Self> {
         let address = settings.url.host_str().unwrap_or_default().to_owned();
         let client = Client::new(settings, policy).map_err(|error| error.store(&settings.url))?;
-        Ok(Self { client, access, address, uploads: Uploads::of(&settings.url) })
+        Ok(Self { client, access, seen, address, uploads: Uploads::of(&settings.url) })
     }
 
     fn named<'a>(&'a self, key: &'a ObjectKey) -> impl Fn(Error) -> Error + 'a {
@@ -68,7 +69,8 @@ impl WebdavStore {
         const OPERATION: &str = "storing";
         let taken = || Error::new(ErrorKind::AlreadyExists, OPERATION);
         self.client.make_folders(OPERATION, key.folder().as_str()).await?;
-        if mode == PutMode::Create && self.client.look_at_file(OPERATION, key.as_str()).await?.is_some() {
+        let looks = mode == PutMode::Create && self.seen.looks_before(content.len() as u64);
+        if looks && self.client.look_at_file(OPERATION, key.as_str()).await?.is_some() {
             return Err(taken());
         }
         let temporary = format!("{key}~{:016x}", random());
@@ -293,7 +295,7 @@ impl ObjectStore for WebdavStore {
     }
 
     fn multipart(&self) -> Option<&dyn Multipart> {
-        self.uploads.as_ref().map(|_| self as &dyn Multipart)
+        self.uploads.as_ref().filter(|_| self.seen.takes_parts).map(|_| self as &dyn Multipart)
     }
 
     fn versions(&self) -> Option<&dyn Versions> {

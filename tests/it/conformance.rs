@@ -102,6 +102,12 @@ fn wsgidav_with_digest_login() {
 }
 
 #[test]
+fn seaweedfs_as_webdav() {
+    let url = seaweedfs().webdav_url("conformance").parse().unwrap();
+    check(&StoreSettings::Webdav(WebdavSettings { url, login: WebdavLogin::None, ca_file: None }), DAV, &[]);
+}
+
+#[test]
 fn rclone_as_webdav() {
     webdav(rclone_webdav(), |urls| urls.http, basic(), DAV);
 }

@@ -36,6 +36,7 @@ mod parts;
 mod policies;
 mod postgres;
 mod privacy;
+mod probe;
 mod program;
 mod proxy;
 mod prune;

@@ -144,6 +144,7 @@ impl Site {
             pack_bytes: self.pack_bytes,
             part_bytes: 8 << 20,
             lock: None,
+            unfit: None,
         };
         let mut targets = vec![target("nas", &self.store)];
         targets.extend(self.second.iter().map(|store| target("usb", store)));

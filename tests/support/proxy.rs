@@ -76,6 +76,7 @@ struct Line {
     bytes_down: AtomicU64,
     bytes_per_second: AtomicU64,
     connection_bytes_max: AtomicU64,
+    dropped: Mutex<Option<&'static str>>,
     free_at: Mutex<Option<Instant>>,
     open: Mutex<Vec<TcpStream>>,
     carrying: AtomicUsize,
@@ -107,6 +108,7 @@ impl Proxy {
             bytes_down: AtomicU64::new(0),
             bytes_per_second: AtomicU64::new(u64::MAX),
             connection_bytes_max: AtomicU64::new(u64::MAX),
+            dropped: Mutex::default(),
             free_at: Mutex::default(),
             open: Mutex::default(),
             carrying: AtomicUsize::new(0),
@@ -155,6 +157,11 @@ impl Proxy {
     /// From now on every connection is reset when it has carried so many bytes of bodies.
     pub fn connections_break_after(&self, bytes: u64) {
         self.line.connection_bytes_max.store(bytes, Ordering::Relaxed);
+    }
+
+    /// From now on the server does not hear of this header.
+    pub fn drop_header(&self, name: &'static str) {
+        *self.line.dropped.lock().unwrap() = Some(name);
     }
 
     /// Every connection that is open breaks.
@@ -239,6 +246,9 @@ impl Line {
                     return End::Gone;
                 }
                 continue;
+            }
+            if let Some(name) = *self.dropped.lock().unwrap() {
+                head.take(name);
             }
             // Servers compare a destination with their own address.
             head.replace("destination", &format!(":{}/", self.port), &format!(":{}/", self.server));

@@ -25,6 +25,7 @@ use crate::deliver::DeliverSettings;
 use crate::evidence::Record;
 use crate::failure::{Failure, Kind};
 use crate::generation::Class;
+use crate::probed;
 use crate::progress::Progress;
 use crate::sign::{SignError, SiteKey};
 use crate::staging::StagingError;
@@ -163,13 +164,20 @@ fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failu
     Ok(report.with_archival(archival))
 }
 
+/// Without parts a pack is sent whole each time the line breaks.
+const PACK_BYTES_WHOLE: u64 = 16 << 20;
+
 fn target(store: &OpenStore<'_>) -> StoreTarget {
+    let config = store.config;
+    let whole = config.kind() == "s3" && store.store.multipart().is_none();
+    let unfit = store.verdict.as_ref().map(probed::obstacles).filter(|obstacles| !obstacles.is_empty());
     StoreTarget {
-        name: store.config.name.clone(),
+        name: config.name.clone(),
         store: Arc::clone(&store.store),
-        pack_bytes: store.config.pack_bytes,
-        part_bytes: store.config.part_bytes,
-        lock: store.config.lock.map(|lock| lock.terms),
+        pack_bytes: if whole { config.pack_bytes.min(PACK_BYTES_WHOLE) } else { config.pack_bytes },
+        part_bytes: config.part_bytes,
+        lock: config.lock.map(|lock| lock.terms),
+        unfit: unfit.map(|obstacles| obstacles.join("; ")),
     }
 }
 

@@ -264,7 +264,7 @@ fn next_steps(written: &Written) -> String {
         );
     }
     steps.push(format!("Print {} and keep it with a key.", written.sheet.display()));
-    steps.push(format!("offsite{config} check --probe\n     finds everything that would make a run fail, and tries what the stores really do"));
+    steps.push(format!("offsite{config} check\n     finds everything that would make a run fail"));
     steps.push(format!("offsite{config} backup\n     makes the first generation"));
     let (file, by_itself) = match &written.drill {
         Some(file) => (file.display().to_string(), "the schedule does it each week, with that key connected"),

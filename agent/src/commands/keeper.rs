@@ -50,7 +50,8 @@ pub(super) fn run(arguments: &KeeperArgs, path: &Path, output: Output) -> Ended 
     let runtime = stores::runtime()?;
     let mut reports = Vec::new();
     let access = if arguments.dry_run { Access::Agent } else { Access::Keeper };
-    let (open, closed) = stores::open_some(&config.stores, &config.calendar, None, access, &Policy::default())?;
+    let (open, closed) =
+        stores::open_some(&config.stores, &config.calendar, &config.state, None, access, &Policy::default())?;
     for store in &open {
         let ledgers = config.state.join(store.config.name.as_str());
         let keeping = Keeping {

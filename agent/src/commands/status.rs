@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use jiff::Timestamp;
+use providers::Verdict;
 use serde::Serialize;
 
 use super::backup::LastRun;
@@ -16,15 +17,14 @@ use super::drill::{self, LastDrill};
 use super::output::Output;
 use super::{Ended, load_place, report};
 use crate::cli::StatusArgs;
-use crate::config::Place;
+use crate::config::{Place, StoreConfig};
 use crate::evidence::Log;
 use crate::failure::{Failure, Kind};
 use crate::generation::Grade;
-use crate::ids::StoreName;
 use crate::notify::Outbox;
 use crate::report::Standing;
 use crate::state::{Delivery, State};
-use crate::{clock, platform, staging};
+use crate::{clock, platform, probed, staging};
 
 use jobs::Jobs;
 
@@ -55,6 +55,8 @@ struct Store {
     unfinished: Option<String>,
     /// How far it has come.
     upload: Option<Upload>,
+    /// What it was seen to do when it was probed last.
+    verdict: Option<Verdict>,
 }
 
 #[derive(Serialize)]
@@ -90,8 +92,8 @@ fn status(place: &Place, now: Timestamp) -> Result<Status, Failure> {
     // Looking must not make one.
     let has_state = place.state.join("state.db").exists();
     let state = if has_state { Some(State::open(&place.state, &place.site).map_err(failed)?) } else { None };
-    let names = place.stores.iter().map(|store| &store.name);
-    let stores: Result<Vec<Store>, Failure> = names.map(|name| store(state.as_ref(), name)).collect();
+    let stores = place.stores.iter().map(|config| store(state.as_ref(), config, &place.state));
+    let stores = stores.collect::<Result<Vec<Store>, Failure>>()?;
     let local = if place.staging.exists() {
         staging::generations(&place.staging).map_err(|error| Failure::new(Kind::Failed, error))?.len() as u64
     } else {
@@ -104,7 +106,7 @@ fn status(place: &Place, now: Timestamp) -> Result<Status, Failure> {
     let attention = schedule.iter().flat_map(|jobs| jobs.attention(now)).chain(attention);
     let drills = last_drill.iter().flat_map(LastDrill::attention).chain(drill::overstays(place, now));
     // A failed drill is said before anything else: what is stored may be worth nothing.
-    let attention = drills.chain(attention).chain(untold(place, now)?).collect();
+    let attention = drills.chain(attention).chain(unfit(&stores)).chain(untold(place, now)?).collect();
     Ok(Status {
         site: place.site.to_string(),
         attention,
@@ -112,17 +114,19 @@ fn status(place: &Place, now: Timestamp) -> Result<Status, Failure> {
         last_run,
         last_drill,
         schedule,
-        stores: stores?,
+        stores,
         local_generations: local,
         spool_bytes: folder_bytes(&place.state.join("spool")),
         staging_free_bytes: platform::free_bytes(&place.staging).ok(),
     })
 }
 
-fn store(state: Option<&State>, name: &StoreName) -> Result<Store, Failure> {
+fn store(state: Option<&State>, config: &StoreConfig, folder: &Path) -> Result<Store, Failure> {
     let failed = |error| Failure::new(Kind::Failed, error);
+    let name = &config.name;
+    let verdict = probed::read(folder, name, &config.to_string());
     let Some(state) = state else {
-        return Ok(Store { name: name.to_string(), last: None, unfinished: None, upload: None });
+        return Ok(Store { name: name.to_string(), last: None, unfinished: None, upload: None, verdict });
     };
     let last = state.last_committed(name).map_err(failed)?;
     let unfinished = state.unfinished(name).map_err(failed)?;
@@ -138,6 +142,7 @@ fn store(state: Option<&State>, name: &StoreName) -> Result<Store, Failure> {
         }),
         unfinished: unfinished.map(|delivery| delivery.generation.to_string()),
         upload,
+        verdict,
     })
 }
 
@@ -150,6 +155,16 @@ fn upload(state: &State, delivery: &Delivery) -> Result<Upload, Failure> {
         stored_bytes += if pack.stored { pack.sealed } else { 0 };
     }
     Ok(Upload { sealed_bytes, stored_bytes })
+}
+
+/// Stores to which nothing is sent, because of what they were seen not to do.
+fn unfit(stores: &[Store]) -> impl Iterator<Item = String> {
+    stores.iter().flat_map(|store| {
+        let obstacles = store.verdict.as_ref().map(probed::obstacles).unwrap_or_default();
+        obstacles
+            .into_iter()
+            .map(|what| format!("nothing is sent to {}: {what}; `offsite check` asks again", store.name))
+    })
 }
 
 /// What lies in a folder and below; what disappears meanwhile is not counted.

@@ -1,8 +1,9 @@
 //! Opening the configured stores.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use providers::{Access, ObjectStore, Policy, Rate};
+use providers::{Access, ObjectStore, Policy, Rate, Seen, Verdict};
 use tokio::runtime::Runtime;
 
 use super::output::Problems;
@@ -11,11 +12,14 @@ use crate::clock;
 use crate::config::{Place, Problem, StoreConfig};
 use crate::failure::{self, Failure, Kind};
 use crate::ids::StoreName;
+use crate::probed;
 
 /// A configured store, open.
 pub(super) struct OpenStore<'a> {
     pub(super) config: &'a StoreConfig,
     pub(super) store: Arc<dyn ObjectStore>,
+    /// What it was seen to do, if it was probed.
+    pub(super) verdict: Option<Verdict>,
 }
 
 /// A configured store that could not be opened: a secret cannot be had.
@@ -37,13 +41,14 @@ pub(super) fn open<'a>(
     access: Access,
     policy: &Policy,
 ) -> Result<(Vec<OpenStore<'a>>, Vec<ClosedStore<'a>>), Failure> {
-    open_some(&place.stores, &place.calendar, only, access, policy)
+    open_some(&place.stores, &place.calendar, &place.state, only, access, policy)
 }
 
-/// As [`open`], of these stores, in an office with this calendar.
+/// As [`open`], of these stores, in an office with this calendar, of which a machine with this state folder has verdicts.
 pub(super) fn open_some<'a>(
     stores: &'a [StoreConfig],
     calendar: &Calendar,
+    state: &Path,
     only: Option<&StoreName>,
     access: Access,
     policy: &Policy,
@@ -57,8 +62,10 @@ pub(super) fn open_some<'a>(
     let mut stores = Vec::new();
     let mut closed = Vec::new();
     for config in wanted {
-        match open_one(config, access, &paced(config, calendar, policy)) {
-            Ok(store) => stores.push(OpenStore { config, store }),
+        let verdict = probed::read(state, &config.name, &config.to_string());
+        let seen = verdict.as_ref().map_or_else(Seen::default, Verdict::seen);
+        match open_one(config, access, &paced(config, calendar, policy), seen) {
+            Ok(store) => stores.push(OpenStore { config, store, verdict }),
             Err(problems) => closed.push(ClosedStore { config, problems }),
         }
     }
@@ -91,9 +98,14 @@ fn paced(config: &StoreConfig, calendar: &Calendar, policy: &Policy) -> Policy {
     Policy { rate, ..policy.clone() }
 }
 
-fn open_one(config: &StoreConfig, access: Access, policy: &Policy) -> Result<Arc<dyn ObjectStore>, Vec<Problem>> {
+fn open_one(
+    config: &StoreConfig,
+    access: Access,
+    policy: &Policy,
+    seen: Seen,
+) -> Result<Arc<dyn ObjectStore>, Vec<Problem>> {
     let settings = config.settings()?;
-    providers::open(&settings, access, policy)
+    providers::open_as_seen(&settings, access, policy, seen)
         .map_err(|error| vec![Problem { key: config.key("type"), line: None, what: failure::one_line(&error) }])
 }
 

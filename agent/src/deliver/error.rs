@@ -34,6 +34,15 @@ pub enum DeliverError {
     /// The store refused.
     #[error("the store refused")]
     Store(#[from] providers::Error),
+    /// The store was seen not to do what every backup relies on.
+    #[error(
+        "nothing was sent, since the store was seen not to be fit for backups: {why}. When that is put right, \
+         `offsite check` asks it again"
+    )]
+    Unfit {
+        /// What it does not do.
+        why: String,
+    },
     /// The generation is there; nobody has been told.
     #[error(
         "the generation is stored, but the store did not take the heartbeat that tells others of it; the next run writes \

@@ -12,37 +12,52 @@ use crate::store::{Body, ByteRange, ObjectRef, ObjectStore, PutOptions};
 
 const CREATORS: u8 = 6;
 
+/// The place, opened in three ways.
+#[derive(Clone, Copy)]
+pub(super) struct Stores<'a> {
+    /// As a run has it.
+    pub(super) agent: &'a dyn ObjectStore,
+    /// As the keeper has it.
+    pub(super) keeper: &'a dyn ObjectStore,
+    /// Without anything that we do about what it does not do: no look before a write, no second attempt.
+    pub(super) bare: &'a dyn ObjectStore,
+}
+
 struct Probe<'a> {
-    agent: &'a dyn ObjectStore,
-    keeper: &'a dyn ObjectStore,
+    stores: Stores<'a>,
     folder: KeyPrefix,
 }
 
 pub(super) async fn run(
-    agent: &dyn ObjectStore,
-    keeper: &dyn ObjectStore,
+    stores: Stores<'_>,
     prefix: &KeyPrefix,
     nonce: &str,
     now: Timestamp,
     lock: bool,
 ) -> Result<Verdict> {
-    let invalid = |cause| Error::new(ErrorKind::Config, "probing").store(agent).because(cause);
+    let invalid = |cause| Error::new(ErrorKind::Config, "probing").store(stores.agent).because(cause);
     let folder = prefix.below("probe").and_then(|folder| folder.below(nonce)).map_err(invalid)?;
     // Here it shows whether anyone is there at all.
-    let theirs = agent.now().await?;
-    let probe = Probe { agent, keeper, folder };
-    let verdict = Verdict {
+    let theirs = stores.agent.now().await?;
+    let probe = Probe { stores, folder };
+    let mut verdict = Verdict {
         at: now,
         read_back: probe.read_back().await.into(),
         ranges: probe.ranges().await.into(),
         create_only: probe.create_only().await.into(),
         one_creator: probe.one_creator().await.into(),
         listing: probe.listing().await.into(),
+        checks_content: probe.checks_content().await.into(),
         parts: probe.parts().await.into(),
+        refuses_taken: probe.refuses_taken().await.into(),
         lock: if lock { probe.lock(theirs).await.into() } else { Finding::Unknown("it was not asked for".to_owned()) },
         delete_refused: probe.delete_refused().await.into(),
         clock_ahead_s: theirs.duration_since(now).as_secs(),
     };
+    if verdict.one_creator == Finding::Yes && matches!(verdict.refuses_taken, Finding::No(_)) {
+        // Whoever looks before another one has written wins as well, if not this time.
+        verdict.one_creator = verdict.refuses_taken.clone();
+    }
     probe.clean().await;
     Ok(verdict)
 }
@@ -90,13 +105,13 @@ impl Probe<'_> {
     }
 
     async fn read(&self, key: &ObjectKey, range: ByteRange) -> Result<Vec<u8>, Ended> {
-        let pieces: Vec<Bytes> = self.agent.get(&key.clone().into(), range).await?.try_collect().await?;
+        let pieces: Vec<Bytes> = self.stores.agent.get(&key.clone().into(), range).await?.try_collect().await?;
         Ok(pieces.concat())
     }
 
     async fn read_back(&self) -> Result<(), Ended> {
         let key = self.key("object")?;
-        self.agent.put(&key, &Body::from_bytes(content()), &PutOptions::CREATE).await?;
+        self.stores.agent.put(&key, &Body::from_bytes(content()), &PutOptions::CREATE).await?;
         if self.read(&key, ByteRange::All).await? == content() { Ok(()) } else { no("other bytes came back") }
     }
 
@@ -108,7 +123,7 @@ impl Probe<'_> {
 
     async fn create_only(&self) -> Result<(), Ended> {
         let key = self.key("object")?;
-        match self.agent.put(&key, &Body::from_bytes(&b"another"[..]), &PutOptions::CREATE).await {
+        match self.stores.agent.put(&key, &Body::from_bytes(&b"another"[..]), &PutOptions::CREATE).await {
             Err(error) if error.kind == ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error.into()),
             Ok(_) => return no("an object was replaced"),
@@ -119,7 +134,7 @@ impl Probe<'_> {
     async fn one_creator(&self) -> Result<(), Ended> {
         let key = self.key("race")?;
         let bodies: Vec<_> = (0..CREATORS).map(|creator| Body::from_bytes(vec![creator; 2000])).collect();
-        let ends = join_all(bodies.iter().map(|body| self.agent.put(&key, body, &PutOptions::CREATE))).await;
+        let ends = join_all(bodies.iter().map(|body| self.stores.agent.put(&key, body, &PutOptions::CREATE))).await;
         let mut winners = 0;
         for end in ends {
             match end {
@@ -135,7 +150,7 @@ impl Probe<'_> {
     }
 
     async fn listing(&self) -> Result<(), Ended> {
-        let mut found: Vec<_> = self.agent.list(&self.folder).map_ok(|meta| meta.key).try_collect().await?;
+        let mut found: Vec<_> = self.stores.agent.list(&self.folder).map_ok(|meta| meta.key).try_collect().await?;
         found.sort();
         if found == [self.key("object")?, self.key("race")?] {
             Ok(())
@@ -145,7 +160,7 @@ impl Probe<'_> {
     }
 
     async fn parts(&self) -> Result<(), Ended> {
-        let Some(multipart) = self.agent.multipart() else { return no("this kind of store has none") };
+        let Some(multipart) = self.stores.agent.multipart() else { return no("this kind of store has none") };
         let upload = multipart.begin(&self.key("parts")?, &PutOptions::CREATE).await?;
         let sent = multipart.put_part(&upload, 1, &Body::from_bytes(content())).await?;
         let held = multipart.parts(&upload).await?;
@@ -162,29 +177,72 @@ impl Probe<'_> {
         }
     }
 
+    /// What the store itself does when it is told to create what is there: objects, and uploads that are completed.
+    async fn refuses_taken(&self) -> Result<(), Ended> {
+        let (key, bare) = (self.key("object")?, self.stores.bare);
+        match bare.put(&key, &Body::from_bytes(&b"another"[..]), &PutOptions::CREATE).await {
+            Err(error) if error.kind == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => return no("it replaces an object though it is told not to, so names are looked at before"),
+        }
+        let key = self.key("parts")?;
+        let (Some(multipart), Ok(_)) = (bare.multipart(), self.stores.agent.head(&key.clone().into()).await) else {
+            return Ok(());
+        };
+        let upload = multipart.begin(&key, &PutOptions::CREATE).await?;
+        let part = multipart.put_part(&upload, 1, &Body::from_bytes(&b"another"[..])).await?;
+        let completed = multipart.complete(&upload, &[part]).await;
+        // If it was completed there is nothing to give up, which is no error.
+        let _ = multipart.abort(&upload).await;
+        match completed {
+            Err(error) if error.kind == ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(_) => no("completing an upload replaces an object, so names are looked at before"),
+        }
+    }
+
+    /// What the store does with bytes that are not what was announced: damage on the way looks like that.
+    async fn checks_content(&self) -> Result<(), Ended> {
+        let key = self.key("damaged")?;
+        let damaged = Body::announced_as(content(), *Body::from_bytes(&b"announced"[..]).sha256());
+        match self.stores.bare.put(&key, &damaged, &PutOptions::CREATE).await {
+            Ok(_) => return no("it takes bytes that are not what their checksum says"),
+            Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Throttled) => {
+                return Err(error.into());
+            }
+            Err(_) => {}
+        }
+        match self.stores.agent.head(&key.into()).await {
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(_) => no("it refuses bytes that are not what their checksum says, and keeps them"),
+        }
+    }
+
     async fn lock(&self, theirs: Timestamp) -> Result<(), Ended> {
         let key = self.key("locked")?;
         let until = theirs + SignedDuration::from_mins(1);
         let options = PutOptions { locked_until: Some(until), ..PutOptions::CREATE };
-        let version = self.agent.put(&key, &Body::from_bytes(content()), &options).await?.version;
+        let version = self.stores.agent.put(&key, &Body::from_bytes(content()), &options).await?.version;
         let object = ObjectRef { key, version };
-        let Some(versions) = self.agent.versions() else { return no("this kind of store has none") };
+        let Some(versions) = self.stores.agent.versions() else { return no("this kind of store has none") };
         let said = versions.locked_until(&object).await?;
         if said.is_none_or(|said| said.as_second() < until.as_second()) {
             return no("the store took the date and forgot it");
         }
-        let Some(deletion) = self.keeper.deletion() else { return no("deleting cannot be tried") };
+        let Some(deletion) = self.stores.keeper.deletion() else { return no("deleting cannot be tried") };
         match deletion.delete(&object).await {
             Err(error) if matches!(error.kind, ErrorKind::Locked | ErrorKind::Denied) => {}
             Err(error) => return Err(error.into()),
             Ok(()) => return no("a locked version was deleted"),
         }
-        self.agent.head(&object).await?;
+        // Of this version a credential of least rights may not even ask.
+        self.stores.agent.head(&object.key.into()).await?;
         Ok(())
     }
 
     async fn delete_refused(&self) -> Result<(), Ended> {
-        let Some(deletion) = self.keeper.deletion() else { return Ok(()) };
+        let Some(deletion) = self.stores.keeper.deletion() else { return Ok(()) };
         let object = ObjectRef::from(self.key("object")?);
         match deletion.delete(&object).await {
             Err(error) if matches!(error.kind, ErrorKind::Denied | ErrorKind::Locked) => Ok(()),
@@ -195,8 +253,8 @@ impl Probe<'_> {
 
     /// Removes what can be removed. What cannot is harmless.
     async fn clean(&self) {
-        let Some(deletion) = self.keeper.deletion() else { return };
-        for name in ["object", "race", "parts"] {
+        let Some(deletion) = self.stores.keeper.deletion() else { return };
+        for name in ["object", "race", "parts", "damaged"] {
             if let Ok(key) = self.folder.key(name) {
                 let _ = deletion.delete(&key.into()).await;
             }

@@ -10,9 +10,10 @@ const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
 async fn probed(plan: impl Fn(&Call<'_>) -> Fault + Send + Sync + Clone + 'static) -> Verdict {
     let keeper = MemoryStore::new(5, Access::Keeper, NOW);
-    let agent = Faulty::new(Arc::new(keeper.opened_for(Access::Agent)), plan.clone());
+    let [agent, bare] = [(), ()].map(|()| Faulty::new(Arc::new(keeper.opened_for(Access::Agent)), plan.clone()));
     let keeper = Faulty::new(Arc::new(keeper), plan);
-    steps::run(&agent, &keeper, &"site".parse().unwrap(), "n1", NOW, true).await.unwrap()
+    let stores = steps::Stores { agent: &agent, keeper: &keeper, bare: &bare };
+    steps::run(stores, &"site".parse().unwrap(), "n1", NOW, true).await.unwrap()
 }
 
 #[tokio::test]
@@ -24,6 +25,21 @@ async fn a_strict_store_does_everything_but_refuse_the_keeper() {
     }
     assert!(verdict.is_usable());
     assert_eq!(verdict.clock_ahead_s, 0);
+    assert_eq!(verdict.seen(), Seen { refuses_taken: true, checks_content: true, takes_parts: true, locks: true });
+}
+
+#[tokio::test]
+async fn what_was_seen_not_to_work_is_not_offered_and_what_is_not_known_is_tried() {
+    let fails = |kind| {
+        move |call: &Call<'_>| {
+            let parts = ["begin", "locked_until"].contains(&call.method);
+            if parts { Fault::Refused(kind, Retry::Never) } else { Fault::None }
+        }
+    };
+    let without = Seen { refuses_taken: true, checks_content: true, takes_parts: false, locks: false };
+    assert_eq!(probed(fails(ErrorKind::Protocol)).await.seen(), without);
+    let with = Seen { takes_parts: true, locks: true, ..without };
+    assert_eq!(probed(fails(ErrorKind::Denied)).await.seen(), with);
 }
 
 #[tokio::test]

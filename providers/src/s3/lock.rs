@@ -53,6 +53,10 @@ impl S3Store {
 
     /// Fails unless the bucket can lock, as far as we may know.
     pub(super) async fn refuse_without_lock(&self, operation: &'static str, key: &ObjectKey) -> Result<()> {
+        if !self.seen.locks {
+            let why = "what was locked there could be deleted all the same when it was probed";
+            return Err(self.error(ErrorKind::Unsupported, operation).key(key).because(why));
+        }
         match self.lock_state().await? {
             LockState::Enabled | LockState::Secret => Ok(()),
             LockState::Absent => {

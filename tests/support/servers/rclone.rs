@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use super::{Keys, PASSWORD, USER, Urls, WebDav, subfolder, unique, write_settings};
+use super::{Keys, PASSWORD, USER, Urls, WebDav, seaweedfs, subfolder, unique, write_settings};
 use crate::process::{Recipe, Server, free_ports};
 use crate::{guard, http};
 
@@ -52,11 +52,10 @@ pub fn rclone_s3() -> &'static RcloneS3 {
 }
 
 impl RcloneS3 {
-    /// Makes a bucket whose name begins with `name`, which must be in lower case.
+    /// Makes a bucket whose name begins with `name`, which must be in lower case. It has to be asked for: folders that
+    /// somebody else makes are not seen for minutes.
     pub fn bucket(&self, name: &str) -> String {
-        let name = unique(name);
-        std::fs::create_dir(self.folder.join(&name)).unwrap();
-        name
+        seaweedfs::make_bucket(&self.url, &unique(name), false)
     }
 }
 

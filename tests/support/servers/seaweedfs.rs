@@ -14,7 +14,7 @@ use aws_sdk_s3::types::{ObjectLockRetention, ObjectLockRetentionMode};
 
 use super::{unique, write_settings};
 use crate::process::{Recipe, Server, free_ports};
-use crate::{guard, http, tls};
+use crate::{guard, http, tls, wait_until};
 
 /// A SeaweedFS, in one process.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ pub struct SeaweedFs {
     http: u16,
     https: u16,
     master: u16,
+    webdav: u16,
 }
 
 /// An access key and its secret.
@@ -66,7 +67,7 @@ impl SeaweedFs {
         let folder = guard::server_folder("seaweedfs");
         write_settings(&folder, "s3.json", &identities().to_string());
         std::fs::create_dir(folder.join("data")).unwrap();
-        let [http, https, master, volume, filer, s3_grpc, master_grpc, volume_grpc, filer_grpc] = free_ports();
+        let [http, https, webdav, master, volume, filer, s3_grpc, master_grpc, volume_grpc, filer_grpc] = free_ports();
         // It leaves these behind, whatever its settings are.
         for (part, port) in [("s3", s3_grpc), ("master", master_grpc), ("volume", volume_grpc), ("filer", filer_grpc)] {
             guard::made(Path::new(&format!("/tmp/seaweedfs-{part}-grpc-{port}.sock")));
@@ -83,6 +84,9 @@ impl SeaweedFs {
             .args(["-master.electionTimeout=1s", "-master.heartbeatInterval=100ms", "-volume.preStopSeconds=0"])
             .args(["-master.volumeSizeLimitMB=1024", "-volume.max=1000", "-filer", "-s3", "-s3.iam.readOnly=false"])
             .args(["-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.domainName=s3.localhost"])
+            .arg("-webdav")
+            .arg(format!("-webdav.port={webdav}"))
+            .arg(format!("-webdav.cacheDir={}", in_folder("webdav")))
             .arg(format!("-dir={}", in_folder("data")))
             .arg(format!("-master.port={master}"))
             .arg(format!("-master.port.grpc={master_grpc}"))
@@ -99,7 +103,8 @@ impl SeaweedFs {
             .arg(format!("-s3.cert.file={}", tls.certificate.display()))
             .arg(format!("-s3.key.file={}", tls.key.display()));
         let server = recipe.start(|| ready(http, master));
-        Self { server, http, https, master }
+        wait_until(Duration::from_secs(60), "SeaweedFS' WebDAV", || http::answers(webdav));
+        Self { server, http, https, master, webdav }
     }
 
     /// Starts it anew after it was killed, on the same ports and data.
@@ -115,6 +120,11 @@ impl SeaweedFs {
     /// The endpoint with a certificate signed by [`authority`](crate::tls::authority).
     pub fn https_url(&self) -> String {
         format!("https://localhost:{}", self.https)
+    }
+
+    /// A new collection of its WebDAV server, which asks for no login; its name begins with `name`.
+    pub fn webdav_url(&self, name: &str) -> String {
+        format!("http://127.0.0.1:{}/{}/", self.webdav, unique(name))
     }
 
     /// The port of [`url`](Self::url), for a proxy in front of it.
@@ -138,13 +148,7 @@ impl SeaweedFs {
     }
 
     fn make_bucket(&self, name: &str, locking: bool) -> Bucket {
-        let name = unique(name);
-        let client = client(&self.url());
-        let (of, called) = (client.clone(), name.clone());
-        wait(async move {
-            of.create_bucket().bucket(called).object_lock_enabled_for_bucket(locking).send().await.unwrap();
-        });
-        Bucket { name, client }
+        Bucket { name: make_bucket(&self.url(), &unique(name), locking), client: client(&self.url()) }
     }
 }
 
@@ -301,6 +305,13 @@ impl Bucket {
             found.uploads().iter().map(|upload| (text(upload.key()), text(upload.upload_id()))).collect()
         })
     }
+}
+
+/// Makes a bucket at any S3 server that knows [`Keys::ADMIN`]; answers its name.
+pub(super) fn make_bucket(url: &str, name: &str, locking: bool) -> String {
+    let create = client(url).create_bucket().bucket(name).object_lock_enabled_for_bucket(locking).send();
+    wait(async move { create.await.unwrap() });
+    name.to_owned()
 }
 
 /// Whether the gateway answers and a volume can be written: the gateway is there seconds before the volumes are.

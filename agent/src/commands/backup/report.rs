@@ -364,9 +364,10 @@ fn kind_of_delivery(error: &DeliverError) -> Kind {
         | DeliverError::Store(error)
         | DeliverError::Heartbeat { source: error, .. }
         | DeliverError::Catalog(CatalogError::Store(error)) => show::kind_of_store(error),
-        DeliverError::Upload(UploadError::Foreign { .. })
+        DeliverError::Upload(UploadError::Foreign { .. } | UploadError::NoParts(_))
         | DeliverError::Catalog(_)
-        | DeliverError::OtherMachine { .. } => Kind::Store,
+        | DeliverError::OtherMachine { .. }
+        | DeliverError::Unfit { .. } => Kind::Store,
         _ => Kind::Failed,
     }
 }

@@ -80,7 +80,7 @@ at = \"Sun 03:00\"
 # Looks each month whether stores and sources still are as they should be, and tries what the stores really do.
 [[job]]
 name = \"probe\"
-run = [\"check\", \"--probe\"]
+run = [\"check\"]
 at = \"monthly 1 12:00\"
 
 {drill}

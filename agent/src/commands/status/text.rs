@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::{Status, Store};
 use crate::commands::show;
 use crate::config::{Size, Span};
+use crate::probed;
 
 impl Status {
     pub(super) fn text(&self, now: Timestamp) -> String {
@@ -63,6 +64,14 @@ impl Store {
             }
         };
         let mut text = format!("  {:24} {what}\n", self.name);
+        let probe = match &self.verdict {
+            Some(verdict) => {
+                let ago = Span(now.duration_since(verdict.at).unsigned_abs());
+                format!("probed {ago} ago: {}", probed::summary(verdict))
+            }
+            None => "never probed: `offsite check` finds out what it really does".to_owned(),
+        };
+        text.push_str(&format!("  {:24} {probe}\n", ""));
         if let Some(generation) = &self.unfinished {
             text.push_str(&format!("  {:24} UNFINISHED: {generation}; the next run goes on with it\n", ""));
         }
