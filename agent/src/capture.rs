@@ -36,7 +36,7 @@ use crate::staging::{Draft, LocalGeneration, StagingError};
 
 use folder::{FolderError, Surroundings};
 use mariadb::MariaDbSet;
-use postgres::PostgresSet;
+use postgres::{PhysicalSet, Pivots, PostgresSet};
 use problems::Problems;
 use protocol::Party;
 use sqlite::{SqliteSet, file_bytes};
@@ -44,11 +44,11 @@ use sqlite::{SqliteSet, file_bytes};
 pub(crate) use command::{tail, wait};
 pub use holder::{HolderError, HolderProgram, serve as serve_holder};
 pub use patterns::{PatternError, Patterns};
-pub(crate) use postgres::database_of;
+pub(crate) use postgres::{database_of, is_server};
 pub use room::room_needed;
 pub use settings::{
-    CommandSource, CutSettings, Dialect, EnvValue, FolderSource, MariaDbSource, Output, PostgresSource, SourceConfig,
-    SourceKind, SqliteSource,
+    CommandSource, CutSettings, Dialect, EnvValue, FolderSource, MariaDbSource, Output, PostgresMode, PostgresSource,
+    SourceConfig, SourceKind, SqliteSource,
 };
 
 /// What is to be captured.
@@ -174,19 +174,23 @@ fn cut_databases(
 ) -> Result<(Cut, Copies), CaptureError> {
     let begin = Instant::now();
     let (mut tries, mut failed) = (0, Vec::new());
+    let mut physical = PhysicalSet::new(request.sources, request.cut);
     for number in 1.. {
         let last = number >= CUTS || begin.elapsed() > CUT_AGAIN_WITHIN;
-        let (mut cut, mut copies) = cut_once(request, draft, previous, watch, !last, &mut had)?;
+        physical.prepare(draft, watch)?;
+        let (mut cut, mut copies) = cut_once(request, draft, previous, watch, !last, &mut physical, &mut had)?;
         cut.tries += tries;
         cut.failed_tries.splice(0..0, failed);
         match copies.void.take() {
             Some(why) if !last => (tries, failed) = (cut.tries, [cut.failed_tries, vec![why]].concat()),
             void => {
                 copies.void = void;
+                copies.add(physical.finish(watch)?);
                 return Ok((cut, copies));
             }
         }
-        for source in request.sources.iter().filter(|source| source.kind.is_cut()) {
+        let anew = |source: &&SourceConfig| source.kind.is_cut() && !source.kind.outlives_cuts();
+        for source in request.sources.iter().filter(anew) {
             draft.remove(&source.name)?;
         }
     }
@@ -200,6 +204,7 @@ fn cut_once(
     previous: Option<&LocalGeneration>,
     watch: Watch<'_>,
     again: bool,
+    physical: &mut PhysicalSet<'_>,
     had: &mut impl FnMut(),
 ) -> Result<(Cut, Copies), CaptureError> {
     let (mut databases, mut servers, mut clusters) = (Vec::new(), Vec::new(), Vec::new());
@@ -207,14 +212,17 @@ fn cut_once(
         match &source.kind {
             SourceKind::Sqlite(sqlite) => databases.push((&source.name, sqlite)),
             SourceKind::MariaDb(mariadb) => servers.push((&source.name, mariadb)),
-            SourceKind::Postgres(postgres) => clusters.push((&source.name, postgres)),
-            SourceKind::Folder(_) | SourceKind::Command(_) => {}
+            SourceKind::Postgres(postgres) if postgres.mode == PostgresMode::Logical => {
+                clusters.push((&source.name, postgres));
+            }
+            SourceKind::Postgres(_) | SourceKind::Folder(_) | SourceKind::Command(_) => {}
         }
     }
-    let mut clusters = PostgresSet::open(&clusters, request.cut);
+    let mut clusters = PostgresSet::open(&clusters, physical.members() == 0, request.cut);
     let mut servers = MariaDbSet::open(&servers, draft, request.cut)?;
     let mut databases = SqliteSet::open(&databases, request.holder, request.cut)?;
-    let mut parties: Vec<&mut dyn Party> = vec![&mut databases, &mut servers, &mut clusters];
+    let mut pivots = Pivots { dumped: &mut clusters, physical };
+    let mut parties: Vec<&mut dyn Party> = vec![&mut databases, &mut servers, &mut pivots];
     parties.retain(|party| party.members() > 0);
     let cut = protocol::cut(&mut parties, request.cut, &protocol::RealTime::start());
     watch(Event::Cut(&cut));
@@ -223,10 +231,14 @@ fn cut_once(
     thread::scope(|scope| {
         // Their dumps have begun already.
         let dumped = scope.spawn(|| servers.copy(server_guards, again, watch));
+        // Their servers keep the log for us meanwhile.
+        let received = scope.spawn(|| physical.receive());
         // Those first whose writers are still held.
         let mut copies = databases.copy(draft, previous, again, watch)?;
         copies.add(clusters.copy(cluster_guards, draft, again, watch)?);
         copies.add(dumped.join().map_err(|_| CaptureError::Defect)??);
+        let received = received.join().map_err(|_| CaptureError::Defect)?;
+        copies.void = copies.void.take().or(received.err());
         Ok((cut, copies))
     })
 }

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
+use crate::capture::is_server;
+
 /// A database server, and who may create databases there. What is not set is as for every program of the engine.
 #[derive(Clone, Debug, Default)]
 pub struct Server {
@@ -87,6 +89,16 @@ pub enum IntoError {
         /// The database.
         of: Option<String>,
     },
+    /// It is no dump.
+    #[error(
+        "{} is the copy of a whole PostgreSQL server, which is started and not loaded: give it to the account of a server of \
+         the same version as its folder of data, and start that",
+        folder.display()
+    )]
+    WholeServer {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A program of the engine is not there.
     #[error("the program `{program}` cannot be started; install the programs of the database server")]
     Start {
@@ -130,6 +142,9 @@ pub enum IntoError {
 /// Loads the dumps in a folder into a server, checks them, and gives them their names; or changes nothing. Accounts of
 /// PostgreSQL that are not there yet are made first, because the tables belong to them.
 pub fn load(request: &IntoRequest<'_>, watch: IntoWatch<'_>) -> Result<Vec<Loaded>, IntoError> {
+    if is_server(request.folder) {
+        return Err(IntoError::WholeServer { folder: request.folder.to_owned() });
+    }
     let dumps = dumps(request.folder, "dump")?;
     if !dumps.is_empty() {
         return postgres::load(request, &choose(request, dumps)?, watch);

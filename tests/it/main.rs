@@ -33,6 +33,7 @@ mod machines;
 mod mariadb;
 mod nextcloud;
 mod parts;
+mod physical;
 mod policies;
 mod postgres;
 mod privacy;

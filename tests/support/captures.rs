@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use agent::capture::{
-    CaptureRequest, CutSettings, HolderProgram, MariaDbSource, PostgresSource, SourceConfig, SourceKind, SqliteSource,
-    Watch, capture,
+    CaptureRequest, CutSettings, HolderProgram, MariaDbSource, PostgresMode, PostgresSource, SourceConfig, SourceKind,
+    SqliteSource, Watch, capture,
 };
 use agent::generation::{Class, Document, SourceRecord};
 use agent::ids::GenerationId;
@@ -71,6 +71,25 @@ pub fn postgres_account(server: &Postgres) -> String {
     let account = server.database("offsite_account");
     server.sql("postgres", &format!("CREATE ROLE {account} LOGIN; GRANT pg_read_all_data TO {account}"));
     account
+}
+
+/// An account of a PostgreSQL cluster that may copy it whole, and nothing else.
+pub fn physical_account(server: &Postgres) -> String {
+    let account = server.database("offsite_account");
+    server.sql("postgres", &format!("CREATE ROLE {account} LOGIN REPLICATION"));
+    account
+}
+
+/// The source `postgres`: the whole cluster, copied by `user`.
+pub fn physical_source(server: &Postgres, user: &str) -> SourceConfig {
+    let source = PostgresSource {
+        host: Some(server.socket.display().to_string()),
+        port: Some(server.port),
+        user: Some(user.to_owned()),
+        mode: PostgresMode::Physical,
+        ..PostgresSource::default()
+    };
+    SourceConfig { name: "postgres".parse().unwrap(), kind: SourceKind::Postgres(source) }
 }
 
 /// The source `postgres`: the books that lie there, copied by `user`.

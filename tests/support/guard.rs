@@ -84,6 +84,17 @@ pub fn give_away(path: &Path) {
     }
 }
 
+/// The same for a folder and all it holds.
+pub fn give_away_all(folder: &Path) {
+    give_away(folder);
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        match entry.file_type().unwrap().is_dir() {
+            true => give_away_all(&entry.path()),
+            false => give_away(&entry.path()),
+        }
+    }
+}
+
 /// `command`, to be run as the unprivileged user if we are root.
 pub fn without_privileges(program: &Path) -> Command {
     if unprivileged().is_none() {

@@ -1,7 +1,13 @@
-//! The PostgreSQL sources: the pivot of the cut. Nobody is held for them; see [`cluster`] for how they are pinned.
+//! The PostgreSQL sources: the pivot of the cut. Nobody is held for them; see [`cluster`] for how those are pinned that are
+//! dumped, and [`physical`] for those that are copied whole.
 
 mod cluster;
 mod count;
+mod line;
+mod physical;
+mod pivots;
+mod tool;
+mod wal;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,8 +18,7 @@ use std::time::Duration;
 use super::command;
 use super::guard::Guard;
 use super::problems::Problems;
-use super::protocol::{Order, Party, Refusal};
-use super::settings::{CommandSource, CutSettings, Output, PostgresSource};
+use super::settings::{CommandSource, CutSettings, Output, PostgresMode, PostgresSource};
 use super::{CaptureError, Copies, Event, Watch, empty_record, written};
 use crate::clock;
 use crate::generation::{Role, SourceRecord};
@@ -22,6 +27,11 @@ use crate::rows::Rows;
 use crate::staging::{Draft, SourceWriter};
 
 use cluster::{Cluster, Pin};
+use line::Line;
+
+pub(super) use physical::PhysicalSet;
+pub(crate) use physical::is_server;
+pub(super) use pivots::Pivots;
 
 /// Long enough for terabytes; a dump that hangs is ended by its guard.
 const DUMP_WITHIN: Duration = Duration::from_secs(48 * 3600);
@@ -37,16 +47,21 @@ const CHECK_WITHIN: Duration = Duration::from_secs(5);
 pub(super) fn check(source: &PostgresSource) -> Result<(), String> {
     let cut = CutSettings { barrier_within: CHECK_WITHIN, ..CutSettings::default() };
     let tag = format!("offsite-check-{}", std::process::id());
+    if source.mode == PostgresMode::Physical {
+        return Line::open(source, &tag).map(drop);
+    }
     // On a busy server the pins may not meet at the first try; that is no defect.
     Cluster::open(source, &tag, &cut)?.version().map(drop)
 }
 
-/// All PostgreSQL sources of a capture.
+/// All PostgreSQL sources of a capture that are dumped.
 #[derive(Debug)]
 pub(super) struct PostgresSet<'a> {
     members: Vec<Member<'a>>,
     /// What our sessions call themselves.
     tag: String,
+    /// Whether the last of them is the pivot.
+    pivot: bool,
 }
 
 #[derive(Debug)]
@@ -57,18 +72,23 @@ struct Member<'a> {
 }
 
 impl<'a> PostgresSet<'a> {
-    /// Connects to all of them. One that cannot be had does not keep the others from being copied.
-    pub(super) fn open(sources: &[(&'a SourceName, &'a PostgresSource)], cut: &CutSettings) -> Self {
+    /// Connects to all of them. One that cannot be had does not keep the others from being copied. `pivot` says whether the
+    /// last of them is pinned last of all.
+    pub(super) fn open(sources: &[(&'a SourceName, &'a PostgresSource)], pivot: bool, cut: &CutSettings) -> Self {
         let tag = format!("offsite-{}", std::process::id());
         let open = |(name, source): &(&'a SourceName, &PostgresSource)| Member {
             name,
             cluster: Cluster::open(source, &tag, cut),
         };
-        Self { members: sources.iter().map(open).collect(), tag }
+        Self { members: sources.iter().map(open).collect(), tag, pivot }
     }
 
     fn clusters(&mut self) -> impl Iterator<Item = &mut Cluster> {
         self.members.iter_mut().filter_map(|member| member.cluster.as_mut().ok())
+    }
+
+    fn members(&self) -> usize {
+        self.members.iter().filter(|member| member.cluster.is_ok()).count()
     }
 
     /// From now on its sessions are watched over, until its dumps have been made.
@@ -91,7 +111,7 @@ impl<'a> PostgresSet<'a> {
         watch: Watch<'_>,
     ) -> Result<Copies, CaptureError> {
         let mut copies = Copies::default();
-        let last = self.members.iter().rposition(|member| member.cluster.is_ok());
+        let last = self.members.iter().rposition(|member| member.cluster.is_ok()).filter(|_| self.pivot);
         for (at, (member, guard)) in self.members.iter_mut().zip(guards.0).enumerate() {
             watch(Event::Started { source: member.name });
             let mut problems = Problems::new(member.name);
@@ -127,62 +147,6 @@ impl<'a> PostgresSet<'a> {
 /// Those who watch over the sessions of each source.
 #[derive(Debug)]
 pub(super) struct Guards(Vec<Option<Guard>>);
-
-impl Party for PostgresSet<'_> {
-    fn order(&self) -> Order {
-        Order::Pivot
-    }
-
-    fn members(&self) -> usize {
-        self.members.iter().filter(|member| member.cluster.is_ok()).count()
-    }
-
-    fn pins_freely(&self) -> bool {
-        true
-    }
-
-    fn ready(&mut self) -> Result<(), Refusal> {
-        self.clusters().try_for_each(Cluster::ready).map_err(Refusal::Busy)
-    }
-
-    fn versions(&mut self) -> Result<String, Refusal> {
-        let versions: Result<Vec<String>, String> = self.clusters().map(Cluster::version).collect();
-        versions.map(|versions| versions.join(" ")).map_err(Refusal::Busy)
-    }
-
-    fn hold(&mut self, _: Duration) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn pin(&mut self) -> Result<(), Refusal> {
-        self.clusters().try_for_each(Cluster::pin).map_err(Refusal::Busy)?;
-        // Only the last one is the pivot; nothing may have happened in the others before it was pinned.
-        let last = self.members().saturating_sub(1);
-        for cluster in self.clusters().take(last) {
-            let now = cluster.version().map_err(Refusal::Busy)?;
-            if cluster.pinned.as_ref().is_none_or(|pin| pin.snapshot != now) {
-                return Err(Refusal::Busy(
-                    "something was committed in one cluster while another was pinned".to_owned(),
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    fn prove(&mut self) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn release(&mut self) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn let_go(&mut self) {
-        for cluster in self.clusters() {
-            cluster.pinned = None;
-        }
-    }
-}
 
 fn describe(record: &mut SourceRecord, cluster: &Cluster, last: bool) {
     record.engine = Some(cluster.facts.engine.clone());

@@ -42,6 +42,11 @@ impl SourceKind {
         }
     }
 
+    /// Whether what was copied before a cut that came to nothing is of use for the next one.
+    pub(super) fn outlives_cuts(&self) -> bool {
+        matches!(self, Self::Postgres(PostgresSource { mode: PostgresMode::Physical, .. }))
+    }
+
     /// Its type in the configuration.
     pub fn word(&self) -> &'static str {
         match self {
@@ -76,8 +81,20 @@ pub struct PostgresSource {
     /// The certificate authority that has to have signed for the server, by its name. Without it the connection is
     /// encrypted if the server can, and the server is not proved.
     pub ca_file: Option<PathBuf>,
-    /// Which databases; all but templates if there are none.
+    /// How it is copied.
+    pub mode: PostgresMode,
+    /// Which databases are dumped; all but templates if there are none.
     pub databases: Vec<String>,
+}
+
+/// How a PostgreSQL cluster is copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PostgresMode {
+    /// A dump of each database: smaller, and read by newer versions as well.
+    #[default]
+    Logical,
+    /// The files of the whole server and its log up to the cut: what a server of the same version is started on.
+    Physical,
 }
 
 /// Databases of a MariaDB or MySQL server, all dumped as of one instant.

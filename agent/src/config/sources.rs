@@ -9,8 +9,8 @@ use super::secret::SecretRef;
 use super::table::{Problem, Section};
 use super::units::Span;
 use crate::capture::{
-    CommandSource, Dialect, EnvValue, FolderSource, MariaDbSource, Output, Patterns, PostgresSource, SourceConfig,
-    SourceKind, SqliteSource,
+    CommandSource, Dialect, EnvValue, FolderSource, MariaDbSource, Output, Patterns, PostgresMode, PostgresSource,
+    SourceConfig, SourceKind, SqliteSource,
 };
 use crate::failure;
 use crate::ids::SourceName;
@@ -112,6 +112,9 @@ impl SourceEntry {
     /// The server and its databases, for a person.
     pub fn server(&self) -> Option<String> {
         let (host, databases) = match &self.kind {
+            Kind::Postgres(PostgresSource { mode: PostgresMode::Physical, host, .. }, _) => {
+                return Some(format!("the whole server at {}", host.as_deref().unwrap_or("this machine")));
+            }
             Kind::Postgres(source, _) => (&source.host, &source.databases),
             Kind::MariaDb(source, _) => (&source.host, &source.databases),
             Kind::Sqlite(_) | Kind::Folder(_) | Kind::Command(_) => return None,
@@ -176,13 +179,26 @@ impl SourceEntry {
 }
 
 fn read_postgres(section: &Section<'_, '_>) -> Kind {
+    let mode = match section.string("mode") {
+        None | Some("logical") => PostgresMode::Logical,
+        Some("physical") => PostgresMode::Physical,
+        Some(other) => {
+            section.report("mode", format_args!("there is no mode `{other}`; there are logical and physical"));
+            PostgresMode::Logical
+        }
+    };
+    let databases = section.strings("databases").unwrap_or_default();
+    if mode == PostgresMode::Physical && !databases.is_empty() {
+        section.report("databases", "a physical copy is one of the whole server; leave this out");
+    }
     let source = PostgresSource {
+        mode,
         host: section.string("host").map(str::to_owned),
         port: section.integer("port", 1..=65535).and_then(|port| u16::try_from(port).ok()),
         user: section.string("user").map(str::to_owned),
         password: None,
         ca_file: section.path("ca_file"),
-        databases: section.strings("databases").unwrap_or_default(),
+        databases,
     };
     Kind::Postgres(source, section.parsed("password"))
 }

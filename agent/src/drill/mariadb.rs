@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::server::{self, Account, DatabaseServer, LOAD_WITHIN, NoServer, Server};
+use super::server::{self, Account, DatabaseServer, LOAD_WITHIN, NoServer, START_WITHIN, Server};
 use crate::failure::one_line;
 use crate::into::{self, IntoRequest};
 use crate::rows::Rows;
@@ -75,7 +75,7 @@ impl Instance {
             command.args(SETTINGS).arg(&folder).arg(format!("--socket={}", socket.display()));
             command.arg(format!("--pid-file={}", home.join("pid").display()));
             let answers = || server::run(&mut client(&home, &socket, None, "SELECT 1"), ANSWER_WITHIN).is_ok();
-            let server = Server::start(&mut command, &scratch.join(format!("{source}.log")), answers)?;
+            let server = Server::start(&mut command, &scratch.join(format!("{source}.log")), START_WITHIN, answers)?;
             Ok(Self { _server: server, home, socket, version: version(&printed) })
         };
         started().map_err(NoServer::Failed)

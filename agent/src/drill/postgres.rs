@@ -1,12 +1,15 @@
-//! Opening the dumps of a PostgreSQL source: restored into a server of the drill's own, and looked through.
+//! Opening a PostgreSQL source: its dumps are restored into a server of the drill's own, and looked through; a copy of a whole
+//! server is one that can be started.
 //!
 //! The server listens on a socket in its own folder and nowhere else, and lasts as long as its source is looked at.
 
+use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::server::{self, Account, DatabaseServer, LOAD_WITHIN, NoServer, Server};
+use super::server::{self, Account, DatabaseServer, LOAD_WITHIN, NoServer, START_WITHIN, Server};
 use crate::rows::Rows;
 
 /// Settings that make a server which only has to live for an hour fast, and keep it to itself.
@@ -25,6 +28,32 @@ const SETTINGS: [&str; 12] = [
     "log_timezone=UTC",
 ];
 
+/// The same for a server that has settings of its own, for another machine: nobody is let in before it has recovered, and
+/// nothing of it gets out.
+const SETTINGS_OF_A_COPY: [&str; 21] = [
+    "listen_addresses=",
+    "port=5432",
+    "hot_standby=off",
+    "fsync=off",
+    "full_page_writes=off",
+    "synchronous_commit=off",
+    "synchronous_standby_names=",
+    "archive_mode=off",
+    "archive_cleanup_command=",
+    "recovery_end_command=",
+    "shared_preload_libraries=",
+    "ssl=off",
+    "autovacuum=off",
+    "huge_pages=off",
+    "shared_buffers=128MB",
+    "max_prepared_transactions=200",
+    "dynamic_shared_memory_type=mmap",
+    "logging_collector=off",
+    "log_destination=stderr",
+    "timezone=UTC",
+    "log_timezone=UTC",
+];
+
 /// The administrator, whose name no dump has.
 const ADMINISTRATOR: &str = "offsite_drill";
 
@@ -38,11 +67,12 @@ const COUNTS: &str = "SELECT format('SELECT %L, count(*) FROM ONLY %I.%I', forma
                       AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.classid = 'pg_class'::regclass \
                       AND d.deptype = 'e') ORDER BY 1 \\gexec\n";
 
-/// A server with nothing in it yet.
+/// A server.
 pub(super) struct Cluster {
     _server: Server,
     programs: Programs,
     home: PathBuf,
+    administrator: String,
 }
 
 /// The programs of one version.
@@ -53,9 +83,9 @@ pub(super) struct Programs {
 }
 
 impl Cluster {
-    /// Starts a server that can read what `engine` wrote.
+    /// Starts a server with nothing in it yet, that can read what `engine` wrote.
     pub(super) fn start(scratch: &Path, source: &str, engine: Option<&str>) -> Result<Self, NoServer> {
-        let programs = Programs::find(engine).map_err(NoServer::Absent)?;
+        let programs = Programs::find(engine, false).map_err(NoServer::Absent)?;
         let started = || {
             let account = Account::unprivileged(["postgres", "nobody"])?;
             let home = server::home(scratch, &format!("{source}-server"), account.as_ref())?;
@@ -74,16 +104,79 @@ impl Cluster {
             let mut command = server::program(&programs.path("postgres"), &home, account.as_ref());
             command.arg("-D").arg(&data).arg("-k").arg(&home);
             command.args(SETTINGS.iter().flat_map(|setting| ["-c", setting]));
-            let answers =
-                || server::run(&mut psql(&programs, &home, "postgres", Some("SELECT 1")), ANSWER_WITHIN).is_ok();
-            let server = Server::start(&mut command, &scratch.join(format!("{source}.log")), answers)?;
-            Ok(Self { _server: server, programs: programs.clone(), home })
+            Self::serve(command, START_WITHIN, &scratch.join(format!("{source}.log")), &programs, home, ADMINISTRATOR)
         };
         started().map_err(NoServer::Failed)
     }
 
+    /// Starts the server that the copy in `folder` is one of, and waits until it has recovered up to the cut. `folder` is
+    /// away meanwhile; [`Cluster::end`] brings it back.
+    pub(super) fn of_copy(
+        scratch: &Path,
+        source: &str,
+        engine: Option<&str>,
+        folder: &Path,
+        administrator: &str,
+    ) -> Result<Self, NoServer> {
+        let programs = Programs::find(engine, true).map_err(NoServer::Absent)?;
+        let started = || {
+            let account = Account::unprivileged(["postgres", "nobody"])?;
+            let home = server::home(scratch, &format!("{source}-server"), account.as_ref())?;
+            let data = home.join("data");
+            let failed = |error| format!("the copy could not be given to a server: {error}");
+            fs::rename(folder, &data).map_err(failed)?;
+            server::give(&data, account.as_ref()).map_err(failed)?;
+            // Where its own settings are, and who may log in, was a matter of the other machine.
+            let (settings, logins) = (home.join("settings"), home.join("logins"));
+            fs::write(&settings, "").and_then(|()| fs::write(&logins, "local all all trust\n")).map_err(failed)?;
+            server::give(&settings, account.as_ref())
+                .and_then(|()| server::give(&logins, account.as_ref()))
+                .map_err(failed)?;
+            let mut command = server::program(&programs.path("postgres"), &home, account.as_ref());
+            command.arg("-D").arg(&data).arg("-k").arg(&home);
+            for (name, path) in [("config_file", &settings), ("hba_file", &logins), ("ident_file", &settings)] {
+                let mut setting = OsString::from(format!("{name}="));
+                setting.push(path);
+                command.arg("-c").arg(setting);
+            }
+            command.args(SETTINGS_OF_A_COPY.iter().flat_map(|setting| ["-c", setting]));
+            Self::serve(command, LOAD_WITHIN, &scratch.join(format!("{source}.log")), &programs, home, administrator)
+        };
+        started().map_err(NoServer::Failed)
+    }
+
+    fn serve(
+        mut command: Command,
+        within: Duration,
+        log: &Path,
+        programs: &Programs,
+        home: PathBuf,
+        administrator: &str,
+    ) -> Result<Self, String> {
+        let ask = || psql(programs, &home, administrator, "postgres", Some("SELECT 1"));
+        let server = Server::start(&mut command, log, within, || server::run(&mut ask(), ANSWER_WITHIN).is_ok())?;
+        Ok(Self { _server: server, programs: programs.clone(), home, administrator: administrator.to_owned() })
+    }
+
+    /// The databases that one can log in to.
+    pub(super) fn databases(&self) -> Result<Vec<String>, String> {
+        let all = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1";
+        Ok(self.ask("postgres", all)?.lines().map(str::to_owned).collect())
+    }
+
+    /// Ends the server of a copy, and puts the copy back to `folder`.
+    pub(super) fn end(self, folder: &Path) -> Result<(), String> {
+        let data = self.home.join("data");
+        drop(self);
+        fs::rename(&data, folder).map_err(|error| format!("{} could not be put back: {error}", folder.display()))
+    }
+
     fn connect(&self, command: &mut Command) {
-        command.arg("--host").arg(&self.home).args(["--username", ADMINISTRATOR]);
+        command.arg("--host").arg(&self.home).args(["--username", &self.administrator]);
+    }
+
+    fn psql(&self, database: &str, sql: Option<&str>) -> Command {
+        psql(&self.programs, &self.home, &self.administrator, database, sql)
     }
 }
 
@@ -97,7 +190,7 @@ impl DatabaseServer for Cluster {
         if !file.exists() {
             return Ok(Vec::new());
         }
-        let mut command = psql(&self.programs, &self.home, "postgres", None);
+        let mut command = self.psql("postgres", None);
         command.args(["--set=ON_ERROR_STOP=0", "--file"]).arg(file);
         let said = server::run_to_end(&mut command, ANSWER_WITHIN)?.said;
         // Folders of tablespaces are those of the machine that is lost; everything is restored without them.
@@ -117,7 +210,7 @@ impl DatabaseServer for Cluster {
     }
 
     fn count(&self, database: &str) -> Result<Rows, String> {
-        let mut command = psql(&self.programs, &self.home, database, None);
+        let mut command = self.psql(database, None);
         let script = self.home.join("count.sql");
         let wrote = std::fs::write(&script, COUNTS);
         wrote.map_err(|error| format!("{} could not be written: {error}", script.display()))?;
@@ -145,16 +238,16 @@ impl DatabaseServer for Cluster {
     }
 
     fn ask(&self, database: &str, sql: &str) -> Result<String, String> {
-        let answer = server::run(&mut psql(&self.programs, &self.home, database, Some(sql)), LOAD_WITHIN)?;
+        let answer = server::run(&mut self.psql(database, Some(sql)), LOAD_WITHIN)?;
         Ok(answer.trim_end_matches('\n').to_owned())
     }
 }
 
-fn psql(programs: &Programs, home: &Path, database: &str, sql: Option<&str>) -> Command {
+fn psql(programs: &Programs, home: &Path, administrator: &str, database: &str, sql: Option<&str>) -> Command {
     let mut command = server::program(&programs.path("psql"), home, None);
     command.args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--no-password", "--field-separator=|"]);
     command
-        .args(["--set=ON_ERROR_STOP=1", "--set=VERBOSITY=terse", "--username", ADMINISTRATOR])
+        .args(["--set=ON_ERROR_STOP=1", "--set=VERBOSITY=terse", "--username", administrator])
         .arg("--host")
         .arg(home);
     command.arg("--dbname").arg(format!("dbname='{}'", conninfo(database))).stdin(Stdio::null());
@@ -172,7 +265,8 @@ impl Programs {
         self.folder.join(name)
     }
 
-    fn find(engine: Option<&str>) -> Result<Self, String> {
+    /// Those that can read what `engine` wrote: newer ones read dumps, but not the files of a server.
+    fn find(engine: Option<&str>, same: bool) -> Result<Self, String> {
         let mut folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
         for (above, below) in [("/usr/lib/postgresql", "bin"), ("/usr", "bin"), ("/opt/homebrew/opt", "bin")] {
             let names = std::fs::read_dir(above).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
@@ -187,23 +281,29 @@ impl Programs {
             let version = version_of(&folder.join("postgres"))?;
             Some(Self { folder, version })
         });
-        choose(found, engine)
+        choose(found, engine, same)
     }
 }
 
-/// The first that is not older than what wrote the dump; the search path comes first.
-fn choose(found: impl Iterator<Item = Programs>, engine: Option<&str>) -> Result<Programs, String> {
+/// The first that is not older than what wrote the dump, or of the same version; the search path comes first.
+fn choose(found: impl Iterator<Item = Programs>, engine: Option<&str>, same: bool) -> Result<Programs, String> {
     let wanted = engine.and_then(major).unwrap_or(0);
     let mut newest = None;
     for programs in found {
-        if programs.version >= wanted {
+        if programs.version == wanted || (programs.version > wanted && !same) {
             return Ok(programs);
         }
         newest = newest.max(Some(programs.version));
     }
     let engine = engine.unwrap_or("PostgreSQL");
     Err(match newest {
+        None if same => format!("this machine has no PostgreSQL server (initdb, postgres); install {engine}"),
         None => format!("this machine has no PostgreSQL server (initdb, postgres); install one for {engine} or newer"),
+        Some(found) if same => {
+            format!(
+                "the files of a server are read by {engine} and no other version, and this machine has {found}; install it"
+            )
+        }
         Some(found) => format!("it needs {engine} or newer, and this machine has {found}; install a newer server"),
     })
 }
@@ -227,14 +327,18 @@ mod tests {
 
     #[test]
     fn an_older_server_than_the_one_that_was_copied_is_not_used() {
-        let here = |versions: &[u32]| {
+        let found = |versions: &[u32], same| {
             let here =
                 versions.iter().map(|version| Programs { folder: format!("/{version}").into(), version: *version });
-            choose(here.collect::<Vec<_>>().into_iter(), Some("PostgreSQL 15.14 (Debian 15.14-0+deb12u1)"))
+            choose(here.collect::<Vec<_>>().into_iter(), Some("PostgreSQL 15.14 (Debian 15.14-0+deb12u1)"), same)
         };
+        let here = |versions| found(versions, false);
         assert_eq!(here(&[13, 17, 16]).unwrap().version, 17);
         assert_eq!(here(&[15]).unwrap().version, 15);
         assert!(here(&[13, 14]).unwrap_err().contains("this machine has 14"));
         assert!(here(&[]).unwrap_err().contains("no PostgreSQL server"));
+        // Files are another matter.
+        assert_eq!(found(&[17, 15], true).unwrap().version, 15);
+        assert!(found(&[16, 17], true).unwrap_err().contains("no other version"));
     }
 }

@@ -10,7 +10,7 @@ use super::scratch::Scratch;
 use super::server::{DatabaseServer, NoServer};
 use super::verdict::{About, OpenedDatabase, Verdict, compare_rows};
 use super::{DrillRequest, checks, live, millis, room, sqlite};
-use crate::capture::database_of;
+use crate::capture::{database_of, is_server};
 use crate::format::Sha256;
 use crate::generation::{Document, SourceRecord};
 use crate::ids::SourceName;
@@ -74,6 +74,7 @@ impl Rehearsal<'_> {
             }
             match record.kind.as_str() {
                 "sqlite" => self.open_sqlite(record, &folder),
+                "postgres" if is_server(&folder) => self.open_copy(record, &folder),
                 "postgres" => self.open_dumps(record, &folder, &POSTGRES),
                 "mariadb" => self.open_dumps(record, &folder, &MARIADB),
                 "folder" => self.compare_live(record, &folder),
@@ -173,6 +174,44 @@ impl Rehearsal<'_> {
         let names: Vec<&str> = loaded.iter().map(|(_, database)| *database).collect();
         let checks = self.request.settings.checks.iter().filter(|check| check.source == record.name);
         checks::ask(checks, &names, self.verdict, |database, sql| server.ask(database, sql));
+    }
+
+    /// A copy of a whole PostgreSQL server is started.
+    fn open_copy(&mut self, record: &SourceRecord, folder: &Path) {
+        let source = record.name.as_str();
+        let what = format!("a server for {source}");
+        if let Err(what) = room(self.scratch, self.request.settings, SERVER_BYTES, self.verdict.bytes, &what) {
+            return self.verdict.find(About::Scratch, what);
+        }
+        (self.tell)(&format!("starting a server on the copy of {source}, which recovers up to the cut"));
+        let began = Instant::now();
+        let administrator = record.position.get("administrator").map_or("postgres", String::as_str);
+        let engine = record.engine.as_deref();
+        let server = match Cluster::of_copy(self.scratch.path(), source, engine, folder, administrator) {
+            Ok(server) => server,
+            Err(NoServer::Absent(why)) => {
+                self.verdict.databases.push(unopened(source, "", engine.unwrap_or(POSTGRES.name)));
+                return self.verdict.leave(format!("the databases of {source} were not opened: {why}"));
+            }
+            Err(NoServer::Failed(why)) => {
+                let what = format!("the copy of the PostgreSQL server {source} cannot be started: {why}");
+                return self.verdict.find(About::Server, what);
+            }
+        };
+        self.verdict.load_ms += millis(began.elapsed().as_millis());
+        let databases = server.databases().unwrap_or_else(|why| {
+            self.verdict.find(About::Database, format!("{source} does not say which databases it has: {why}"));
+            Vec::new()
+        });
+        for database in &databases {
+            self.look_into(record, &server, database, database);
+        }
+        let names: Vec<&str> = databases.iter().map(String::as_str).collect();
+        let checks = self.request.settings.checks.iter().filter(|check| check.source == record.name);
+        checks::ask(checks, &names, self.verdict, |database, sql| server.ask(database, sql));
+        if let Err(why) = server.end(folder) {
+            self.verdict.find(About::Machine, why);
+        }
     }
 
     /// A database that was restored into a server: its rows, and what the engine finds.

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::Read;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{PermissionsExt as _, chown, lchown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -15,8 +15,8 @@ use crate::capture::{tail, wait};
 use crate::platform;
 use crate::rows::Rows;
 
-/// A server answers within this time, or it does not start.
-const START_WITHIN: Duration = Duration::from_secs(120);
+/// A server with nothing in it answers within this time, or it does not start.
+pub(super) const START_WITHIN: Duration = Duration::from_secs(120);
 /// Between two looks at whether it answers.
 const LOOK: Duration = Duration::from_millis(50);
 /// Long enough for terabytes.
@@ -102,6 +102,21 @@ pub(super) fn home(scratch: &Path, name: &str, account: Option<&Account>) -> Res
     Ok(folder)
 }
 
+/// Gives a file, or a folder and all it holds, to `account`.
+pub(super) fn give(path: &Path, account: Option<&Account>) -> std::io::Result<()> {
+    let Some(Account { ids: (uid, gid), .. }) = account else { return Ok(()) };
+    let mut left = vec![path.to_owned()];
+    while let Some(path) = left.pop() {
+        lchown(&path, Some(*uid), Some(*gid))?;
+        if fs::symlink_metadata(&path)?.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                left.push(entry?.path());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A program that is to run in `folder`, as `account`, with nothing of our environment but where programs lie.
 pub(super) fn program(program: &Path, folder: &Path, account: Option<&Account>) -> Command {
     let mut command = Command::new(program);
@@ -178,13 +193,18 @@ pub(super) struct Server(Child);
 
 impl Server {
     /// Starts it, with what it says going to the file `log`, and waits until `answers`.
-    pub(super) fn start(command: &mut Command, log: &Path, answers: impl Fn() -> bool) -> Result<Self, String> {
+    pub(super) fn start(
+        command: &mut Command,
+        log: &Path,
+        within: Duration,
+        answers: impl Fn() -> bool,
+    ) -> Result<Self, String> {
         let written = crate::durable::create_new(log).and_then(|file| Ok((file.try_clone()?, file)));
         let (stdout, stderr) = written.map_err(|error| format!("{} could not be made: {error}", log.display()))?;
         let name = command.get_program().display().to_string();
         let child = platform::process::spawn_group(command.stdout(stdout).stderr(stderr));
         let server = Self(child.map_err(|error| format!("{name} could not be started: {error}"))?);
-        let deadline = Instant::now() + START_WITHIN;
+        let deadline = Instant::now() + within;
         loop {
             if answers() {
                 return Ok(server);

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
 use super::{output, run, subfolder, unique, write_settings};
-use crate::guard;
 use crate::process::{Recipe, Server, free_ports, program};
+use crate::{guard, wait_until};
 
 /// A PostgreSQL cluster.
 #[derive(Debug)]
@@ -49,6 +50,17 @@ impl Postgres {
     pub fn on(data: &Path) -> Self {
         let folder = guard::server_folder("postgres");
         Self::serve(&folder, data.to_owned())
+    }
+
+    /// A cluster that was copied whole and restored to `folder`, which it takes for itself; it has recovered by then.
+    pub fn recovered(folder: &Path) -> Self {
+        let data = guard::server_folder("recovered").join("data");
+        std::fs::rename(folder, &data).unwrap();
+        guard::give_away_all(&data);
+        let server = Self::on(&data);
+        let recovered = || server.sql("postgres", "SELECT NOT pg_is_in_recovery()") == "t";
+        wait_until(Duration::from_secs(60), "the server has recovered", recovered);
+        server
     }
 
     fn serve(folder: &Path, data: PathBuf) -> Self {

@@ -13,7 +13,7 @@ use crate::capture::settings::{CutSettings, EnvValue, PostgresSource};
 use crate::clock;
 
 /// Connecting, and questions about the catalog.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// One wait for the lock of a table. The server is told the same.
 const LOCK_WITHIN: Duration = Duration::from_secs(5);
@@ -224,7 +224,22 @@ impl Database {
     }
 }
 
-fn session(source: &PostgresSource, tag: &str, database: &str) -> Result<Session, String> {
+/// A session in `database`.
+pub(super) fn session(source: &PostgresSource, tag: &str, database: &str) -> Result<Session, String> {
+    let mut session = connect(source, tag, database, &[]).map_err(text)?;
+    session
+        .ask("SELECT 1;", ANSWER_WITHIN)
+        .map_err(|why| format!("the database {database} cannot be opened: {why}"))?;
+    Ok(session)
+}
+
+/// A session that nothing has been asked yet, with `more` said to the client.
+pub(super) fn connect(
+    source: &PostgresSource,
+    tag: &str,
+    database: &str,
+    more: &[&str],
+) -> Result<Session, SessionError> {
     let mut env = env(source, tag, database);
     env.insert("PGOPTIONS".to_owned(), EnvValue::Plain(OPTIONS.to_owned()));
     let arguments = [
@@ -237,16 +252,12 @@ fn session(source: &PostgresSource, tag: &str, database: &str) -> Result<Session
         "--set=VERBOSITY=terse",
         "--set=SHOW_CONTEXT=never",
     ];
-    let arguments = arguments.map(str::to_owned).to_vec();
-    let client = Client { program: "psql", arguments, echo: ("\\echo ", ""), env };
-    let mut session = Session::start(&client).map_err(text)?;
-    session
-        .ask("SELECT 1;", ANSWER_WITHIN)
-        .map_err(|why| format!("the database {database} cannot be opened: {why}"))?;
-    Ok(session)
+    let arguments = arguments.iter().chain(more).map(|argument| (*argument).to_owned()).collect();
+    Session::start(&Client { program: "psql", arguments, echo: ("\\echo ", ""), env })
 }
 
-fn env(source: &PostgresSource, tag: &str, database: &str) -> BTreeMap<String, EnvValue> {
+/// Where and as whom a program connects to `database`.
+pub(super) fn env(source: &PostgresSource, tag: &str, database: &str) -> BTreeMap<String, EnvValue> {
     let mut env = BTreeMap::new();
     let mut set = |name: &str, value: Option<String>| {
         env.extend(value.map(|value| (name.to_owned(), EnvValue::Plain(value))));
@@ -299,6 +310,6 @@ fn is_passing(why: &str) -> bool {
     why.contains("lock timeout") || (why.contains("could not be locked") && why.contains("does not exist"))
 }
 
-fn text(error: SessionError) -> String {
+pub(super) fn text(error: SessionError) -> String {
     error.to_string()
 }

@@ -129,6 +129,7 @@ fn failed(error: IntoError) -> Failure {
         IntoError::NotEmpty { .. } => {
             "to replace it, say `--replace-databases`; to have both, load it under another name: `database=NAME,as=OTHER`"
         }
+        IntoError::WholeServer { .. } => "the README says how, step by step: `A whole PostgreSQL server`",
         IntoError::Damaged { .. } => "restore another generation: `offsite list` shows which there are",
         _ => "what was restored lies in its folder, and can be loaded by hand",
     };

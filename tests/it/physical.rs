@@ -1,0 +1,299 @@
+//! PostgreSQL servers that are copied whole: a server that is started on what comes back is of the same instant as the
+//! databases of other engines.
+//!
+//! `OFFSITE_CUT_ROUNDS=20` makes as many rounds of the first test.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use agent::capture::check_server;
+use agent::generation::{CutMethod, Document, Grade, Role};
+use tests::captures::{MARIADB_RIGHTS, load_mariadb, mariadb_account, of, physical_account, physical_source};
+use tests::clerks::{Book, Clerks, Engine, judge};
+use tests::process::{program, search_path};
+use tests::servers::{Postgres, SUPERUSER, mariadb};
+use tests::{Running, World, guard, office, wait_until};
+
+const CLERK: &str = env!("CARGO_BIN_EXE_clerk");
+
+/// An office whose PostgreSQL server is its own, and is copied whole.
+struct Office {
+    world: World,
+    books: Vec<Book>,
+    postgres: Postgres,
+    account: String,
+}
+
+impl Office {
+    /// Databases of three engines.
+    fn new() -> Self {
+        let (world, postgres) = (World::new(), Postgres::start());
+        let books = vec![
+            Book::create("cash", world.path("cash.db"), "wal"),
+            Book::create("billing", world.path("billing.db"), "delete"),
+            Book::create_in("stock", &postgres),
+            Book::create_in("wages", &postgres),
+            Book::create_at("shop", mariadb()),
+        ];
+        Self::of(world, books, postgres)
+    }
+
+    /// With nothing but one database at its server.
+    fn of_one_server() -> Self {
+        let (world, postgres) = (World::new(), Postgres::start());
+        let books = vec![Book::create_in("stock", &postgres)];
+        Self::of(world, books, postgres)
+    }
+
+    fn of(world: World, books: Vec<Book>, postgres: Postgres) -> Self {
+        let account = physical_account(&postgres);
+        let office = Self { world, books, postgres, account };
+        // So that a server that runs as another user gets through.
+        office::set_mode(&office.world.path(""), 0o755);
+        office.init();
+        office
+    }
+
+    fn init(&self) {
+        let path = |name: &str| self.world.path(name).display().to_string();
+        let pg = &self.postgres;
+        self.world.make_folder("usb");
+        let mut arguments = vec!["init".to_owned(), "--site=office".to_owned(), "--one-key-is-enough".to_owned()];
+        for book in &self.books {
+            let (name, my) = (book.name, mariadb());
+            if book.is_at(Engine::MariaDb) {
+                let (user, database) = (mariadb_account(my, MARIADB_RIGHTS), book.database());
+                let source = format!("name={name},type=mariadb,host={},user={user}", my.socket.display());
+                arguments.push(format!("--source={source},databases={database}"));
+            } else if book.database.is_none() {
+                arguments.push(format!("--source=name={name},type=sqlite,path={}", book.path.display()));
+            }
+        }
+        let source = format!("name=server,type=postgres,mode=physical,host={}", pg.socket.display());
+        arguments.push(format!("--source={source},port={},user={}", pg.port, self.account));
+        arguments.push(format!("--store=name=usb,type=directory,path={}", path("usb")));
+        arguments.push(format!("--new-identity={}", path("office.txt")));
+        arguments.extend([format!("--staging={}", path("staging")), format!("--state={}", path("state"))]);
+        self.world.offsite(arguments).expect(0);
+        if std::env::var_os("OFFSITE_CUT_ROUNDS").is_none() {
+            self.world.be_patient();
+        }
+    }
+
+    /// One generation; what it says.
+    #[track_caller]
+    fn backup(&self, code: i32) -> Document {
+        self.world.offsite(["backup"]).expect(code);
+        self.newest()
+    }
+
+    /// What the newest generation on this machine says.
+    fn newest(&self) -> Document {
+        let staging = self.world.path("staging");
+        let names = std::fs::read_dir(&staging).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let newest = names.filter(|name| name.starts_with("20") && !name.contains(".partial")).max().unwrap();
+        serde_json::from_slice(&std::fs::read(staging.join(newest).join("generation.json")).unwrap()).unwrap()
+    }
+
+    /// The books, as they come back from the store; and the server that those of PostgreSQL are at.
+    fn restore(&self, generation: &str) -> (Postgres, Vec<Book>) {
+        let to = format!("back-{generation}");
+        let arguments = ["restore", generation, "--from", "usb", "--to", &to, "--identity", "office.txt"];
+        self.world.offsite(arguments).expect(0);
+        let back = self.world.path(&to);
+        let server = Postgres::recovered(&back.join("server"));
+        let copy = |book: &Book| {
+            let name = book.name;
+            if book.is_at(Engine::MariaDb) {
+                load_mariadb(mariadb(), book, &back.join(name).join(format!("{}.sql", book.database())))
+            } else if book.database.is_some() {
+                Book::of(name, &server, book.database().to_owned())
+            } else {
+                Book { name, path: back.join(name).join(format!("{name}.db")), database: None }
+            }
+        };
+        let books = self.books.iter().map(copy).collect();
+        (server, books)
+    }
+
+    /// A backup whose first copy of the server's files is so slow that it does not end, and says when it has begun.
+    fn slow_backup(&self) -> Running {
+        let folder = self.world.make_folder("tools");
+        let real = program("pg_basebackup").display().to_string();
+        let (once, begun) = (self.world.path("once"), self.world.path("begun"));
+        let script = format!(
+            "#!/bin/sh\nmkdir '{}' 2>/dev/null || exec '{real}' \"$@\"\n\
+             for each in \"$@\"; do case $each in --pgdata=*) to=${{each#*=}} ;; esac; done\n\
+             '{real}' \"$@\" --max-rate=32 &\nwhile [ ! -e \"$to/backup_label\" ]; do sleep 0.02; done\n\
+             mkdir '{}'\nwait $!\n",
+            once.display(),
+            begun.display()
+        );
+        office::set_mode(&self.world.write("tools/pg_basebackup", script), 0o755);
+        let others = search_path();
+        let folders = std::iter::once(folder).chain(std::env::split_paths(&others));
+        let running = self.world.offsite(["backup"]).env("PATH", std::env::join_paths(folders).unwrap()).start();
+        wait_until(Duration::from_secs(120), "the files are being copied", || begun.exists());
+        running
+    }
+
+    fn assert_nothing_left(&self) {
+        let left = format!(
+            "SELECT (SELECT count(*) FROM pg_stat_activity WHERE usename = '{}') + (SELECT count(*) FROM pg_replication_slots)",
+            self.account
+        );
+        wait_until(Duration::from_secs(60), "our sessions to end", || self.postgres.sql("postgres", &left) == "0");
+    }
+}
+
+#[test]
+fn a_server_that_was_copied_whole_comes_back_as_it_was_at_the_instant_of_the_others() {
+    let rounds: usize = std::env::var("OFFSITE_CUT_ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
+    let office = Office::new();
+    let clerks = Clerks::start(Path::new(CLERK), 6, 60, &office.books);
+    let (mut held, mut took) = (Vec::new(), Vec::new());
+    let began = Instant::now();
+    for _ in 0..rounds {
+        // Otherwise nothing was going on, and anything would pass.
+        clerks.work(20);
+        let begin = Instant::now();
+        let document = office.backup(0);
+        took.push(begin.elapsed().as_millis());
+        clerks.work(20);
+        assert_eq!((document.grade, document.cut.method), (Grade::Exact, CutMethod::Barrier), "{document:#?}");
+        let record = of(&document, "server");
+        assert_eq!((record.role, record.held_us), (Role::Pivot, 0));
+        for key in ["mode", "system", "timeline", "snapshot", "lsn", "administrator"] {
+            assert!(record.position.contains_key(key), "{key}: {record:?}");
+        }
+        let (server, books) = office.restore(document.generation.as_str());
+        judge(&books).assert_of_one_instant(office.books.len() * 20);
+        // It goes on from there, as any server.
+        server.sql("postgres", "CREATE DATABASE new_work");
+        held.push(document.cut.held_us_max);
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let journal = clerks.stop();
+    assert_eq!(journal.errors, Vec::<String>::new());
+    let rate = journal.steps.len() as f64 / 2.0 / seconds;
+    eprintln!("{rounds} rounds, {rate:.0} pieces of business a second; held {held:?} µs; backups of {took:?} ms");
+    office.assert_nothing_left();
+}
+
+#[test]
+fn a_server_that_dies_while_its_files_are_copied_costs_its_source_and_the_next_run_works() {
+    let office = Office::new();
+    let running = office.slow_backup();
+    office.postgres.server.kill();
+    let outcome = running.wait();
+    assert_eq!(outcome.code, Some(3), "{outcome}");
+    let document = office.newest();
+    assert_eq!((document.grade, document.problems.len()), (Grade::Incomplete, 1), "{document:#?}");
+    assert_eq!(document.problems[0].source.as_str(), "server");
+    assert!(document.sources.iter().any(|source| source.name.as_str() == "cash" && source.bytes > 0));
+    office.postgres.start_again();
+    office.assert_nothing_left();
+    assert_eq!(office.backup(0).grade, Grade::Exact);
+    office.assert_nothing_left();
+}
+
+#[test]
+fn a_run_that_is_killed_while_it_copies_a_server_leaves_nothing_at_it() {
+    let office = Office::of_one_server();
+    let running = office.slow_backup();
+    // The copy would go on for minutes, and the log be kept for as long.
+    running.kill();
+    office.assert_nothing_left();
+    let document = office.backup(0);
+    assert_eq!((document.grade, document.cut.method), (Grade::Exact, CutMethod::Single));
+    office.assert_nothing_left();
+}
+
+/// The sizes of all files in a folder.
+fn bytes_below(folder: &Path) -> u64 {
+    let size = |entry: std::fs::DirEntry| match entry.file_type().unwrap().is_dir() {
+        true => bytes_below(&entry.path()),
+        false => entry.metadata().unwrap().len(),
+    };
+    std::fs::read_dir(folder).unwrap().map(|entry| size(entry.unwrap())).sum()
+}
+
+#[test]
+fn a_second_night_without_changes_sends_little_and_the_copy_can_be_drilled() {
+    let office = Office::of_one_server();
+    let database = office.books[0].database();
+    office.postgres.sql(
+        database,
+        "CREATE TABLE letter AS SELECT n, md5(n::text) AS text FROM generate_series(1, 50000) AS n; \
+         ALTER TABLE letter ADD PRIMARY KEY (n)",
+    );
+    // What the server would do some time after.
+    office.postgres.sql(database, "VACUUM FREEZE ANALYZE");
+    office.world.offsite(["check"]).expect(0);
+    let stored = || bytes_below(&office.world.path("usb"));
+    office.backup(0);
+    let first = stored();
+    let document = office.backup(0);
+    let second = stored() - first;
+    eprintln!("a server of {} bytes: {first} sent, without changes {second}", of(&document, "server").bytes);
+    assert!(second < first / 20, "{second} bytes were sent, the first time {first}");
+
+    let config = std::fs::read_to_string(office.world.path("offsite.toml")).unwrap();
+    let (key, scratch) = (office.world.path("office.txt"), office.world.path("scratch"));
+    office.world.configure(&format!(
+        "{config}\n[drill]\nidentity = \"{}\"\nscratch = \"{}\"\n[[drill.check]]\nsource = \"server\"\ndatabase = \
+         \"{database}\"\nsql = \"SELECT count(*) FROM letter\"\nexpect = \"50000\"\n",
+        key.display(),
+        scratch.display()
+    ));
+    let verdict = office.world.offsite(["--json", "drill"]).expect(0).json();
+    assert_eq!((&verdict["outcome"], &verdict["checks"]), (&"passed".into(), &1.into()), "{verdict:#}");
+    let opened = verdict["databases"].as_array().unwrap();
+    let stock = opened.iter().find(|opened| opened["name"] == format!("server/{database}")).unwrap();
+    assert!(stock["sound"] == true && stock["tables"] == 4, "{verdict:#}");
+    assert_eq!(std::fs::read_dir(&scratch).unwrap().count(), 0);
+
+    let pg = &office.postgres;
+    let into = format!("source=server,host={},port={},user={SUPERUSER}", pg.socket.display(), pg.port);
+    let outcome = office.world.offsite(["restore", "latest", "--to", "back", "--into", &into]).expect(1);
+    assert!(outcome.stderr.contains("is started and not loaded"), "{outcome}");
+}
+
+#[test]
+fn what_a_server_lacks_to_be_copied_whole_is_said_before_the_run() {
+    let server = Postgres::start();
+    let account = server.database("offsite_account");
+    server.sql("postgres", &format!("CREATE ROLE {account} LOGIN"));
+    let source = physical_source(&server, &account);
+    let grant = format!("ALTER ROLE {account} REPLICATION;");
+    let error = check_server(&source).unwrap_err();
+    assert!(error.contains(&grant), "{error}");
+    server.sql("postgres", &grant);
+    assert_eq!(check_server(&source), Ok(()));
+    let left = "SELECT count(*) FROM pg_replication_slots";
+    wait_until(Duration::from_secs(60), "the slot to go", || server.sql("postgres", left) == "0");
+
+    let space = guard::server_folder("space");
+    server.sql("postgres", &format!("CREATE TABLESPACE side LOCATION '{}'", space.display()));
+    let error = check_server(&source).unwrap_err();
+    assert!(error.contains("1 tablespaces"), "{error}");
+    server.sql("postgres", "DROP TABLESPACE side");
+
+    std::fs::write(server.server.folder().join("pg_hba.conf"), "local all all trust\n").unwrap();
+    server.sql("postgres", "SELECT pg_reload_conf()");
+    let line = format!("host replication {account} ADDRESS scram-sha-256");
+    wait_until(Duration::from_secs(60), "the server to have read it", || {
+        check_server(&source).is_err_and(|error| error.contains(&line))
+    });
+
+    let world = World::new();
+    world.configure(
+        "[[source]]\nname = \"a\"\ntype = \"postgres\"\nmode = \"physical\"\ndatabases = [\"x\"]\n\
+                     [[source]]\nname = \"b\"\ntype = \"postgres\"\nmode = \"whole\"\n",
+    );
+    let outcome = world.offsite(["check"]).expect(2);
+    assert!(
+        outcome.stderr.contains("one of the whole server") && outcome.stderr.contains("no mode `whole`"),
+        "{outcome}"
+    );
+}
