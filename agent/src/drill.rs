@@ -134,16 +134,30 @@ fn judge_files(report: &RestoreReport, verdict: &mut Verdict) {
         let (about, remedy) = about_pack(bad);
         verdict.find(about, format!("`{}` is of no use: {}; {remedy}", bad.key, one_line(&bad.error)));
     }
-    for lost in report.lost.iter().take(NAMED_MAX) {
-        verdict.find(About::File, format!("{} did not come back: {}", lost.path, lost.why));
+    // What lacks a pack that was just named needs no word of its own.
+    let (for_want, others): (Vec<_>, Vec<_>) =
+        report.lost.iter().partition(|lost| report.bad_packs.iter().any(|bad| lost.why.contains(bad.key.as_str())));
+    if let Some(first) = for_want.first() {
+        let files = counted(for_want.len());
+        let nameless = format!("{files} did not come back for want of that");
+        verdict.find_file(format!("{nameless}, such as {}", first.path), nameless);
     }
-    let more = report.lost.len().saturating_sub(NAMED_MAX);
+    for lost in others.iter().take(NAMED_MAX) {
+        let source = lost.path.split('/').next().unwrap_or_default();
+        let nameless = format!("a file of `{source}` did not come back: {}", lost.why);
+        verdict.find_file(format!("{} did not come back: {}", lost.path, lost.why), nameless);
+    }
+    let more = others.len().saturating_sub(NAMED_MAX);
     if more > 0 {
-        verdict.find(About::File, format!("{more} more files did not come back"));
+        verdict.find(About::File, format!("{} more did not come back", counted(more)));
     }
     if !report.proved_by_file && report.lost.is_empty() {
         verdict.find(About::File, "the list of digests is lost, so the files could not be compared with it");
     }
+}
+
+fn counted(files: usize) -> String {
+    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
 }
 
 fn about_pack(bad: &BadPack) -> (About, &'static str) {

@@ -161,7 +161,8 @@ impl Context<'_> {
     fn ago(&self, at: Timestamp) -> String {
         let minutes = self.now.duration_since(at).as_mins().max(0);
         match minutes {
-            0..60 => format!("{} ago", counted(minutes.unsigned_abs(), "minute")),
+            0 => "just now".to_owned(),
+            1..60 => format!("{} ago", counted(minutes.unsigned_abs(), "minute")),
             60..2880 => format!("{} ago", counted(minutes.unsigned_abs() / 60, "hour")),
             _ => format!("{} ago", counted(minutes.unsigned_abs() / 1440, "day")),
         }

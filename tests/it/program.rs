@@ -302,7 +302,7 @@ fn a_missing_secret_closes_its_store_and_no_other() {
     assert!(any.stderr.contains("cloud cannot be opened"), "{any}");
     office.expect(2, &[&["restore", "latest", "--to", "three", "--from", "cloud"][..], &key].concat());
     let listed = office.expect(2, &["list"]);
-    assert!(listed.stdout.contains("usb (full") && listed.stderr.contains("NOT_SET"), "{listed}");
+    assert!(listed.stdout.contains("    usb        full, ") && listed.stderr.contains("NOT_SET"), "{listed}");
     let verified = office.expect(2, &["verify"]);
     assert!(verified.stdout.contains("all of it is whole") && verified.stderr.contains("NOT_SET"), "{verified}");
     office.expect(0, &["status"]);

@@ -92,7 +92,7 @@ fn for_evidence(verdict: &Verdict) -> Drill {
         took_ms: verdict.restore_ms + verdict.load_ms,
         target_ms: verdict.within_ms,
         databases: databases.collect(),
-        findings: verdict.findings.iter().map(|finding| finding.what.clone()).collect(),
+        findings: verdict.findings.iter().map(|finding| finding.told().to_owned()).collect(),
         not_done: verdict.not_done.clone(),
     }
 }

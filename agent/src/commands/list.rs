@@ -293,20 +293,15 @@ impl Listing {
             return format!("{then}There is no generation of {} yet.\n{}", self.site, others.unwrap_or_default());
         }
         let mut text = then;
-        text += &format!("{:22}  {:23}  {:10}  {:>10}  WHERE\n", "GENERATION", "AS OF", "GRADE", "CONTENT");
+        text += &format!("{:21}  {:16}  {:10}  {:>10}\n", "GENERATION", "AS OF", "GRADE", "CONTENT");
         for generation in &self.generations {
-            let cut = generation.cut.map(show::time).unwrap_or_default();
+            let cut = generation.cut.map(show::minute).unwrap_or_default();
             let grade = generation.grade.map_or("", show::grade_word);
             let content = generation.content_bytes.map(|bytes| Size(bytes).to_string()).unwrap_or_default();
-            let places: Vec<String> = generation.places.iter().map(Copy::text).collect();
-            text.push_str(&format!(
-                "{:22}  {cut:23}  {grade:10}  {content:>10}  {}{}\n",
-                generation.id,
-                places.join(", "),
-                generation.label.as_ref().map(|label| format!("  \"{label}\"")).unwrap_or_default()
-            ));
+            let label = generation.label.as_ref().map(|label| format!("  \"{label}\"")).unwrap_or_default();
+            text.push_str(&format!("{:21}  {cut:16}  {grade:10}  {content:>10}{label}\n", generation.id));
             for copy in &generation.places {
-                text.push_str(&copy.retention.as_ref().map(|kept| kept.text(&copy.place)).unwrap_or_default());
+                text.push_str(&show::wrapped(&format!("    {:10} ", copy.place), &copy.text()));
             }
         }
         for generation in &self.generations {
@@ -315,6 +310,15 @@ impl Listing {
                     text.push_str(&format!("\nREFUSED: {} in {}: {why}\n", generation.id, copy.place));
                 }
             }
+        }
+        if let Some(newest) = self.generations.iter().rev().find(|generation| generation.is_safe()) {
+            let places: Vec<&str> =
+                newest.places.iter().filter(|copy| copy.refused.is_none()).map(|copy| copy.place.as_str()).collect();
+            text.push_str(&format!(
+                "\nThe newest that is whole and off site: {}, in {}\n",
+                newest.id,
+                places.join(", ")
+            ));
         }
         for beat in &self.heartbeats {
             text.push_str(&format!("\nHEARTBEAT of {}: {}\n", beat.store, beat.what));
@@ -329,15 +333,22 @@ impl Listing {
     }
 }
 
+impl Generation {
+    /// Whether a store has it, whole and genuine.
+    fn is_safe(&self) -> bool {
+        let is_whole = self.grade.is_some_and(|grade| grade >= Grade::Sequential);
+        is_whole && self.places.iter().any(|copy| copy.place != LOCAL && copy.refused.is_none())
+    }
+}
+
 impl Retention {
-    fn text(&self, place: &str) -> String {
+    fn text(&self) -> String {
         let reasons: Vec<String> = self.reasons.iter().map(ToString::to_string).collect();
         let what = if self.expires { "EXPIRES with the next prune".to_owned() } else { reasons.join(", ") };
-        let end = match self.end {
-            End::NotBefore(at) => format!("; goes on {} at the earliest", show::day(at)),
-            End::Now | End::Never => String::new(),
-        };
-        format!("    {place}: {what}{end}\n")
+        match self.end {
+            End::NotBefore(at) => format!("{what}; goes on {} at the earliest", show::day(at)),
+            End::Now | End::Never => what,
+        }
     }
 }
 
@@ -348,11 +359,11 @@ impl Copy {
             (_, Some(Class::Archival), _) => "archival",
             (_, _, Some(true)) => "full",
             (_, _, Some(false)) => "incremental",
-            (_, _, None) => return self.place.clone(),
+            (_, _, None) => "",
         };
-        match self.added_bytes {
-            Some(bytes) => format!("{} ({kind}, {})", self.place, Size(bytes)),
-            None => format!("{} ({kind})", self.place),
-        }
+        let bytes = self.added_bytes.map(|bytes| format!(", {}", Size(bytes))).unwrap_or_default();
+        let kept = self.retention.as_ref().map(Retention::text).unwrap_or_default();
+        let between = if kind.is_empty() || kept.is_empty() { "" } else { ": " };
+        format!("{kind}{bytes}{between}{kept}")
     }
 }

@@ -1,5 +1,6 @@
 //! What came back is opened, source by source.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -62,9 +63,20 @@ impl Rehearsal<'_> {
             Ok(document) => document,
             Err(why) => return self.verdict.find(About::File, why),
         };
+        // Of files only how many: their names stay in the generation.
+        let mut absent: BTreeMap<(&SourceName, &str), u64> = BTreeMap::new();
         for problem in document.problems.iter().filter(|problem| problem.missing) {
-            let path = problem.path.as_deref().map_or_else(String::new, |path| format!(", {path}"));
-            self.verdict.leave(format!("{}{path} is not in the generation: {}", problem.source, problem.what));
+            let files = absent.entry((&problem.source, &problem.what)).or_default();
+            *files += u64::from(problem.path.is_some());
+        }
+        for ((source, what), files) in absent {
+            let of = match files {
+                0 => String::new(),
+                1 => "1 file of ".to_owned(),
+                files => format!("{files} files of "),
+            };
+            let is = if files > 1 { "are" } else { "is" };
+            self.verdict.leave(format!("{of}{source} {is} not in the generation: {what}"));
         }
         for record in &document.sources {
             let folder = self.restored.join(record.name.as_str());
@@ -260,12 +272,14 @@ impl Rehearsal<'_> {
         let Ok(compared) = live::compare(folder, live, record.started, turn) else { return };
         self.verdict.compared_live += compared.same;
         for path in compared.different {
-            let what = format!(
-                "{}/{path} is not the same as the file that the office works with, though nobody has changed that since; one \
-                 of the two was damaged: open both",
-                record.name
-            );
-            self.verdict.find(About::File, what);
+            let what = |file: &str| {
+                format!(
+                    "{file} is not the same as the file that the office works with, though nobody has changed that since; one of \
+                     the two was damaged: open both"
+                )
+            };
+            let nameless = what(&format!("a file of `{}`", record.name));
+            self.verdict.find_file(what(&format!("{}/{path}", record.name)), nameless);
         }
     }
 

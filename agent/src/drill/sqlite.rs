@@ -69,7 +69,7 @@ impl Found {
     }
 
     fn fail(&mut self, what: String) {
-        self.findings.push(Finding { about: About::Database, what });
+        self.findings.push(Finding::new(About::Database, what));
     }
 }
 

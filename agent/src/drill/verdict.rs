@@ -86,6 +86,21 @@ pub struct Finding {
     pub about: About,
     /// What is wrong and what to do, in one or two sentences.
     pub what: String,
+    /// The same without names of files, if it has some: what leaves this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nameless: Option<String>,
+}
+
+impl Finding {
+    /// One that names no file.
+    pub fn new(about: About, what: impl Into<String>) -> Self {
+        Self { about, what: what.into(), nameless: None }
+    }
+
+    /// What reports and the evidence log say of it: names of files stay on this machine.
+    pub fn told(&self) -> &str {
+        self.nameless.as_deref().unwrap_or(&self.what)
+    }
 }
 
 /// What a finding is about.
@@ -146,7 +161,12 @@ impl Verdict {
 
     /// Adds something that is not as it should be.
     pub fn find(&mut self, about: About, what: impl Into<String>) {
-        self.findings.push(Finding { about, what: what.into() });
+        self.findings.push(Finding::new(about, what));
+    }
+
+    /// Adds something that is not as it should be with a file, and the same without its name.
+    pub fn find_file(&mut self, what: String, nameless: String) {
+        self.findings.push(Finding { about: About::File, what, nameless: Some(nameless) });
     }
 
     /// Adds something that was not looked at.
@@ -185,7 +205,7 @@ pub(super) fn compare_rows(name: &str, captured: &Rows, found: &Rows) -> Vec<Fin
             Some(now) => format!("{now} rows, and had {before} when it was copied"),
             None => format!("not come back; it had {before} rows when it was copied"),
         };
-        Some(Finding { about: About::Rows, what: format!("the table {table} of {name} has {what}") })
+        Some(Finding::new(About::Rows, format!("the table {table} of {name} has {what}")))
     };
     captured.iter().filter_map(judge).collect()
 }

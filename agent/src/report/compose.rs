@@ -8,6 +8,9 @@ use crate::evidence::{Drill, Entry, Probe, Prune, Record, Run, Verify};
 
 mod run;
 
+/// A longer name is not read in the first sentence of a mail.
+const NAME_MAX: usize = 40;
+
 /// The report of what `entry` tells; nothing if nobody waits to hear of it.
 pub fn compose(entry: &Entry, context: &Context<'_>) -> Option<Report> {
     match &entry.record {
@@ -90,7 +93,7 @@ fn drilled(drill: &Drill, context: &Context<'_>) -> Report {
         );
         return build(context, Kind::Success, "rehearsed restore passed", verdict, tables, nags(context));
     }
-    let first = drill.findings.first().map_or("see below", |finding| finding.trim_end_matches('.'));
+    let first = drill.findings.first().map_or("see below".to_owned(), |finding| brief(finding));
     let verdict = format!("THE REHEARSED RESTORE FAILED: {first}.");
     let mut todo: Vec<String> = drill.findings.iter().map(|finding| sentence(finding)).collect();
     todo.push(
@@ -241,6 +244,23 @@ fn innermost(messages: &[String]) -> &str {
 fn sentence(text: &str) -> String {
     let end = if text.ends_with(['.', '?', '!']) { "" } else { "." };
     format!("{}{end}", capital(text))
+}
+
+/// A finding without what to do about it, and with long names cut in their middle.
+fn brief(finding: &str) -> String {
+    let what = finding.split("; ").next().unwrap_or_default().trim_end_matches('.');
+    let pieces = what.split('`').enumerate().map(|(at, piece)| {
+        let name: Vec<char> = piece.rsplit('/').next().unwrap_or_default().chars().collect();
+        match at % 2 {
+            1 if name.len() > NAME_MAX => {
+                let (start, end) = (name.iter().take(16), name.iter().skip(name.len() - 8));
+                format!("`{}…{}`", start.collect::<String>(), end.collect::<String>())
+            }
+            1 => format!("`{piece}`"),
+            _ => piece.to_owned(),
+        }
+    });
+    pieces.collect()
 }
 
 fn capital(text: &str) -> String {

@@ -10,6 +10,8 @@ const CELL: &str = "padding:4px 10px;border-bottom:1px solid #8c959f;text-align:
 
 /// A command or value that is not broken over two lines, in characters.
 const SHORT: usize = 36;
+/// A cell that is shorter is not broken either: a date with its time is.
+const UNBROKEN: usize = 17;
 
 /// `text` as content or attribute of HTML.
 pub(super) fn escape(text: &str) -> String {
@@ -45,7 +47,7 @@ pub(super) fn mail(report: &Report) -> String {
          <meta name=\"color-scheme\" content=\"light dark\"><meta name=\"supported-color-schemes\" content=\"light dark\">\
          <title>{subject}</title></head>\n\
          <body style=\"margin:0;padding:16px;font-family:system-ui,-apple-system,'Segoe UI',Roboto,Arial,sans-serif;\
-         font-size:15px;line-height:1.45\">\n<div style=\"max-width:720px;margin:0 auto\">\n\
+         font-size:15px;line-height:1.45;overflow-wrap:anywhere\">\n<div style=\"max-width:720px;margin:0 auto\">\n\
          <table role=\"presentation\" width=\"100%\" style=\"border-collapse:collapse\"><tr>\
          <td style=\"background:{ground};color:#ffffff;padding:14px 16px;border-radius:6px\">\
          <div style=\"font-size:12px;letter-spacing:.06em;text-transform:uppercase\">{word} &middot; {site}</div>\
@@ -106,7 +108,7 @@ fn table_html(table: &Table) -> String {
             let weight = if row.bad && column == 0 { ";font-weight:700" } else { "" };
             // So that facts stand in one line below each other, whatever table they are in.
             let width = if table.head.is_empty() && column == 0 { ";width:38%" } else { "" };
-            let wrap = if cell.chars().count() < 14 { ";white-space:nowrap" } else { ";overflow-wrap:anywhere" };
+            let wrap = if cell.chars().count() < UNBROKEN { ";white-space:nowrap" } else { ";overflow-wrap:anywhere" };
             let _ = write!(html, "<td style=\"{CELL}{weight}{width}{wrap}\">{}</td>", escape_commands(cell));
         }
         html.push_str("</tr>\n");

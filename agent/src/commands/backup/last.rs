@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use super::Report;
 use crate::commands::{output, show};
-use crate::config::Span;
 use crate::durable;
 use crate::failure::{Failure, Kind};
 use crate::generation::Grade;
@@ -94,25 +93,24 @@ impl LastRun {
 
     /// For people.
     pub(in crate::commands) fn text(&self, now: Timestamp) -> String {
-        let ago = Span(now.duration_since(self.ended).unsigned_abs());
-        let at = show::time(self.ended);
+        let (ago, at) = (show::ago(self.ended, now), show::minute(self.ended));
         let verdict = match self.exit_code {
             0 => "all went well".to_owned(),
             code if code == Kind::Incomplete.code() => "STORED, BUT NOT WHAT WAS ASKED (exit code 3)".to_owned(),
             code if code == Kind::Interrupted.code() => "INTERRUPTED (exit code 130)".to_owned(),
             code => format!("FAILED (exit code {code})"),
         };
-        let mut text = format!("Last run {ago} ago ({at}): {verdict}\n");
+        let mut text = format!("Last run {ago} ({at}): {verdict}\n");
         if let (Some(generation), Some(grade)) = (&self.generation, self.grade.filter(|grade| *grade != Grade::Exact)) {
             text.push_str(&format!("  {generation}: {}\n", show::grade(grade)));
         }
         for message in &self.messages {
-            text.push_str(&format!("  {message}\n"));
+            text.push_str(&show::wrapped("  ", message));
         }
         for failed in &self.failed {
-            text.push_str(&format!("  {:24} NOT STORED: {}\n", failed.store, failed.generation));
+            text.push_str(&format!("  {:12} NOT STORED: {}\n", failed.store, failed.generation));
             for message in &failed.messages {
-                text.push_str(&format!("  {:24}   because: {message}\n", ""));
+                text.push_str(&show::wrapped(&format!("  {:12}   because: ", ""), message));
             }
         }
         text

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use crate::commands::show;
-use crate::config::Span;
 use crate::drill::{Outcome, VERSION, Verdict};
 use crate::durable;
 
 const FILE: &str = "last-drill.json";
+/// So many findings are shown; the others are counted.
+const NAMED_MAX: usize = 3;
 
 /// The last drill of this machine.
 #[derive(Debug, serde::Serialize)]
@@ -44,7 +45,7 @@ impl LastDrill {
     /// One line for people, and what was wrong.
     pub(in crate::commands) fn text(&self, now: Timestamp) -> String {
         let Self(last) = self;
-        let ago = Span(now.duration_since(last.ended).unsigned_abs());
+        let ago = show::ago(last.ended, now);
         let generation = last.generation.as_deref().unwrap_or("no generation");
         let opened = last.databases.iter().filter(|database| database.sound.is_some()).count() as u64;
         let what = match last.outcome {
@@ -55,10 +56,14 @@ impl LastDrill {
             ),
             Outcome::Failed => format!("FAILED: {generation}; what it is good for is not proved"),
         };
-        let mut text = format!("Last drill {ago} ago ({}): {what}\n", show::time(last.ended));
-        let findings = last.findings.iter().map(|finding| &finding.what);
-        for line in findings.chain(&last.not_done) {
-            text.push_str(&format!("  {line}\n"));
+        let mut text = show::wrapped(&format!("Last drill {ago} ({}): ", show::minute(last.ended)), &what);
+        let mut lines = last.findings.iter().map(|finding| &finding.what).chain(&last.not_done);
+        for line in lines.by_ref().take(NAMED_MAX) {
+            text.push_str(&show::wrapped("  ", line));
+        }
+        match lines.count() {
+            0 => {}
+            more => text.push_str(&format!("  and {more} more; `offsite --json status` has all of them\n")),
         }
         text
     }

@@ -101,16 +101,14 @@ impl Jobs {
                 (Some(running), _) => {
                     format!("RUNNING for {}", Span(now.duration_since(running.started).unsigned_abs()))
                 }
-                (None, Some(at)) => {
-                    format!("next in {} ({})", Span(at.duration_since(now).unsigned_abs()), show::time(at))
-                }
+                (None, Some(at)) => format!("next {}", show::minute(at)),
                 (None, None) => "not before the daemon runs".to_owned(),
             };
             let last = job.last.as_ref().map_or_else(
                 || "no run yet".to_owned(),
-                |last| format!("last {} ago: {}", Span(now.duration_since(last.ended).unsigned_abs()), how(last)),
+                |last| format!("last {}: {}", show::ago(last.ended, now), how(last)),
             );
-            text.push_str(&format!("  {:24} {next}; {last}\n", job.name));
+            text.push_str(&show::wrapped(&format!("  {:12} ", job.name), &format!("{next}; {last}")));
         }
         text
     }

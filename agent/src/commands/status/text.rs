@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{Status, Store};
 use crate::commands::show;
-use crate::config::{Size, Span};
+use crate::config::Size;
 use crate::probed;
 
 impl Status {
@@ -15,7 +15,7 @@ impl Status {
             format!("Site {}: {}\n", self.site, show::bad("NEEDS ATTENTION"))
         };
         for line in &self.attention {
-            text.push_str(&format!("  ! {line}\n"));
+            text.push_str(&show::wrapped("  ! ", line));
         }
         match &self.last_run {
             Some(last) => text.push_str(&last.text(now)),
@@ -57,27 +57,24 @@ impl Store {
         let what = match &self.last {
             None => "nothing stored from this machine yet".to_owned(),
             Some(last) => {
-                let ago = Span(now.duration_since(last.committed).unsigned_abs());
-                let (at, grade) = (show::time(last.committed), show::grade(last.grade));
-                let added = Size(last.added_bytes);
-                format!("{ago} ago ({at}): {}, {grade}, {added} sent", last.generation)
+                let (ago, at) = (show::ago(last.committed, now), show::minute(last.committed));
+                let (grade, added) = (show::grade_word(last.grade), Size(last.added_bytes));
+                format!("{ago} ({at}): {}, {grade}, {added} sent", last.generation)
             }
         };
-        let mut text = format!("  {:24} {what}\n", self.name);
+        let mut text = show::wrapped(&format!("  {:12} ", self.name), &what);
         let probe = match &self.verdict {
-            Some(verdict) => {
-                let ago = Span(now.duration_since(verdict.at).unsigned_abs());
-                format!("probed {ago} ago: {}", probed::summary(verdict))
-            }
+            Some(verdict) => format!("probed {}: {}", show::ago(verdict.at, now), probed::summary(verdict)),
             None => "never probed: `offsite check` finds out what it really does".to_owned(),
         };
-        text.push_str(&format!("  {:24} {probe}\n", ""));
+        text.push_str(&show::wrapped(&format!("  {:12} ", ""), &probe));
         if let Some(generation) = &self.unfinished {
-            text.push_str(&format!("  {:24} UNFINISHED: {generation}; the next run goes on with it\n", ""));
+            let what = format!("UNFINISHED: {generation}; the next run goes on with it");
+            text.push_str(&show::wrapped(&format!("  {:12} ", ""), &what));
         }
         if let Some(upload) = &self.upload {
             let (stored, sealed) = (Size(upload.stored_bytes), Size(upload.sealed_bytes));
-            text.push_str(&format!("  {:24}   {stored} of the {sealed} sealed so far are there\n", ""));
+            text.push_str(&format!("  {:12}   {stored} of the {sealed} sealed so far are there\n", ""));
         }
         text
     }

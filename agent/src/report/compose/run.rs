@@ -27,7 +27,7 @@ pub(super) fn report(run: &Run, ended: Timestamp, context: &Context<'_>) -> Repo
     let place = |count: usize| counted(count as u64, "place");
     let (kind, subject, verdict) = if stored == 0 {
         let why = sentence(stores.first().map_or("", |store| innermost(&store.messages)));
-        let verdict = format!("{name} is stored NOWHERE off site. {why} {}", newest(context));
+        let verdict = format!("{name} is stored NOWHERE off site. {why}{}", fallback(ended, context));
         (Kind::Failure, "backup FAILED", verdict)
     } else if generation.grade == Grade::Incomplete {
         let verdict =
@@ -55,9 +55,9 @@ pub(super) fn report(run: &Run, ended: Timestamp, context: &Context<'_>) -> Repo
     } else {
         let sent = Size(run.stores.iter().filter_map(|store| store.sent_bytes).sum());
         let verdict = format!(
-            "{name} is complete: {contents} as of {at}, stored in {}, {sent} sent, {}.",
+            "{name} is complete: {contents} as of {at}, stored in {}, {sent} sent{}.",
             place(stored),
-            last_drill(context)
+            last_drill(ended, context)
         );
         (Kind::Success, "backup complete", verdict)
     };
@@ -78,10 +78,11 @@ fn finished(run: &Run, context: &Context<'_>) -> Report {
 fn failed(run: &Run, ended: Timestamp, context: &Context<'_>) -> Report {
     let name = name(run.began.unwrap_or(ended), context);
     let verdict = if run.exit_code == failure::Kind::Interrupted.code() {
-        format!("{name} was STOPPED before its end; the next one goes on from there. {}", newest(context))
+        format!("{name} was STOPPED before its end; the next one goes on from there.{}", fallback(ended, context))
     } else {
         let first = run.messages.first().map_or("it did not run", |message| message.trim_end_matches('.'));
-        format!("{name} FAILED: {first}. {}", newest(context))
+        let why = if run.messages.len() > 1 { "; what is in the way is named below" } else { "" };
+        format!("{name} FAILED: {first}{why}.{}", fallback(ended, context))
     };
     let messages = run
         .messages
@@ -145,12 +146,26 @@ fn missing(generation: &RunGeneration) -> String {
     }
 }
 
-fn last_drill(context: &Context<'_>) -> String {
-    match Standing::of(context.history).drill {
-        Some((at, true)) => format!("last drill {}: passed", context.ago(at)),
-        Some((at, false)) => format!("last drill {}: FAILED", context.ago(at)),
-        None => "no drill yet".to_owned(),
+/// How the last drill ended; nothing in a summary of days, where it would be another one.
+fn last_drill(ended: Timestamp, context: &Context<'_>) -> String {
+    if is_past(ended, context) {
+        return String::new();
     }
+    match Standing::of(context.history).drill {
+        Some((at, true)) => format!(", last drill {}: passed", context.ago(at)),
+        Some((at, false)) => format!(", last drill {}: FAILED", context.ago(at)),
+        None => ", no drill yet".to_owned(),
+    }
+}
+
+/// What there is to fall back on, behind a blank; nothing in a summary of days.
+fn fallback(ended: Timestamp, context: &Context<'_>) -> String {
+    if is_past(ended, context) { String::new() } else { format!(" {}", newest(context)) }
+}
+
+/// Whether a run is told of long after it.
+fn is_past(ended: Timestamp, context: &Context<'_>) -> bool {
+    context.now.duration_since(ended) > SignedDuration::from_hours(1)
 }
 
 fn overview(run: &Run, generation: &RunGeneration, ended: Timestamp, context: &Context<'_>) -> Table {
@@ -225,9 +240,13 @@ fn todo(run: &Run, generation: &RunGeneration, context: &Context<'_>) -> Vec<Str
             ),
         });
     }
-    if generation.problems.iter().any(|problem| problem.missing) {
+    let missing = || generation.problems.iter().filter(|problem| problem.missing);
+    for problem in missing().filter(|problem| problem.files.is_none()) {
+        todo.push(format!("`{}` is missing: {}", problem.source, sentence(&problem.what)));
+    }
+    if missing().any(|problem| problem.files.is_some()) {
         todo.push(
-            "Something that should be copied was not. `offsite backup` on the server names each file: let the account of \
+            "Files that should be copied were not. `offsite backup` on the server names each file: let the account of \
              `offsite` read it, or exclude it in the configuration."
                 .to_owned(),
         );
