@@ -257,7 +257,7 @@ impl Daemon {
     fn start(&mut self, name: &JobName) -> io::Result<()> {
         let job = self.settings.schedule.jobs.iter().find(|job| job.name == *name);
         let Some(job) = job else { return Err(io::ErrorKind::NotFound.into()) };
-        let (program, config) = (&self.settings.program, &self.settings.config);
+        let (program, config) = (&self.settings.program, job.config.as_ref().unwrap_or(&self.settings.config));
         let child = Child::start(program, config, &job.run, name, &self.outbox)?;
         self.children.insert(name.clone(), child);
         Ok(())

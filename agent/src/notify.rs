@@ -24,6 +24,8 @@ pub use outbox::{Outbox, OutboxError};
 const GIVEN_UP_AFTER: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Between the first tries that nobody asked for; it grows with each of them.
 const PAUSE_MINUTES: i64 = 10;
+/// So many letters of why something was not delivered are kept.
+const WHY_MAX: usize = 400;
 /// Between the later ones.
 const PAUSE_MINUTES_MAX: i64 = 6 * 60;
 
@@ -124,6 +126,16 @@ pub enum SendError {
         #[source]
         source: lettre::transport::smtp::Error,
     },
+    /// The mail server took too long.
+    #[error("the mail server {host}:{port} did not take the mail within {} s", within.as_secs())]
+    Late {
+        /// The server.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// How long it had.
+        within: std::time::Duration,
+    },
     /// The server of a webhook or ping cannot be reached.
     #[error("{host} cannot be reached")]
     Request {
@@ -218,12 +230,13 @@ pub fn deliver(
             continue;
         };
         // The next mails would wait just as long and learn nothing else.
-        if matches!(error, SendError::Connection { .. }) {
-            broken = Some(failure::one_line(&error));
+        let why = printable(&failure::one_line(&error));
+        if matches!(error, SendError::Connection { .. } | SendError::Late { .. }) {
+            broken = Some(why.clone());
         }
         message.attempts += 1;
         message.tried = Some(now);
-        message.why = Some(failure::one_line(&error));
+        message.why = Some(why);
         if now.duration_since(message.created) > GIVEN_UP_AFTER || matches!(error, SendError::Unknown { .. }) {
             outbox.remove(&message)?;
             delivery.given_up.push(message);
@@ -233,6 +246,11 @@ pub fn deliver(
         }
     }
     Ok(delivery)
+}
+
+/// What a server answered is shown on terminals: no more of it than a person reads, and nothing that a terminal obeys.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WHY_MAX).collect()
 }
 
 impl Message {

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -89,6 +89,22 @@ fn three_jobs_run_by_themselves() {
     machine.verify();
     let without = machine.world.offsite(["daemon", "resume"]).expect(1);
     assert!(without.stderr.contains("systemctl"), "{without}");
+}
+
+#[test]
+fn whoever_says_nonsense_to_the_daemon_keeps_nobody_else_from_asking() {
+    let machine = machine(&job("copy", "backup", NEVER));
+    let running = daemon(&machine);
+    let connect = || UnixStream::connect(machine.world.path("state/daemon/socket")).unwrap();
+    let silent: Vec<UnixStream> = (0..5).map(|_| connect()).collect();
+    for nonsense in [&b"\n"[..], b"{\"ask\":\"dance\"}\n", b"\xff\xfe\n", &vec![b'['; 2 << 20]] {
+        // It may hang up before it has heard all of it.
+        connect().write_all(nonsense).ok();
+    }
+    assert_eq!(status(&machine)["schedule"]["daemon"], running.pid());
+    machine.world.offsite(["daemon", "pause"]).expect(0);
+    drop(silent);
+    stop(running);
 }
 
 #[test]
@@ -183,6 +199,43 @@ fn what_is_overdue_is_reported_once() {
     assert_eq!(mails[0]["subject"], "townhall: look is OVERDUE");
     assert!(mails[0]["text"].as_str().unwrap().starts_with("`look` is OVERDUE: it should have run at "), "{mails:?}");
     stop(running);
+}
+
+/// Some of the sources more often: another configuration, whose generations are not taken for those of the whole office.
+#[test]
+fn a_job_with_sources_of_its_own_is_a_site_of_its_own() {
+    let machine = machine("");
+    let config = std::fs::read_to_string(machine.world.path("offsite.toml")).unwrap();
+    let path = |name: &str| machine.world.path(name).display().to_string();
+    machine.world.write("ledger/book", "of the hour");
+    let hourly = config
+        .replace("\"townhall\"", "\"townhall-hourly\"")
+        .replace(&path("staging"), &path("hourly/staging"))
+        .replace(&path("state"), &path("hourly/state"))
+        .replace(&path("source"), &path("ledger"));
+    let other = machine.world.write("hourly.toml", hourly);
+    let jobs = job("nightly", "backup", NEVER) + &job("hourly", "backup", NEVER);
+    machine.world.configure(&format!("{config}{jobs}config = \"{}\"\n", other.display()));
+    machine.world.offsite(["check"]).expect(0);
+    let running = daemon(&machine);
+    for name in ["nightly", "hourly", "hourly"] {
+        let before = known(&machine, name)["last"]["ended"].clone();
+        machine.world.offsite(["daemon", "run", name]).expect(0);
+        wait_until(LONG, "a run", || known(&machine, name)["last"]["ended"] != before);
+        assert_eq!(known(&machine, name)["last"]["exit_code"], 0);
+    }
+    stop(running);
+    assert_eq!(machine.list().len(), 1);
+    let theirs =
+        |verb: &str| machine.world.offsite(["--config", other.to_str().unwrap(), "--json", verb]).expect(0).json();
+    assert_eq!(theirs("list")["generations"].as_array().unwrap().len(), 2);
+    machine.world.offsite(["prune"]).expect(0);
+    assert_eq!(machine.world.offsite(["--json", "status"]).expect(0).json()["last_run"]["exit_code"], 0);
+    std::fs::write(&other, "site = \"x\"\n").unwrap();
+    for arguments in [["check"], ["daemon"]] {
+        let refused = machine.world.offsite(arguments).expect(2);
+        assert!(refused.stderr.contains("hourly.toml"), "{refused}");
+    }
 }
 
 #[test]

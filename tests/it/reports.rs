@@ -152,7 +152,11 @@ fn each_kind_of_bad_run_has_its_own_sentence() {
     let fails = "[[source]]\nname = \"dump\"\ntype = \"command\"\ncommand = [\"/bin/false\", \"{staging}\"]\n";
     machine.configure(100, &format!("{smtp}{mails}{fails}"));
     machine.backup(&[]).expect(3);
-    last("townhall: backup INCOMPLETE", "is INCOMPLETE: something of `dump` could not be copied", "names each file");
+    last(
+        "townhall: backup INCOMPLETE",
+        "is INCOMPLETE: something of `dump` could not be copied",
+        "`dump` is missing: The",
+    );
 
     std::fs::rename(machine.source(), machine.world.path("moved")).unwrap();
     machine.backup(&[]).expect(2);

@@ -12,7 +12,8 @@ use super::probing::{self, Probed};
 use super::recipients::Change;
 use super::{advice, load_config, preflight, stores};
 use crate::config::{Config, Problem, Size, SourceEntry, StoreConfig};
-use crate::failure::{Failure, Kind};
+use crate::failure::{self, Failure, Kind};
+use crate::schedule::Job;
 use crate::{capture, probed};
 
 #[derive(Serialize)]
@@ -49,6 +50,7 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
     let mut local = preflight::problems(&config, room.as_ref());
     // Nobody would be told of the run, which would not fail for that.
     local.extend(config.place.reports.missing_secrets());
+    local.extend(check_jobs(&config));
     let mut remote = preflight::absent_folders(&config);
     let probes = check_stores(&config)?;
     remote.extend(probes.iter().flat_map(|found| found.problems.clone()));
@@ -71,6 +73,16 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
     }
     let checked = summary(&config, room, &probes, advice::notes(&config, path));
     output.deed(0, &checked, || show(&checked))
+}
+
+/// Configurations of jobs that have one of their own. What they name is looked at by `offsite --config FILE check`.
+fn check_jobs(config: &Config) -> Vec<Problem> {
+    let check = |job: &Job| {
+        let error = Config::load(job.config.as_deref()?).err()?;
+        let what = format!("the configuration of the job {}: {}", job.name, failure::one_line(&error));
+        Some(Problem { key: "job.config".to_owned(), line: None, what })
+    };
+    config.place.schedule.jobs.iter().filter_map(check).collect()
 }
 
 /// What each database server says when it is asked. Secrets that cannot be read have been reported.

@@ -44,6 +44,9 @@ fn become_daemon(path: &Path) -> Result<(), Failure> {
         return Err(Failure::new(Kind::Usage, "the configuration has no [[job]], so there is nothing to do by itself")
             .hint("add one: [[job]] with name = \"nightly\", run = [\"backup\"], at = \"Mon-Fri 23:30\""));
     }
+    for other in config.place.schedule.jobs.iter().filter_map(|job| job.config.as_deref()) {
+        load_config(other)?;
+    }
     let failed = |error| Failure::new(Kind::Failed, error);
     let place = config.place.clone();
     let settings = DaemonSettings {

@@ -40,6 +40,7 @@ fn read_job(section: Section<'_, '_>, site: Option<&SiteName>, calendar: &Calend
     section.must_have("run", "say what is to run, such as run = [\"backup\"]");
     let run = section.strings("run");
     let lane = run.as_ref().and_then(|run| cli::scheduled(run).map_err(|what| section.report("run", what)).ok());
+    let config = section.path("config");
     section.must_have("at", "say when, such as at = \"Mon-Fri 23:30\"");
     let at: Option<Vec<Times>> = section.one_or_more("at").and_then(|texts| {
         let read = |text: &String| text.parse().map_err(|error| section.report("at", error)).ok();
@@ -51,7 +52,7 @@ fn read_job(section: Section<'_, '_>, site: Option<&SiteName>, calendar: &Calend
     let deadline = read_deadline(&section);
     let job = || {
         let delay = Duration::ZERO;
-        Some(Job { name: name?, run: run?, lane: lane?, at: at?, workdays, delay, catch_up, deadline })
+        Some(Job { name: name?, run: run?, config, lane: lane?, at: at?, workdays, delay, catch_up, deadline })
     };
     let mut job = job();
     if let Some(job) = &mut job {

@@ -2,12 +2,13 @@
 //! enter.
 
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -73,7 +74,9 @@ pub enum AskError {
 const SOCKET: &str = "socket";
 /// One line that somebody writes or waits for.
 const LINE_LIMIT: Duration = Duration::from_secs(10);
-const LINE_MAX: u64 = 1 << 20;
+const LINE_MAX: usize = 1 << 20;
+/// So many are answered at once.
+const AT_ONCE: usize = 32;
 
 /// Asks the daemon of the site with this state folder.
 pub fn ask(state_folder: &Path, request: &Request) -> Result<Answer, AskError> {
@@ -87,7 +90,6 @@ pub fn ask(state_folder: &Path, request: &Request) -> Result<Answer, AskError> {
 }
 
 fn exchange(mut stream: UnixStream, request: &Request) -> io::Result<Answer> {
-    stream.set_read_timeout(Some(LINE_LIMIT))?;
     stream.set_write_timeout(Some(LINE_LIMIT))?;
     write_line(&mut stream, request)?;
     Ok(serde_json::from_str(&read_line(&stream)?)?)
@@ -106,9 +108,21 @@ pub(super) fn listen(state_folder: &Path, outbox: &Sender<Message>) -> Result<()
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
     let outbox = outbox.clone();
     let serve = move || {
+        let under_way = Arc::new(());
         for stream in listener.incoming() {
-            if let Err(error) = stream.and_then(|stream| answer(stream, &outbox)) {
-                tracing::debug!("somebody who asked got no answer: {error}");
+            // Somebody who asks and does not go on keeps nobody else waiting; too many of them are turned away.
+            if Arc::strong_count(&under_way) > AT_ONCE {
+                continue;
+            }
+            let (outbox, one) = (outbox.clone(), Arc::clone(&under_way));
+            let answering = std::thread::Builder::new().name("answer".to_owned()).spawn(move || {
+                if let Err(error) = stream.and_then(|stream| answer(stream, &outbox)) {
+                    tracing::debug!("somebody who asked got no answer: {error}");
+                }
+                drop(one);
+            });
+            if let Err(error) = answering {
+                tracing::debug!("somebody who asked cannot be answered: {error}");
             }
         }
     };
@@ -123,7 +137,6 @@ pub(super) fn forget(state_folder: &Path) {
 
 /// Answers one question, from whoever could enter the folder.
 fn answer(mut stream: UnixStream, outbox: &Sender<Message>) -> io::Result<()> {
-    stream.set_read_timeout(Some(LINE_LIMIT))?;
     stream.set_write_timeout(Some(LINE_LIMIT))?;
     let request = serde_json::from_str(&read_line(&stream)?)?;
     let (sender, receiver) = mpsc::channel();
@@ -133,10 +146,21 @@ fn answer(mut stream: UnixStream, outbox: &Sender<Message>) -> io::Result<()> {
     write_line(&mut stream, &answer)
 }
 
-fn read_line(stream: &UnixStream) -> io::Result<String> {
-    let mut line = String::new();
-    BufReader::new(stream.take(LINE_MAX)).read_line(&mut line)?;
-    Ok(line)
+fn read_line(mut stream: &UnixStream) -> io::Result<String> {
+    let deadline = Instant::now() + LINE_LIMIT;
+    let (mut line, mut buffer) = (Vec::new(), [0; 4096]);
+    while line.last() != Some(&b'\n') {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || line.len() > LINE_MAX {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut buffer)? {
+            0 => break,
+            read => line.extend_from_slice(buffer.get(..read).unwrap_or_default()),
+        }
+    }
+    String::from_utf8(line).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 fn write_line(stream: &mut UnixStream, value: &impl Serialize) -> io::Result<()> {

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use lettre::message::header::{HeaderName, HeaderValue};
@@ -18,6 +20,8 @@ use crate::platform;
 
 /// The longest that a mail server may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// A mail is taken within this time, however talkative the server is.
+const SENT_WITHIN: Duration = Duration::from_secs(180);
 
 pub(super) fn send(
     message: &Message,
@@ -30,14 +34,28 @@ pub(super) fn send(
     let smtp = config.smtp.as_ref().filter(|_| known);
     let smtp = smtp.ok_or_else(|| SendError::Unknown { what: "mail", name: message.name.clone() })?;
     let mail = compose(message, to, text, html, smtp)?;
-    transport(smtp)?.send(&mail).map(drop).map_err(|source| {
-        let (host, port) = (smtp.host.clone(), smtp.port);
+    let (transport, host, port) = (transport(smtp)?, smtp.host.clone(), smtp.port);
+    let Some(sent) = within(SENT_WITHIN, move || transport.send(&mail).map(drop)) else {
+        return Err(SendError::Late { host, port, within: SENT_WITHIN });
+    };
+    sent.map_err(|source| {
         if source.is_permanent() || source.is_transient() {
             SendError::Refused { host, port, source }
         } else {
             SendError::Connection { host, port, source }
         }
     })
+}
+
+/// What `work` comes to, if it does so within `limit`. Otherwise it is left to itself: a server that says a letter now and
+/// then must not hold up whoever has something to tell.
+fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (sender, done) = mpsc::channel();
+    let worker = thread::Builder::new().name("mail".to_owned()).spawn(move || {
+        // Nobody may wait for it any more.
+        sender.send(work()).ok();
+    });
+    worker.ok().and_then(|_| done.recv_timeout(limit).ok())
 }
 
 fn compose(
@@ -92,4 +110,16 @@ fn tls(smtp: &SmtpConfig) -> Result<TlsParameters, SendError> {
 
 fn unusable(path: &Path, source: Box<dyn std::error::Error + Send + Sync>) -> SendError {
     SendError::Authorities { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_waited_for_for_ever() {
+        let (_never, waits) = mpsc::channel::<()>();
+        assert_eq!(within(Duration::from_millis(1), move || waits.recv().is_ok()), None);
+        assert_eq!(within(Duration::from_secs(60), || 7), Some(7));
+    }
 }

@@ -230,8 +230,13 @@ fn runs(entries: &[&Entry], context: &Context<'_>) -> Table {
                 context.clock(generation.cut_not_after)
             )
         });
+        let (mut stored, mut lacking): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
+        for store in run.stores.iter().filter(|store| !store.resumed) {
+            if store.stored { &mut stored } else { &mut lacking }.push(store.store.as_str());
+        }
         let result = match run.generation.as_ref().map(|generation| generation.grade) {
             None => "FAILED".to_owned(),
+            Some(_) if stored.is_empty() => "STORED NOWHERE".to_owned(),
             Some(Grade::Incomplete) => "INCOMPLETE".to_owned(),
             Some(Grade::Sequential) => "not of one instant".to_owned(),
             Some(Grade::Exact) => "complete".to_owned(),
@@ -240,10 +245,6 @@ fn runs(entries: &[&Entry], context: &Context<'_>) -> Table {
             .generation
             .as_ref()
             .map_or_else(|| run.messages.first().cloned().unwrap_or_default(), |generation| generation.id.clone());
-        let (mut stored, mut lacking): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
-        for store in run.stores.iter().filter(|store| !store.resumed) {
-            if store.stored { &mut stored } else { &mut lacking }.push(store.store.as_str());
-        }
         let places = match (stored.as_slice(), lacking.as_slice()) {
             ([], []) => "–".to_owned(),
             (stored, []) => stored.join(", "),

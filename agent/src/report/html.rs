@@ -34,7 +34,7 @@ pub(super) fn escape_commands(text: &str) -> String {
     let pieces = text.split('`').enumerate().map(|(at, piece)| match at % 2 {
         0 => escape(piece),
         _ if piece.chars().count() <= SHORT => format!("<code style=\"white-space:nowrap\">{}</code>", escape(piece)),
-        _ => format!("<code>{}</code>", escape(piece)),
+        _ => format!("<code style=\"overflow-wrap:anywhere\">{}</code>", escape(piece)),
     });
     pieces.collect()
 }
@@ -98,7 +98,11 @@ fn table_html(table: &Table) -> String {
     if !table.head.is_empty() {
         html.push_str("<tr>");
         for cell in &table.head {
-            let _ = write!(html, "<th scope=\"col\" style=\"{CELL};font-weight:600\">{}</th>", escape(cell));
+            let _ = write!(
+                html,
+                "<th scope=\"col\" style=\"{CELL};font-weight:600;white-space:nowrap\">{}</th>",
+                escape(cell)
+            );
         }
         html.push_str("</tr>\n");
     }
@@ -108,7 +112,8 @@ fn table_html(table: &Table) -> String {
             let weight = if row.bad && column == 0 { ";font-weight:700" } else { "" };
             // So that facts stand in one line below each other, whatever table they are in.
             let width = if table.head.is_empty() && column == 0 { ";width:38%" } else { "" };
-            let wrap = if cell.chars().count() < UNBROKEN { ";white-space:nowrap" } else { ";overflow-wrap:anywhere" };
+            let wrap =
+                if cell.chars().count() < UNBROKEN { ";white-space:nowrap" } else { ";overflow-wrap:break-word" };
             let _ = write!(html, "<td style=\"{CELL}{weight}{width}{wrap}\">{}</td>", escape_commands(cell));
         }
         html.push_str("</tr>\n");

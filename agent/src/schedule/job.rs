@@ -1,5 +1,6 @@
 //! What is configured: jobs, and what can be told of them without knowing what has happened.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::civil::Time;
@@ -27,6 +28,8 @@ pub struct Job {
     pub name: JobName,
     /// The verb that runs, and its arguments.
     pub run: Vec<String>,
+    /// The configuration that it runs with, if that is another one: another set of sources, with a site of its own.
+    pub config: Option<PathBuf>,
     /// What it must not run beside.
     pub lane: Lane,
     /// When: at least one expression.
@@ -81,9 +84,9 @@ pub fn delay(site: &SiteName, job: &JobName, longest: Duration) -> Duration {
 }
 
 impl Job {
-    /// Whether its runs make generations.
+    /// Whether its runs make generations of this site.
     pub fn backs_up(&self) -> bool {
-        self.run.first().is_some_and(|verb| verb == "backup")
+        self.config.is_none() && self.run.first().is_some_and(|verb| verb == "backup")
     }
 
     /// The first of its times after `after`.

@@ -44,6 +44,7 @@ mod tests {
         let job = |name: &str, run: &str, at: &str| Job {
             name: name.parse().unwrap(),
             run: vec![run.to_owned()],
+            config: None,
             lane: Lane::Changes,
             at: vec![at.parse().unwrap()],
             workdays: false,
@@ -60,6 +61,9 @@ mod tests {
         assert_eq!(promise.overdue_after, "2026-11-24T05:32:00Z".parse().unwrap());
         schedule.jobs[1].deadline = Some(Deadline { by: Time::constant(7, 0, 0, 0), late: Late::GoOn });
         assert_eq!(schedule.promise(friday).unwrap().overdue_after, "2026-11-24T07:00:00Z".parse().unwrap());
+        // What another configuration backs up is another site's.
+        schedule.jobs[1].config = Some("/etc/offsite/hourly.toml".into());
+        assert_eq!(schedule.promise(friday), None);
         schedule.jobs.pop();
         assert_eq!(schedule.promise(friday), None);
     }

@@ -13,7 +13,7 @@ body { font: 9pt/1.32 sans-serif; color: #000; background: #fff; max-width: 188m
 h1 { font-size: 17pt; margin: 0 } h2 { font-size: 10.5pt; margin: 2.6mm 0 1mm; border-bottom: 0.4mm solid #000 }
 p { margin: 0 0 1.2mm } ol { margin: 0; padding-left: 5mm }
 code, pre { font: 7.6pt/1.3 monospace; overflow-wrap: anywhere; white-space: pre-wrap; margin: 0 0 1mm }
-.row { display: flex; gap: 5mm } .row > div { flex: 1; min-width: 0 }
+.row { display: flex; gap: 5mm } .row > div { flex: 1; min-width: 0 } .row > div + div { flex: none; width: 119mm }
 .qr { width: 34mm; height: 34mm; flex: none } .codes { display: flex; gap: 4mm; text-align: center; font-size: 7.5pt }
 .codes figure { margin: 0 } .secret { border: 0.7mm solid #000; padding: 1.5mm 2.5mm; margin: 1mm 0 }
 .line { display: inline-block; border-bottom: 0.3mm solid #000; min-width: 54mm } table { border-spacing: 0; width: 100% }

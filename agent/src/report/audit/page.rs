@@ -16,8 +16,8 @@ ul { margin: 12px 0; padding: 12px 16px 12px 32px; border: 2px solid #111; borde
 table { border-collapse: collapse; width: 100%; font-size: 12.5px; }
 thead { display: table-header-group; }
 tr { break-inside: avoid; }
-th, td { border: 1px solid #777; padding: 3px 7px; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
-th { background: #eee; }
+th, td { border: 1px solid #777; padding: 3px 7px; text-align: left; vertical-align: top; overflow-wrap: break-word; }
+th { background: #eee; white-space: nowrap; }
 td.short { white-space: nowrap; }
 tr.bad td { font-weight: 700; }
 tr.bad td:first-child { border-left: 3px solid #111; }

@@ -27,7 +27,7 @@ fn job(name: &str, at: &str, lane: Lane) -> Job {
     let delay = Duration::ZERO;
     let at = vec![at.parse().unwrap()];
     let run = vec!["backup".to_owned()];
-    Job { name, run, lane, at, workdays: false, delay, catch_up: true, deadline: None }
+    Job { name, run, config: None, lane, at, workdays: false, delay, catch_up: true, deadline: None }
 }
 
 impl Sim {
