@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use agent::capture::check_server;
 use agent::generation::{CutMethod, Document, Grade, Role};
-use tests::captures::{MARIADB_RIGHTS, load_mariadb, mariadb_account, of, physical_account, physical_source};
+use tests::captures::{
+    MARIADB_RIGHTS, load_mariadb, mariadb_account, of, physical_account, physical_source, postgres_source, run,
+    sqlite_source,
+};
 use tests::clerks::{Book, Clerks, Engine, judge};
 use tests::process::{program, search_path};
 use tests::servers::{Postgres, SUPERUSER, mariadb};
@@ -257,6 +260,43 @@ fn a_second_night_without_changes_sends_little_and_the_copy_can_be_drilled() {
     let into = format!("source=server,host={},port={},user={SUPERUSER}", pg.socket.display(), pg.port);
     let outcome = office.world.offsite(["restore", "latest", "--to", "back", "--into", &into]).expect(1);
     assert!(outcome.stderr.contains("is started and not loaded"), "{outcome}");
+}
+
+#[test]
+fn a_server_with_damaged_pages_is_copied_all_the_same_and_says_so() {
+    let (world, server) = (World::new(), Postgres::with_checksums());
+    let account = physical_account(&server);
+    let table = "CREATE TABLE letter WITH (autovacuum_enabled = off) AS SELECT n, repeat('x', 500) FROM generate_series(1, 100) AS n";
+    // The server does not write any page of it again.
+    for statement in [table, "VACUUM FREEZE letter", "CHECKPOINT"] {
+        server.sql("postgres", statement);
+    }
+    let path = server.data.join(server.sql("postgres", "SELECT pg_relation_filepath('letter')"));
+    let mut page = std::fs::read(&path).unwrap();
+    page[8192 + 4000] ^= 1;
+    std::fs::write(&path, page).unwrap();
+    let (generation, document) = run(&world, &[physical_source(&server, &account)]);
+    assert_eq!((document.grade, document.problems.len()), (Grade::Incomplete, 1), "{document:#?}");
+    assert!(document.problems[0].what.contains("pages damaged"), "{document:#?}");
+    assert!(of(&document, "postgres").position.contains_key("lsn"));
+    assert!(generation.data_folder(&"postgres".parse().unwrap()).join("recovery.signal").exists());
+}
+
+#[test]
+fn a_standby_is_not_taken_for_the_server_that_it_follows() {
+    let (world, primary) = (World::new(), Postgres::start());
+    let cash = Book::create("cash", world.path("cash.db"), "wal");
+    let account = physical_account(&primary);
+    let standby = primary.standby();
+    // It shows an earlier moment than the others, and nobody knows which.
+    for source in [physical_source(&standby, &account), postgres_source(&standby, SUPERUSER, &[])] {
+        let error = check_server(&source).unwrap_err();
+        assert!(error.contains("this server is a standby") && error.contains("name its primary"), "{error}");
+        let (_, document) = run(&world, &[source, sqlite_source(&cash)]);
+        assert_eq!((document.grade, document.problems.len()), (Grade::Incomplete, 1), "{document:#?}");
+        assert!(document.problems[0].what.contains("name its primary"), "{document:#?}");
+        assert!(of(&document, "cash").bytes > 0);
+    }
 }
 
 #[test]

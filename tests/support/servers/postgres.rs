@@ -36,10 +36,20 @@ pub fn postgres() -> &'static Postgres {
 impl Postgres {
     /// An empty cluster for a test that kills or configures it.
     pub fn start() -> Self {
+        Self::init(&[])
+    }
+
+    /// One that keeps a sum of every page.
+    pub fn with_checksums() -> Self {
+        Self::init(&["--data-checksums"])
+    }
+
+    fn init(more: &[&str]) -> Self {
         let folder = guard::server_folder("postgres");
         let data = folder.join("data");
         run(guard::without_privileges(&program("initdb"))
             .args(["--username", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"])
+            .args(more)
             .arg("--pgdata")
             .arg(&data)
             .current_dir(&folder));
@@ -61,6 +71,16 @@ impl Postgres {
         let recovered = || server.sql("postgres", "SELECT NOT pg_is_in_recovery()") == "t";
         wait_until(Duration::from_secs(60), "the server has recovered", recovered);
         server
+    }
+
+    /// A standby of this cluster, which follows it.
+    pub fn standby(&self) -> Self {
+        let data = guard::server_folder("standby").join("data");
+        let mut copy = Command::new(program("pg_basebackup"));
+        copy.args(["--checkpoint=fast", "--no-sync", "--write-recovery-conf", "--username", SUPERUSER, "--host"]);
+        run(copy.arg(&self.socket).args(["--port", &self.port.to_string(), "--pgdata"]).arg(&data));
+        guard::give_away_all(&data);
+        Self::on(&data)
     }
 
     fn serve(folder: &Path, data: PathBuf) -> Self {

@@ -15,6 +15,9 @@ use crate::clock;
 /// Senders that a copy needs: one for the files, one for the log.
 const SENDERS: u32 = 2;
 
+/// The server looks at each of its files for it.
+const SIZE_WITHIN: Duration = Duration::from_secs(600);
+
 /// The oldest version whose commits show in `pg_current_snapshot`.
 const OLDEST: u32 = 130_000;
 
@@ -81,6 +84,12 @@ impl Line {
             None => drop(self.ask("SELECT 1;", ANSWER_WITHIN)?),
         }
         Ok(())
+    }
+
+    /// How large the files of its databases are, as far as that can be known.
+    pub(super) fn bytes(&mut self) -> Result<u64, String> {
+        let sum = "SELECT coalesce(sum(pg_database_size(oid)), 0) FROM pg_database WHERE has_database_privilege(oid, 'CONNECT');";
+        Ok(self.ask(sum, SIZE_WITHIN)?.first().and_then(|sum| sum.parse().ok()).unwrap_or(0))
     }
 
     /// What changes with every commit in the cluster.

@@ -19,7 +19,7 @@ use super::wal::Lsn;
 use super::{cluster, tool, wal};
 use crate::capture::problems::Problems;
 use crate::capture::settings::{CutSettings, PostgresMode, PostgresSource, SourceConfig, SourceKind};
-use crate::capture::{CaptureError, Copies, Event, Watch, empty_record, written};
+use crate::capture::{CaptureError, Copies, Event, Watch, empty_record, size, written};
 use crate::clock;
 use crate::generation::{Role, SourceRecord};
 use crate::ids::SourceName;
@@ -27,6 +27,9 @@ use crate::staging::{Draft, SourceWriter};
 
 const COPY: &str = "pg_basebackup";
 const RECEIVE: &str = "pg_receivewal";
+
+/// What it says at last if the sums of some pages do not fit.
+const DAMAGED: &str = "checksum error occurred";
 
 /// Which database is connected to: every server has it.
 const DATABASE: &str = "postgres";
@@ -52,6 +55,8 @@ struct Member<'a> {
     started: Timestamp,
     /// Where its files are.
     files: Option<SourceWriter>,
+    /// What is wrong with them at the server itself.
+    damage: Option<String>,
     /// The line to the server, or why it cannot be copied.
     line: Result<Line, String>,
 }
@@ -67,6 +72,7 @@ impl<'a> PhysicalSet<'a> {
                 hold_limit: cut.hold_limit,
                 started: clock::now(),
                 files: None,
+                damage: None,
                 line: Err("nobody has connected to it".to_owned()),
             }),
             _ => None,
@@ -127,8 +133,22 @@ impl Member<'_> {
             }
             files.discard()?;
         }
-        let files = draft.source(self.name)?;
-        match copy(self.source, &self.tag, line, files.folder()) {
+        let mut files = draft.source(self.name)?;
+        let copied = has_room(line, draft).and_then(|()| copy(self.source, &self.tag, line, files.folder(), &[]));
+        let copied = match copied {
+            // A damaged server needs its backups more than any other.
+            Err(why) if why.contains(DAMAGED) => {
+                files.discard()?;
+                files = draft.source(self.name)?;
+                self.damage = Some(format!(
+                    "the server finds some of its own pages damaged, and they were copied as they are: {why}; `offsite drill` of \
+                     older generations shows in which of them they were whole"
+                ));
+                copy(self.source, &self.tag, line, files.folder(), &["--no-verify-checksums"])
+            }
+            copied => copied,
+        };
+        match copied {
             Ok(()) => self.files = Some(files),
             Err(why) => {
                 files.discard()?;
@@ -156,6 +176,9 @@ impl Member<'_> {
         match (self.line, self.files) {
             (Ok(line), Some(mut files)) => {
                 describe(&mut record, &line, pivot);
+                if let Some(damage) = self.damage {
+                    problems.missing(None, damage);
+                }
                 let target = line.pinned.as_ref().map(|pin| pin.lsn.as_str());
                 if let Err(error) = close(files.folder(), line.facts.segment_bytes, target) {
                     problems.missing(None, format!("the copy of the server could not be completed: {error}"));
@@ -207,19 +230,34 @@ impl Instance for Member<'_> {
     }
 }
 
+/// A disk that is full in the middle of the copy would cost the other sources as well.
+fn has_room(line: &mut Line, draft: &Draft) -> Result<(), String> {
+    let needed = line.bytes()?;
+    match draft.free_bytes() {
+        Ok(free) if free < needed => Err(format!(
+            "the databases of this server take {}, and the disk of the staging folder has {} free; free some space, or let \
+             the setting `staging` name a folder on a larger disk",
+            size(needed),
+            size(free)
+        )),
+        // What is wrong with the disk will show.
+        _ => Ok(()),
+    }
+}
+
 /// The folder of the log.
 fn log(folder: &Path) -> std::path::PathBuf {
     folder.join("pg_wal")
 }
 
 /// Copies the files of a server, with what its log says meanwhile.
-fn copy(source: &PostgresSource, tag: &str, line: &mut Line, folder: &Path) -> Result<(), String> {
+fn copy(source: &PostgresSource, tag: &str, line: &mut Line, folder: &Path, more: &[&str]) -> Result<(), String> {
     let mut to = OsString::from("--pgdata=");
     to.push(folder);
     let mut arguments = vec![to];
     // Staging is written to disk as a whole.
     let others = ["--format=plain", "--wal-method=stream", "--checkpoint=fast", "--no-sync", "--no-password"];
-    arguments.extend(others.map(OsString::from));
+    arguments.extend(others.iter().chain(more).map(OsString::from));
     tool::run(COPY, &arguments, &cluster::env(source, tag, DATABASE), || line.advance(&log(folder)))
 }
 
