@@ -5,19 +5,21 @@
 //! what it is told until it has been told to hold.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use agent::capture::{CutSettings, SourceKind};
-use agent::generation::{Document, Grade};
+use agent::capture::{CutSettings, Event, SourceKind};
+use agent::generation::{CutMethod, Document, Grade};
+use rusqlite::Connection;
 use rustix::process::Signal;
 use tests::captures::{
-    MARIADB_RIGHTS, copy_sqlite, load_mariadb, load_postgres, mariadb_account, postgres_account, postgres_source,
-    run_with, sqlite_source,
+    MARIADB_RIGHTS, copy_sqlite, load_mariadb, load_postgres, mariadb_account, mariadb_source, postgres_account,
+    postgres_source, run_with, sqlite_source,
 };
 use tests::clerks::{Book, Clerks, Client, Engine, judge};
 use tests::line::Line;
 use tests::process::{program, search_path};
-use tests::servers::{MariaDb, Postgres};
+use tests::servers::{MariaDb, Postgres, mariadb, postgres};
 use tests::{Offsite, World, office, wait_until};
 
 const CLERK: &str = env!("CARGO_BIN_EXE_clerk");
@@ -35,8 +37,37 @@ struct Office {
 impl Office {
     fn new() -> Self {
         let office = Self::without_program();
-        office.init(&format!("host={},user={}", office.mariadb.socket.display(), office.accounts[1]));
+        office.init(&office.places());
         office
+    }
+
+    /// Where its servers are, and as whom they are copied: settings of sources.
+    fn places(&self) -> [String; 2] {
+        let (pg, my) = (&self.postgres, &self.mariadb);
+        [
+            format!("host={},port={},user={}", pg.socket.display(), pg.port, self.accounts[0]),
+            format!("host={},user={}", my.socket.display(), self.accounts[1]),
+        ]
+    }
+
+    /// The same with one of them at the other end of `line`.
+    fn places_by(&self, line: &Line, engine: Engine) -> [String; 2] {
+        let mut places = self.places();
+        let secret = self.world.write("password", "hidden");
+        let [pg, my] = &self.accounts;
+        let (at, account) = match engine {
+            Engine::Postgres => {
+                self.postgres.sql("postgres", &format!("ALTER ROLE {pg} PASSWORD 'hidden'"));
+                (0, pg)
+            }
+            Engine::MariaDb => {
+                let grant = format!("GRANT {MARIADB_RIGHTS} ON *.* TO {my}@'127.0.0.1' IDENTIFIED BY 'hidden'");
+                self.mariadb.sql("mysql", &grant);
+                (1, my)
+            }
+        };
+        places[at] = format!("host=127.0.0.1,port={},user={account},password=file:{}", line.port(), secret.display());
+        places
     }
 
     fn without_program() -> Self {
@@ -51,20 +82,14 @@ impl Office {
         Self { world, books, postgres, mariadb, accounts }
     }
 
-    /// `mariadb` is where MariaDB is: settings of the source.
-    fn init(&self, mariadb: &str) {
+    /// With its servers at these places.
+    fn init(&self, [postgres, mariadb]: &[String; 2]) {
         let path = |name: &str| self.world.path(name).display().to_string();
-        let pg = &self.postgres;
         self.world.make_folder("usb");
         let sources = [
             format!("name=cash,type=sqlite,path={}", path("cash.db")),
             format!("name=billing,type=sqlite,path={}", path("billing.db")),
-            format!(
-                "name=server,type=postgres,host={},port={},user={}",
-                pg.socket.display(),
-                pg.port,
-                self.accounts[0]
-            ),
+            format!("name=server,type=postgres,{postgres}"),
             format!("name=shop,type=mariadb,{mariadb}"),
         ];
         let mut arguments = vec!["init".to_owned(), "--site=office".to_owned(), "--one-key-is-enough".to_owned()];
@@ -185,31 +210,113 @@ fn a_session_that_is_lost_while_it_holds_costs_a_try() {
 
 #[test]
 fn a_line_that_goes_dead_while_writers_are_held_holds_nobody_and_costs_a_try() {
-    let office = Office::without_program();
-    let line = Line::to(office.mariadb.port);
-    let account = &office.accounts[1];
-    let password = format!("GRANT {MARIADB_RIGHTS} ON *.* TO {account}@'127.0.0.1' IDENTIFIED BY 'hidden'");
-    office.mariadb.sql("mysql", &password);
-    let secret = office.world.write("password", "hidden");
-    let place = format!("host=127.0.0.1,port={},user={account},password=file:{}", line.port(), secret.display());
-    office.init(&place);
-    office.world.offsite(["check"]).expect(0);
-    let clerks = Clerks::start(Path::new(CLERK), 3, 10, &office.books);
+    for engine in [Engine::MariaDb, Engine::Postgres] {
+        let office = Office::without_program();
+        let line = Line::to(match engine {
+            Engine::MariaDb => office.mariadb.port,
+            Engine::Postgres => office.postgres.port,
+        });
+        office.init(&office.places_by(&line, engine));
+        office.world.offsite(["check"]).expect(0);
+        let clerks = Clerks::start(Path::new(CLERK), 3, 10, &office.books);
+        clerks.work(20);
+        // What comes after the hold is not passed on before the line is dead.
+        let dead = office.world.path("dead");
+        let running = office.backup_with(&format!("while [ ! -e '{}' ]; do sleep 0.01; done", dead.display())).start();
+        office.wait_for_the_action();
+        line.die();
+        std::fs::write(&dead, "").unwrap();
+        clerks.work(20);
+        line.mend();
+        let outcome = running.wait();
+        assert_eq!(outcome.code, Some(0), "{outcome}");
+        clerks.work(20);
+        assert!(!office.assert_exact().cut.failed_tries.is_empty());
+        assert_eq!(clerks.stop().errors, Vec::<String>::new());
+        office.assert_nothing_left();
+    }
+}
+
+#[test]
+fn what_a_dead_line_leaves_at_a_server_in_the_middle_of_a_copy_ends_there_by_itself() {
+    let (world, server) = (World::new(), MariaDb::start());
+    let book = Book::create_at("shop", &server);
+    // Enough that it cannot be dumped at once.
+    let bulk = "CREATE TABLE bulk (content LONGBLOB); INSERT INTO bulk SELECT REPEAT('x', 300000) FROM account;";
+    server.sql(book.database(), bulk);
+    let line = Line::to(server.port);
+    let account = mariadb_account(&server, MARIADB_RIGHTS);
+    let grant = format!("GRANT {MARIADB_RIGHTS} ON *.* TO {account}@'127.0.0.1' IDENTIFIED BY 'hidden'");
+    server.sql("mysql", &grant);
+    let mut source = mariadb_source(&server, &account, &[book]);
+    let SourceKind::MariaDb(settings) = &mut source.kind else { unreachable!() };
+    (settings.host, settings.port) = (Some("127.0.0.1".to_owned()), Some(line.port()));
+    settings.password = Some("hidden".to_owned().into());
+    let cut = CutSettings {
+        silence: Duration::from_secs(3),
+        hold_limit: CutSettings::HOLD_LIMIT_MAX,
+        ..CutSettings::default()
+    };
+    let left = format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = '{account}'");
+    let died = AtomicBool::new(false);
+    let (_, document) = run_with(&world, &[source], &cut, &|event| {
+        if let Event::Cut(_) = event
+            && !died.swap(true, Ordering::Relaxed)
+        {
+            line.die();
+            // The server waits for its clients for eight hours, and dumps ask for that themselves.
+            wait_until(Duration::from_secs(60), "our sessions to end", || server.sql("mysql", &left) == "0");
+            line.mend();
+        }
+    });
+    // And there was another cut.
+    assert_eq!(document.grade, Grade::Exact, "{document:#?}");
+    assert!(!document.cut.failed_tries.is_empty(), "{document:#?}");
+}
+
+#[test]
+fn a_transaction_that_somebody_keeps_open_holds_up_nobody_else_and_the_cut_waits_for_its_end() {
+    let (world, pg, my) = (World::new(), postgres(), mariadb());
+    let billing = Book::create("billing", world.path("billing.db"), "delete");
+    let books = [Book::create_in("stock", pg), Book::create_at("shop", my)];
+    let account = mariadb_account(my, MARIADB_RIGHTS);
+    let sources = [
+        sqlite_source(&billing),
+        postgres_source(pg, &postgres_account(pg), &books),
+        mariadb_source(my, &account, &books),
+    ];
+    // It is tried for as long as it takes.
+    let cut = CutSettings {
+        barrier_within: Duration::from_secs(600),
+        hold_limit: CutSettings::HOLD_LIMIT_MAX,
+        ..CutSettings::default()
+    };
+    let clerk = Connection::open(&billing.path).unwrap();
+    clerk.execute_batch("BEGIN IMMEDIATE; UPDATE tally SET n = n + 1; UPDATE tally SET n = n - 1").unwrap();
+    let clerks = Clerks::start(Path::new(CLERK), 3, 10, &books);
     clerks.work(20);
-    // What comes after the hold is not passed on before the line is dead.
-    let dead = office.world.path("dead");
-    let running = office.backup_with(&format!("while [ ! -e '{}' ]; do sleep 0.01; done", dead.display())).start();
-    office.wait_for_the_action();
-    line.die();
-    std::fs::write(&dead, "").unwrap();
+    let (generation, document, ended) = std::thread::scope(|scope| {
+        let running = scope.spawn(|| run_with(&world, &sources, &cut, &|_| ()));
+        let begun = format!("SELECT COUNT(*) > 0 FROM information_schema.PROCESSLIST WHERE USER = '{account}'");
+        wait_until(Duration::from_secs(60), "the capture begins", || my.sql("mysql", &begun) == "1");
+        // While it tries, nobody else is held up.
+        clerks.work(40);
+        let ended = agent::clock::now();
+        clerk.execute_batch("COMMIT").unwrap();
+        let (generation, document) = running.join().unwrap();
+        (generation, document, ended)
+    });
     clerks.work(20);
-    line.mend();
-    let outcome = running.wait();
-    assert_eq!(outcome.code, Some(0), "{outcome}");
-    clerks.work(20);
-    assert!(!office.assert_exact().cut.failed_tries.is_empty());
     assert_eq!(clerks.stop().errors, Vec::<String>::new());
-    office.assert_nothing_left();
+    assert_eq!((document.grade, document.cut.method), (Grade::Exact, CutMethod::Barrier), "{document:#?}");
+    assert!(document.cut.not_before >= ended, "{document:#?}");
+    let folder = |source: &str| generation.data_folder(&source.parse().unwrap());
+    let copies = [
+        copy_sqlite(&world, &billing, &folder("billing").join("billing.db")),
+        load_postgres(pg, &books[0], &folder("postgres").join(format!("{}.dump", books[0].database()))),
+        load_mariadb(my, &books[1], &folder("mariadb").join(format!("{}.sql", books[1].database()))),
+    ];
+    judge(&copies).assert_of_one_instant(60);
 }
 
 #[test]

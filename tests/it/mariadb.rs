@@ -12,7 +12,7 @@ use tests::captures::{
     MARIADB_RIGHTS, copy_sqlite, load_mariadb, mariadb_account, mariadb_source, of, run, run_watched, run_with,
     sqlite_source,
 };
-use tests::clerks::{Book, Clerks, judge};
+use tests::clerks::{Book, Clerks, Client, judge};
 use tests::servers::{MariaDb, mariadb};
 use tests::{World, wait_until};
 
@@ -116,6 +116,67 @@ fn tables_without_snapshots_are_named_and_not_called_exact() {
     let (_, document) = run(&world, &[source]);
     assert_eq!((document.grade, document.cut.method), (Grade::Sequential, CutMethod::None), "{document:#?}");
     assert!(document.cut.failed_tries.iter().any(|why| why.contains("MyISAM")), "{document:#?}");
+}
+
+#[test]
+fn a_replica_is_copied_but_not_called_exact() {
+    let (world, primary) = (World::new(), mariadb());
+    let replica = MariaDb::start_with(&["--server-id=2"]);
+    let book = Book::create_at("shop", &replica);
+    let account = primary.database("replicates");
+    let grant = format!("GRANT REPLICATION SLAVE ON *.* TO {account}@'127.0.0.1' IDENTIFIED BY 'hidden'");
+    primary.sql("mysql", &grant);
+    // From now on, and not all that other tests have done there.
+    let position = primary.sql("mysql", "SELECT @@gtid_binlog_pos");
+    replica.sql(
+        "mysql",
+        &format!(
+            "SET GLOBAL gtid_slave_pos = '{position}'; CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {}, \
+             MASTER_USER = '{account}', MASTER_PASSWORD = 'hidden', MASTER_USE_GTID = slave_pos, MASTER_SSL = 0; START SLAVE \
+             IO_THREAD;",
+            primary.port
+        ),
+    );
+    let source = source(&replica, std::slice::from_ref(&book));
+    let error = check_server(&source).unwrap_err();
+    assert!(error.contains("is a replica") && error.contains("name its primary"), "{error}");
+    let (_, document) = run(&world, std::slice::from_ref(&source));
+    assert_eq!((document.grade, document.cut.method), (Grade::Sequential, CutMethod::None), "{document:#?}");
+    assert!(document.cut.failed_tries.iter().any(|why| why.contains("is a replica")), "{document:#?}");
+    replica.sql("mysql", "STOP SLAVE; RESET SLAVE ALL");
+    assert_eq!(check_server(&source), Ok(()));
+}
+
+#[test]
+fn a_read_lock_that_has_to_wait_for_a_long_statement_is_given_up_and_nobody_waits_for_it_in_vain() {
+    let (world, server) = (World::new(), mariadb());
+    let books = [Book::create_at("shop", server), Book::create_at("club", server)];
+    let mut locked = source(server, &books);
+    if let SourceKind::MariaDb(source) = &mut locked.kind {
+        source.dialect = Dialect::MySql;
+    }
+    // A statement that is under way until this test lets it end.
+    server.sql(books[0].database(), "CREATE TABLE side (x INTEGER); INSERT INTO side VALUES (0)");
+    let name = books[0].database();
+    let mut gate = Client::open(&books[0]);
+    gate.ask(&format!("SELECT GET_LOCK('{name}', 0);")).unwrap();
+    let long = format!("UPDATE side SET x = GET_LOCK('{name}', 3600)");
+    let mut long = server.client("root", name, &long).stdin(Stdio::null()).spawn().unwrap();
+    let under_way =
+        format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE = 'User lock' AND DB = '{name}'");
+    wait_until(Duration::from_secs(60), "the statement is under way", || server.sql("mysql", &under_way) == "1");
+    let clerks = Clerks::start(Path::new(CLERK), 3, 5, &books);
+    clerks.work(20);
+    let cut = CutSettings { barrier_within: Duration::from_secs(1), ..CutSettings::default() };
+    let (_, document) = run_with(&world, std::slice::from_ref(&locked), &cut, &|_| ());
+    clerks.work(20);
+    assert_eq!((document.grade, document.cut.method), (Grade::Sequential, CutMethod::None), "{document:#?}");
+    assert!(!document.cut.failed_tries.is_empty());
+    gate.ask(&format!("DO RELEASE_LOCK('{name}');")).unwrap();
+    assert!(long.wait().unwrap().success());
+    let (_, document) = run_with(&world, &[locked], &patient(), &|_| ());
+    assert_eq!(document.grade, Grade::Exact, "{document:#?}");
+    assert_eq!(clerks.stop().errors, Vec::<String>::new());
 }
 
 /// Somebody else's statement, which has to wait for a table.

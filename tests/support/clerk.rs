@@ -48,10 +48,9 @@ fn main() {
                 Ok(()) => {}
                 Err(error) => journal.errors.push(error),
             }
-            if slow.is_none() {
-                let at_us = at.as_micros().try_into().unwrap();
-                journal.steps.push(Step { book, at_us, took_us: begin.elapsed().as_micros().try_into().unwrap() });
-            }
+            let (at_us, took_us) =
+                (at.as_micros().try_into().unwrap(), begin.elapsed().as_micros().try_into().unwrap());
+            journal.steps.push(Step { book, at_us, took_us, slow: slow.is_some() });
         }
         std::thread::sleep(pause);
     }

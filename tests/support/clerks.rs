@@ -154,24 +154,62 @@ pub struct Step {
     pub at_us: i64,
     /// How long it took, in microseconds.
     pub took_us: i64,
+    /// Whether its transaction was kept open for a while, as some manners have it.
+    pub slow: bool,
+}
+
+/// A time: from when to when, in microseconds since 1970.
+pub type Window = (i64, i64);
+
+/// How much longer than usual some steps took, in microseconds and in order of size.
+#[derive(Clone, Debug, Default)]
+pub struct Longer(Vec<i64>);
+
+impl Longer {
+    /// How many steps there were.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What half of them stayed below.
+    pub fn median_us(&self) -> i64 {
+        self.0.get(self.0.len() / 2).copied().unwrap_or(0)
+    }
+
+    /// What none of them exceeded.
+    pub fn most_us(&self) -> i64 {
+        self.0.last().copied().unwrap_or(0)
+    }
+}
+
+impl Step {
+    fn end_us(&self) -> i64 {
+        self.at_us + self.took_us
+    }
+
+    fn meets(&self, (from, to): Window) -> bool {
+        self.at_us <= to && self.end_us() >= from
+    }
 }
 
 impl Journal {
-    /// How much longer than usual (the median of the same book) steps took that were under way at some time between
-    /// `from` and `to`, in microseconds and in order of size.
-    pub fn held_us(&self, from: jiff::Timestamp, to: jiff::Timestamp) -> Vec<i64> {
+    /// How much longer than usual (the median of the same book) steps took that were under way at some time in one of the
+    /// windows. Steps that met a slow one in the same book are left out: they waited for each other.
+    pub fn longer(&self, windows: &[Window]) -> Longer {
         let books = self.steps.iter().map(|step| step.book).max().map_or(0, |last| last + 1);
         let usual: Vec<i64> = (0..books).map(|book| self.median_us(book)).collect();
-        let (from, to) = (from.as_microsecond(), to.as_microsecond());
-        let met = |step: &&Step| step.at_us <= to && step.at_us + step.took_us >= from;
-        let mut held: Vec<i64> =
-            self.steps.iter().filter(met).map(|step| (step.took_us - usual[step.book]).max(0)).collect();
-        held.sort_unstable();
-        held
+        let slow: Vec<&Step> = self.steps.iter().filter(|step| step.slow).collect();
+        let waited = |step: &Step| slow.iter().any(|s| s.book == step.book && s.meets((step.at_us, step.end_us())));
+        let met = |step: &&Step| windows.iter().any(|window| step.meets(*window));
+        let met = self.steps.iter().filter(|step| !step.slow).filter(met).filter(|step| !waited(step));
+        let mut longer: Vec<i64> = met.map(|step| (step.took_us - usual[step.book]).max(0)).collect();
+        longer.sort_unstable();
+        Longer(longer)
     }
 
     fn median_us(&self, book: usize) -> i64 {
-        let mut took: Vec<i64> = self.steps.iter().filter(|step| step.book == book).map(|step| step.took_us).collect();
+        let mut took: Vec<i64> =
+            self.steps.iter().filter(|step| step.book == book && !step.slow).map(|step| step.took_us).collect();
         took.sort_unstable();
         took.get(took.len() / 2).copied().unwrap_or(0)
     }

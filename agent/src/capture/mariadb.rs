@@ -7,6 +7,8 @@
 mod count;
 mod dump;
 mod gate;
+mod keeper;
+mod reaper;
 mod rights;
 mod server;
 
@@ -30,7 +32,7 @@ use server::Server;
 /// snapshot. The error is one sentence, with the statement that would grant what is missing.
 pub(super) fn check(source: &MariaDbSource) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| format!("no folder for a first look could be made: {error}"))?;
-    Server::open(source, folder.path(), &CutSettings::default())?.is_all_transactional()
+    Server::open(source, folder.path(), &CutSettings::default())?.is_without_flaw()
 }
 
 /// All MariaDB and MySQL sources of a capture.

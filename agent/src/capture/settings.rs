@@ -190,6 +190,8 @@ pub struct CutSettings {
     pub barrier_within: Duration,
     /// Tries without holding anybody, before the barrier.
     pub optimistic_tries: u32,
+    /// A server that hears nothing of this machine for so long lets go of all that it keeps for a copy. Whole seconds.
+    pub silence: Duration,
 }
 
 impl CutSettings {
@@ -204,6 +206,7 @@ impl Default for CutSettings {
             rollback_limit: Duration::from_secs(30),
             barrier_within: Duration::from_secs(30),
             optimistic_tries: 10,
+            silence: Duration::from_secs(60),
         }
     }
 }

@@ -31,10 +31,8 @@ pub(super) struct Counter {
 
 impl Counter {
     /// Connects; nothing if that cannot be had, for the copy is as good without.
-    pub(super) fn open(source: &MariaDbSource, is_mariadb: bool) -> Option<Self> {
-        let mut session = dump::session(source).ok()?;
-        // The dumps may take hours; a session that was forgotten is ended by the server all the same.
-        session.ask("SET SESSION wait_timeout = 600, SESSION lock_wait_timeout = 2;", ANSWER_WITHIN).ok()?;
+    pub(super) fn open(source: &MariaDbSource, silence: Duration, is_mariadb: bool) -> Option<Self> {
+        let mut session = dump::session(source, silence).ok()?;
         session.ask("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ;", ANSWER_WITHIN).ok()?;
         let limit = if is_mariadb {
             format!("SET SESSION max_statement_time = {};", TABLE_WITHIN.as_secs())

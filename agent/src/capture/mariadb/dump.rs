@@ -18,6 +18,9 @@ const ACCOUNTS: &str = "server.accounts.sql";
 /// More than enough for the accounts of a server.
 const ACCOUNTS_WITHIN: Duration = Duration::from_secs(600);
 
+/// Connecting.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
 /// The dump of one database.
 #[derive(Debug)]
 pub(super) struct Dump {
@@ -92,6 +95,11 @@ impl Dump {
         file_name(&self.database)
     }
 
+    /// Ends it.
+    pub(super) fn end(&mut self) {
+        self.gate = None;
+    }
+
     /// Removes what is left of it.
     pub(super) fn remove(&self) {
         // It may not be there.
@@ -129,8 +137,9 @@ pub(super) fn accounts(source: &MariaDbSource, folder: &Path) -> Result<(), Stri
     })
 }
 
-/// A session at the server.
-pub(super) fn session(source: &MariaDbSource) -> Result<Session, String> {
+/// A session at the server, which ends it when it is not heard of for the time of `silence`, and lets it wait for no lock for
+/// long.
+pub(super) fn session(source: &MariaDbSource, silence: Duration) -> Result<Session, String> {
     let fixed = ["--no-defaults", "--batch", "--skip-column-names", "--unbuffered", "--force", "--skip-reconnect"];
     let mut arguments = fixed.map(str::to_owned).to_vec();
     arguments.extend(["--no-auto-rehash".to_owned(), "--raw".to_owned()]);
@@ -140,7 +149,16 @@ pub(super) fn session(source: &MariaDbSource) -> Result<Session, String> {
         Dialect::MySql => "mysql",
     };
     let client = Client { program, arguments, echo: ("SELECT '", "';"), env: env(source) };
-    Session::start(&client).map_err(|error| error.to_string())
+    let mut session = Session::start(&client).map_err(|error| error.to_string())?;
+    let limits = format!("SET SESSION wait_timeout = {}, SESSION lock_wait_timeout = 2;", silence.as_secs().max(1));
+    session.ask(&limits, ANSWER_WITHIN).map_err(|error| format!("the server cannot be used: {error}"))?;
+    Ok(session)
+}
+
+/// The number of a session at the server.
+pub(super) fn number_of(session: &mut Session) -> Result<String, String> {
+    let rows = session.ask("SELECT CONNECTION_ID();", ANSWER_WITHIN).map_err(|error| error.to_string())?;
+    rows.into_iter().next().ok_or_else(|| "the server did not number a session".to_owned())
 }
 
 fn dump_program(dialect: Dialect) -> &'static str {

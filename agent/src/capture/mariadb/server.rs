@@ -7,7 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::count::Counter;
-use super::dump::{self, Dump};
+use super::dump::{self, Dump, number_of};
+use super::keeper::{self, Keeper};
+use super::reaper;
 use super::rights::{Account, literal};
 use crate::capture::Copies;
 use crate::capture::guard::Guard;
@@ -22,11 +24,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Limits that the server itself keeps, whatever becomes of us: the session that holds writers is ended when it is not
 /// heard of for five seconds.
-const HOLDER_LIMITS: &str = "SET SESSION wait_timeout = 5, SESSION lock_wait_timeout = 2;";
-
-/// The same for the one that keeps tables as they are. It has no snapshot, so that nothing has to be kept for it.
-const KEEPER_LIMITS: &str = "SET SESSION wait_timeout = 60, SESSION lock_wait_timeout = 2; \
-                             SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;";
+const HOLDER_LIMITS: &str = "SET SESSION wait_timeout = 5;";
 
 /// Before a cut is had, what keeps definitions from being changed is let go and taken anew after this long: who waits to
 /// change them has his turn.
@@ -35,40 +33,38 @@ const STAGE_AGAIN: Duration = Duration::from_secs(2);
 /// Databases of the server's own.
 const OWN: &str = "('information_schema', 'performance_schema', 'mysql', 'sys')";
 
-/// Tables that are locked by one statement.
-const AT_ONCE: usize = 50;
-
-/// Whether somebody waits to change a table that we keep as it is, and whether a dump of ours waits as well. Who waits for
-/// whom is not told; but as we have all tables, it is likely to be for us.
-const QUESTION: &str = "SELECT CASE WHEN NOT EXISTS (SELECT 1 FROM information_schema.PROCESSLIST WHERE STATE = \
-                        'Waiting for table metadata lock' AND USER <> SUBSTRING_INDEX(USER(), '@', 1)) THEN 0 \
-                        WHEN EXISTS (SELECT 1 FROM information_schema.PROCESSLIST WHERE STATE = \
-                        'Waiting for table metadata lock' AND USER = SUBSTRING_INDEX(USER(), '@', 1)) THEN 2 ELSE 1 END;";
-
 /// A server that is connected to.
 #[derive(Debug)]
 pub(super) struct Server {
     source: MariaDbSource,
     folder: PathBuf,
     hold_limit: Duration,
+    silence: Duration,
     account: Account,
     engine: String,
     is_mariadb: bool,
+    has_stages: bool,
     /// Holds writers, and before that keeps definitions from being changed.
     holder: Option<Session>,
     /// Since when it has done the latter.
     staged: Option<Instant>,
     /// Lets the holder's session be ended at the limit, also if this process is stopped by then.
     watchdog: Option<Session>,
+    watchdog_number: String,
     /// The number of the holder's session at the server.
     number: String,
-    /// Keeps the tables from being emptied, altered or dropped until they have been dumped.
-    keeper: Option<Session>,
+    /// Keeps the tables from being emptied, altered or dropped until they have been dumped. It is there for as long as
+    /// dumps are, since these are ended at the server when it is gone.
+    keeper: Option<Keeper>,
+    /// Ends the dumps at the server if the keeper is gone; and the number of its session.
+    reaper: Option<(Session, String)>,
     /// Counts rows as of the hold.
     counter: Option<Counter>,
-    /// A table that has no snapshots, and what to do about it.
-    plain: Option<String>,
+    /// Why copies of this server are not of one instant, whatever is done, and what to do about it.
+    flaw: Option<String>,
     dumps: Vec<Dump>,
+    /// The numbers of their sessions.
+    dump_numbers: Vec<String>,
     held: Option<Instant>,
     held_us: u64,
     /// Until when writers may be held.
@@ -80,7 +76,7 @@ pub(super) struct Server {
 impl Server {
     /// Connects. Dumps will go to `folder`. The error is one sentence.
     pub(super) fn open(source: &MariaDbSource, folder: &Path, cut: &CutSettings) -> Result<Self, String> {
-        let mut session = dump::session(source)?;
+        let mut session = dump::session(source, cut.silence)?;
         let rows = session.ask("SELECT VERSION(), CURRENT_USER(), COALESCE(CURRENT_ROLE(), '');", ANSWER_WITHIN);
         let rows = rows.map_err(|error| format!("the server cannot be used: {error}"))?;
         let fields: Vec<&str> = rows.first().map(|row| row.split('\t').collect()).unwrap_or_default();
@@ -89,24 +85,30 @@ impl Server {
         };
         let is_mariadb = version.contains("MariaDB");
         let number = version.split('-').next().unwrap_or_default();
-        if source.dialect == Dialect::MariaDb && !has_stages(is_mariadb, number) {
+        let has_stages = has_stages(is_mariadb, number);
+        if source.dialect == Dialect::MariaDb && !has_stages {
             return Err(format!("{version} has no BACKUP STAGE, which came with MariaDB 10.4; say type = \"mysql\""));
         }
         let mut server = Self {
             source: source.clone(),
             folder: folder.to_owned(),
             hold_limit: cut.hold_limit,
+            silence: cut.silence,
             account: Account::new(user, role),
             engine: format!("{} {number}", if is_mariadb { "MariaDB" } else { "MySQL" }),
             is_mariadb,
+            has_stages,
             holder: None,
             staged: None,
             watchdog: None,
+            watchdog_number: String::new(),
             number: String::new(),
             keeper: None,
             counter: None,
-            plain: None,
+            reaper: None,
+            flaw: None,
             dumps: Vec::new(),
+            dump_numbers: Vec::new(),
             held: None,
             held_us: 0,
             until: Instant::now(),
@@ -142,9 +144,9 @@ impl Server {
         Ok(databases)
     }
 
-    /// Whether all tables have snapshots. One that has none makes every set sequential: the error says which.
-    pub(super) fn is_all_transactional(&self) -> Result<(), String> {
-        self.plain.clone().map_or(Ok(()), Err)
+    /// Whether its copies can be of one instant. If not, every set with them is sequential: the error says why.
+    pub(super) fn is_without_flaw(&self) -> Result<(), String> {
+        self.flaw.clone().map_or(Ok(()), Err)
     }
 
     pub(super) fn databases(&self) -> usize {
@@ -161,21 +163,18 @@ impl Server {
 
     /// Goes through what may have to wait, and brings the dumps to their gates. Nothing is held, or left so, on failure.
     pub(super) fn ready(&mut self) -> Result<(), String> {
-        let ready = self.stage().and_then(|()| self.gates());
+        let ready = self.stage().and_then(|()| self.gates()).and_then(|()| self.reap());
         ready.inspect_err(|_| self.unlock())
     }
 
     fn stage(&mut self) -> Result<(), String> {
         self.held_us = 0;
         let late = self.staged.is_some_and(|since| since.elapsed() > STAGE_AGAIN);
-        if late || self.ask_holder("SELECT 1;", ANSWER_WITHIN).is_err() {
-            self.unlock();
-        }
-        if self.staged.is_some() && self.keeper.is_some() {
+        if !late && self.staged.is_some() && self.are_there() {
             return Ok(());
         }
         self.unlock();
-        let mut holder = dump::session(&self.source)?;
+        let mut holder = dump::session(&self.source, self.silence)?;
         let mut statements = vec![HOLDER_LIMITS];
         if self.source.dialect == Dialect::MariaDb {
             statements.extend(["BACKUP STAGE START;", "BACKUP STAGE FLUSH;", "BACKUP STAGE BLOCK_DDL;"]);
@@ -183,40 +182,25 @@ impl Server {
         for statement in statements {
             holder.ask(statement, ANSWER_WITHIN).map_err(|error| error.to_string())?;
         }
-        let numbers = holder.ask("SELECT CONNECTION_ID();", ANSWER_WITHIN).map_err(|error| error.to_string())?;
-        self.number = numbers.into_iter().next().unwrap_or_default();
+        self.number = number_of(&mut holder)?;
         (self.holder, self.staged) = (Some(holder), Some(Instant::now()));
-        let mut watchdog = dump::session(&self.source)?;
-        watchdog.ask("SELECT 1;", ANSWER_WITHIN).map_err(|error| error.to_string())?;
+        self.counter = Counter::open(&self.source, self.silence, self.is_mariadb);
+        let mut watchdog = dump::session(&self.source, self.silence)?;
+        self.watchdog_number = number_of(&mut watchdog)?;
         self.watchdog = Some(watchdog);
-        self.counter = Counter::open(&self.source, self.is_mariadb);
-        self.keep()
+        let names = self.names();
+        let keeper = match self.keeper.take() {
+            Some(keeper) => keeper,
+            None => Keeper::open(&self.source, self.silence)?,
+        };
+        self.flaw = self.keeper.insert(keeper).keep(&names)?;
+        Ok(())
     }
 
-    /// Has every table read, so that none can be emptied, altered or dropped until the session's transaction is over.
-    fn keep(&mut self) -> Result<(), String> {
-        let mut keeper = dump::session(&self.source)?;
-        let mut ask = |statement: &str| keeper.ask(statement, ANSWER_WITHIN).map_err(|error| error.to_string());
-        ask(KEEPER_LIMITS)?;
-        ask("START TRANSACTION READ ONLY;")?;
-        let reads = ask(&format!(
-            "SELECT CONCAT('(SELECT 1 FROM `', REPLACE(TABLE_SCHEMA, '`', '``'), '`.`', REPLACE(TABLE_NAME, '`', '``'), \
-             '` LIMIT 0)') FROM information_schema.TABLES WHERE TABLE_SCHEMA IN ({}) AND TABLE_TYPE <> 'VIEW';",
-            self.names()
-        ))?;
-        let plain = ask(&format!(
-            "SELECT CONCAT(TABLE_SCHEMA, '.', TABLE_NAME, ' is a table of the engine ', ENGINE) FROM \
-             information_schema.TABLES WHERE TABLE_SCHEMA IN ({}) AND TABLE_TYPE <> 'VIEW' AND ENGINE <> 'InnoDB' LIMIT 1;",
-            self.names()
-        ))?;
-        let advice =
-            "which has no snapshots, so that the copy is not of one instant; `ALTER TABLE … ENGINE = InnoDB` helps";
-        self.plain = plain.first().map(|table| format!("{table}, {advice}"));
-        for some in reads.chunks(AT_ONCE) {
-            ask(&format!("{};", some.join(" UNION ALL ")))?;
-        }
-        self.keeper = Some(keeper);
-        Ok(())
+    /// Whether the sessions that hold and keep answer.
+    fn are_there(&mut self) -> bool {
+        let holder = self.ask_holder("SELECT 1;", ANSWER_WITHIN);
+        holder.is_ok() && self.keeper.as_mut().is_some_and(Keeper::keeps)
     }
 
     fn gates(&mut self) -> Result<(), String> {
@@ -224,19 +208,24 @@ impl Server {
             return Ok(());
         }
         for dump in &mut self.dumps {
-            dump.reset();
+            dump.end();
             dump.start(&self.source)?;
         }
+        // It watches over those that were there before, and would go on doing so.
+        if let (Some((_, number)), Some(keeper)) = (self.reaper.take(), &mut self.keeper) {
+            keeper.end_session(&number);
+        }
         // They stop when they are about to say that they are connected, so those that have not been are still to come.
-        let connected = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE COMMAND = 'Sleep' AND DB IS NULL AND \
-                         USER = SUBSTRING_INDEX(USER(), '@', 1) AND ID <> CONNECTION_ID();";
+        let connected = format!(
+            "SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND = 'Sleep' AND DB IS NULL AND \
+             USER = SUBSTRING_INDEX(USER(), '@', 1) AND ID > {} AND ID > {};",
+            self.keeper.as_ref().map_or("0", Keeper::number),
+            self.watchdog_number
+        );
         let deadline = Instant::now() + ANSWER_WITHIN;
         loop {
-            let rows = self.ask_holder(connected, ANSWER_WITHIN)?;
-            // The session that keeps the tables is one of them, and so are the watchdog's and the one that counts.
-            let others = 2 + usize::from(self.counter.is_some());
-            let there = rows.first().and_then(|count| count.parse().ok()).unwrap_or(0usize);
-            if there >= self.dumps.len() + others && self.dumps.iter().all(Dump::has_stopped) {
+            self.dump_numbers = self.ask_holder(&connected, ANSWER_WITHIN)?;
+            if self.dump_numbers.len() >= self.dumps.len() && self.dumps.iter().all(Dump::has_stopped) {
                 return Ok(());
             }
             if let Some(said) = self.dumps.iter_mut().find_map(Dump::failure) {
@@ -249,23 +238,38 @@ impl Server {
         }
     }
 
+    /// Has the dumps ended at the server if it does not hear of us any more.
+    fn reap(&mut self) -> Result<(), String> {
+        if self.has_stages
+            && self.reaper.is_none()
+            && let Some(keeper) = &self.keeper
+        {
+            let mut session = dump::session(&self.source, self.silence)?;
+            let number = number_of(&mut session)?;
+            session.send(&reaper::block(keeper.number(), &self.dump_numbers)).map_err(|error| error.to_string())?;
+            self.reaper = Some((session, number));
+        }
+        Ok(())
+    }
+
     pub(super) fn hold(&mut self, left: Duration) -> Result<(), String> {
         self.until = Instant::now() + left;
-        // What is not heard of for a second is ended by the server itself.
-        self.ask_holder("SET SESSION wait_timeout = 1;", left)?;
         let watchdog = self.watchdog.as_mut().ok_or("the session at the server was lost")?;
         let kill = format!("DO SLEEP({}); KILL CONNECTION {};", left.as_secs_f64(), self.number);
         watchdog.send(&kill).map_err(|error| error.to_string())?;
+        // What is not heard of for a second is ended by the server itself.
+        let mut limits = "SET SESSION wait_timeout = 1".to_owned();
         if self.is_mariadb {
-            self.ask_holder(&format!("SET SESSION max_statement_time = {};", left.as_secs_f64()), left)?;
+            limits.push_str(&format!(", SESSION max_statement_time = {}", left.as_secs_f64()));
         }
+        limits.push(';');
         self.held = Some(Instant::now());
-        let left = self.until.saturating_duration_since(Instant::now());
         let statement = match self.source.dialect {
             Dialect::MariaDb => "BACKUP STAGE BLOCK_COMMIT;",
             Dialect::MySql => "FLUSH TABLES WITH READ LOCK;",
         };
-        self.ask_holder(statement, left).map(drop)
+        // At once: each answer that is waited for is time that others are held for.
+        self.ask_holder_all(&[&limits, statement], left).map(drop)
     }
 
     pub(super) fn pin(&mut self) -> Result<(), String> {
@@ -328,12 +332,16 @@ impl Server {
 
     fn unlock(&mut self) {
         self.unstage();
-        (self.keeper, self.counter) = (None, None);
+        self.counter = None;
+        if !self.keeper.as_mut().is_some_and(|keeper| keeper.let_go(self.hold_limit)) {
+            (self.keeper, self.reaper) = (None, None);
+            self.dumps.iter_mut().for_each(Dump::end);
+        }
     }
 
     /// From now on the tables are watched over until they have been dumped.
     pub(super) fn guard(&mut self) -> Option<Guard> {
-        self.keeper.take().map(|keeper| Guard::over(vec![keeper], QUESTION.to_owned()))
+        self.keeper.take().map(Keeper::into_guard)
     }
 
     pub(super) fn describe(&self, record: &mut SourceRecord) {
@@ -364,7 +372,7 @@ impl Server {
                 return BTreeMap::new();
             }
         }
-        copies.flaw = copies.flaw.take().or(self.plain.take());
+        copies.flaw = copies.flaw.take().or(self.flaw.take());
         for dump in &mut left {
             if let Err(why) = self.make_at_leisure(dump) {
                 problems.missing(None, why);
@@ -397,14 +405,14 @@ impl Server {
     }
 
     fn make_at_leisure(&self, dump: &mut Dump) -> Result<(), String> {
-        let guard = Guard::over(vec![dump::session(&self.source)?], QUESTION.to_owned());
+        let guard = keeper::guard(dump::session(&self.source, self.silence)?);
         let made = dump.make(&self.source, guard.stop());
         made.map_err(|why| guard.why().map_or(why, str::to_owned))
     }
 
     /// Accounts belong to no database and to no snapshot.
     fn copy_accounts(&self, problems: &mut Problems) {
-        let asked = dump::session(&self.source)
+        let asked = dump::session(&self.source, self.silence)
             .and_then(|mut s| s.ask(&self.account.reads_accounts(), ANSWER_WITHIN).map_err(|error| error.to_string()));
         let why = match asked {
             Ok(rows) if self.is_mariadb && rows.first().is_some_and(|row| row == "1") => {
@@ -421,8 +429,16 @@ impl Server {
 
     /// Asks the session that holds. One that was lost is never opened anew.
     fn ask_holder(&mut self, statement: &str, limit: Duration) -> Result<Vec<String>, String> {
+        self.ask_holder_all(&[statement], limit)
+    }
+
+    /// The same for several statements that do not wait for each other's answers; what the last one answers.
+    fn ask_holder_all(&mut self, statements: &[&str], limit: Duration) -> Result<Vec<String>, String> {
         let holder = self.holder.as_mut().ok_or("the session at the server was lost")?;
-        holder.ask(statement, limit).map_err(|error| {
+        let sent = statements.iter().try_for_each(|statement| holder.send(statement));
+        let receive = |rows: Result<_, _>, _| rows.and_then(|_: Vec<String>| holder.receive(limit));
+        let answered = sent.and_then(|()| statements.iter().fold(Ok(Vec::new()), receive));
+        answered.map_err(|error| {
             self.holder = None;
             error.to_string()
         })

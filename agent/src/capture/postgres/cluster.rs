@@ -25,9 +25,12 @@ const LOCK_AGAIN: Duration = Duration::from_secs(2);
 const PINS: u32 = 5;
 
 /// Limits that the server itself keeps, whatever becomes of us: a session that is not heard of for a minute while it has
-/// locks is ended, and so is one whose machine has vanished.
-const OPTIONS: &str = "-c lock_timeout=5s -c idle_in_transaction_session_timeout=60s -c tcp_keepalives_idle=15 \
-                       -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c row_security=off";
+/// locks is ended.
+const OPTIONS: &str = "-c lock_timeout=5s -c idle_in_transaction_session_timeout=60s -c row_security=off";
+
+/// So is one, and a dump, whose machine has vanished, half a minute later.
+const LINE_OPTIONS: &str = "-c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 \
+                            -c tcp_user_timeout=30s";
 
 /// Tables as others see them, which is what a dump locks.
 const TABLES: &str = "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') \
@@ -241,7 +244,7 @@ pub(super) fn connect(
     more: &[&str],
 ) -> Result<Session, SessionError> {
     let mut env = env(source, tag, database);
-    env.insert("PGOPTIONS".to_owned(), EnvValue::Plain(OPTIONS.to_owned()));
+    env.insert("PGOPTIONS".to_owned(), EnvValue::Plain(format!("{OPTIONS} {LINE_OPTIONS}")));
     let arguments = [
         "--no-psqlrc",
         "--quiet",
@@ -264,6 +267,7 @@ pub(super) fn env(source: &PostgresSource, tag: &str, database: &str) -> BTreeMa
     };
     set("PGDATABASE", Some(database.to_owned()));
     set("PGAPPNAME", Some(tag.to_owned()));
+    set("PGOPTIONS", Some(LINE_OPTIONS.to_owned()));
     set("PGCONNECT_TIMEOUT", Some("20".to_owned()));
     set("PGHOST", source.host.clone());
     set("PGPORT", source.port.map(|port| port.to_string()));
