@@ -6,6 +6,7 @@
 
 mod command;
 mod folder;
+mod freeze;
 mod guard;
 mod holder;
 mod mariadb;
@@ -35,6 +36,7 @@ use crate::platform;
 use crate::staging::{Draft, LocalGeneration, StagingError};
 
 use folder::{FolderError, Surroundings};
+use freeze::FreezeSet;
 use mariadb::MariaDbSet;
 use postgres::{PhysicalSet, Pivots, PostgresSet};
 use problems::Problems;
@@ -47,8 +49,8 @@ pub use patterns::{PatternError, Patterns};
 pub(crate) use postgres::{database_of, is_server};
 pub use room::room_needed;
 pub use settings::{
-    CommandSource, CutSettings, Dialect, EnvValue, FolderSource, MariaDbSource, Output, PostgresMode, PostgresSource,
-    SourceConfig, SourceKind, SqliteSource,
+    CommandHold, CommandSource, CutSettings, Dialect, EnvValue, FolderSource, MariaDbSource, Output, PostgresMode,
+    PostgresSource, SourceConfig, SourceKind, SqliteSource,
 };
 
 /// What is to be captured.
@@ -207,7 +209,7 @@ fn cut_once(
     physical: &mut PhysicalSet<'_>,
     had: &mut impl FnMut(),
 ) -> Result<(Cut, Copies), CaptureError> {
-    let (mut databases, mut servers, mut clusters) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut databases, mut engines, mut servers, mut clusters) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for source in request.sources {
         match &source.kind {
             SourceKind::Sqlite(sqlite) => databases.push((&source.name, sqlite)),
@@ -215,20 +217,23 @@ fn cut_once(
             SourceKind::Postgres(postgres) if postgres.mode == PostgresMode::Logical => {
                 clusters.push((&source.name, postgres));
             }
-            SourceKind::Postgres(_) | SourceKind::Folder(_) | SourceKind::Command(_) => {}
+            SourceKind::Command(command) => engines.push((&source.name, command)),
+            SourceKind::Postgres(_) | SourceKind::Folder(_) => {}
         }
     }
+    let mut engines = FreezeSet::open(&engines, request.holder, draft)?;
     let mut clusters = PostgresSet::open(&clusters, physical.members() == 0, request.cut);
     let mut servers = MariaDbSet::open(&servers, draft, request.cut)?;
     let mut databases = SqliteSet::open(&databases, request.holder, request.cut)?;
     let mut pivots = Pivots { dumped: &mut clusters, physical };
-    let mut parties: Vec<&mut dyn Party> = vec![&mut databases, &mut servers, &mut pivots];
+    let mut parties: Vec<&mut dyn Party> = vec![&mut databases, &mut engines, &mut servers, &mut pivots];
     parties.retain(|party| party.members() > 0);
     let cut = protocol::cut(&mut parties, request.cut, &protocol::RealTime::start());
     watch(Event::Cut(&cut));
     let (server_guards, cluster_guards) = (servers.guard(), clusters.guard());
     had();
     thread::scope(|scope| {
+        let commanded = scope.spawn(|| engines.copy(watch));
         // Their dumps have begun already.
         let dumped = scope.spawn(|| servers.copy(server_guards, again, watch));
         // Their servers keep the log for us meanwhile.
@@ -237,6 +242,7 @@ fn cut_once(
         let mut copies = databases.copy(draft, previous, again, watch)?;
         copies.add(clusters.copy(cluster_guards, draft, again, watch)?);
         copies.add(dumped.join().map_err(|_| CaptureError::Defect)??);
+        copies.add(commanded.join().map_err(|_| CaptureError::Defect)??);
         let received = received.join().map_err(|_| CaptureError::Defect)?;
         copies.void = copies.void.take().or(received.err());
         Ok((cut, copies))

@@ -354,6 +354,7 @@ fn a_source_that_fails_does_not_keep_the_others_from_being_copied() {
             env: Default::default(),
             timeout: Duration::from_secs(60),
             check: None,
+            hold: None,
         })
     };
     office.source("dump", command("mkdir {staging}/sub && echo 1 > sub/one && ln sub/one two && ln -s two three"));

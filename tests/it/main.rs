@@ -26,6 +26,7 @@ mod format;
 mod full_disks;
 mod fuzz;
 mod histories;
+mod holds;
 mod hostile;
 mod keeper;
 mod lock;

@@ -1,4 +1,5 @@
-//! The holder: a small process of its own that holds, pins and copies the SQLite databases.
+//! The holder: a small process of its own that holds, pins and copies the SQLite databases; and, each in another such
+//! process, engines that have programs to hold them ([`freeze`]).
 //!
 //! The locks of SQLite belong to a process, and vanish when that process opens and closes the database file by other means
 //! or ends. So nothing else happens in the holder; it ends by itself when it has held writers for too long or when nobody
@@ -7,6 +8,7 @@
 //! Both talk in lines of JSON: one [`Ask`], then one [`Answer`], with [`Answer::Progress`] before that while copying.
 
 mod database;
+mod freeze;
 mod pages;
 mod serve;
 
@@ -23,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::entry::Mtime;
 use crate::platform::process;
 
+pub(super) use freeze::FreezeAsk;
 pub use serve::serve;
 
 /// How to start a holder: this program, with what makes it call [`serve()`].
@@ -70,6 +73,14 @@ pub(super) enum Ask {
     LetGo,
     /// Copy a pinned database. Answered by [`Answer::Copied`], [`Answer::Unchanged`] or [`Answer::Failed`].
     Copy(CopyAsk),
+    /// Run the program that keeps the writers of an engine waiting. Answered by [`Answer::Begun`], and then by
+    /// [`Answer::Done`], or by [`Answer::Busy`] if it did not work, and nobody is held.
+    Freeze(FreezeAsk),
+    /// Show that they have been kept waiting all the time. Answered by [`Answer::Done`] or [`Answer::Busy`].
+    IsFrozen,
+    /// Run the program that lets them go on. Answered by [`Answer::Done`], [`Answer::Failed`], or [`Answer::Busy`] if they
+    /// have been let go before.
+    Thaw,
     /// Close everything and end. Answered by [`Answer::Done`].
     Close,
 }
@@ -110,6 +121,8 @@ pub(super) enum Answer {
     },
     /// This many bytes more have been copied.
     Progress(u64),
+    /// A program has been started; this is its process group.
+    Begun(u32),
     /// Copied.
     Copied(Pinned),
     /// Not copied: it is as it was when the known stamp was taken.
@@ -227,22 +240,31 @@ impl Holder {
         limit: Duration,
         mut progress: impl FnMut(u64),
     ) -> Result<Answer, HolderError> {
-        let mut line = serde_json::to_vec(ask).map_err(|_| HolderError::Lost)?;
-        line.push(b'\n');
-        if self.input.write_all(&line).is_err() {
-            return Err(HolderError::Lost);
-        }
+        self.tell(ask)?;
         loop {
-            match self.answers.recv_timeout(limit) {
-                Ok(Answer::Progress(bytes)) => progress(bytes),
-                Ok(answer) => return Ok(answer),
-                Err(RecvTimeoutError::Disconnected) => return Err(HolderError::Lost),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.kill();
-                    return Err(HolderError::Late(limit));
-                }
+            match self.answer(limit)? {
+                Answer::Progress(bytes) => progress(bytes),
+                answer => return Ok(answer),
             }
         }
+    }
+
+    /// Asks something whose answer will be waited for later.
+    pub(super) fn tell(&mut self, ask: &Ask) -> Result<(), HolderError> {
+        let mut line = serde_json::to_vec(ask).map_err(|_| HolderError::Lost)?;
+        line.push(b'\n');
+        self.input.write_all(&line).map_err(|_| HolderError::Lost)
+    }
+
+    /// The next answer, waited for as in [`Holder::ask`].
+    pub(super) fn answer(&mut self, limit: Duration) -> Result<Answer, HolderError> {
+        self.answers.recv_timeout(limit).map_err(|error| match error {
+            RecvTimeoutError::Disconnected => HolderError::Lost,
+            RecvTimeoutError::Timeout => {
+                self.kill();
+                HolderError::Late(limit)
+            }
+        })
     }
 
     fn kill(&mut self) {

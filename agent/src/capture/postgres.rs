@@ -266,6 +266,7 @@ impl Dumps<'_> {
             env: self.cluster.env(database),
             timeout: DUMP_WITHIN,
             check: None,
+            hold: None,
         };
         let stop = self.guard.as_ref().map_or(&NEVER, Guard::stop);
         let ran = command::run_until(&source, folder, stop);

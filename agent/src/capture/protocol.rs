@@ -6,7 +6,8 @@
 //!
 //! Nothing is waited for while something is held: a party that cannot be held at once makes all others let go. Those that
 //! wait for open transactions are held first and those that wait only for commits under way after them, because a writer
-//! may hold the first kind while it commits in the second.
+//! may hold the first kind while it commits in the second. Programs come in between: a try that finds a transaction open
+//! has not begun any, and what they wait for is not kept waiting by us.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -58,6 +59,11 @@ pub(super) trait Party {
     /// Lets writers go on; the pins stay.
     fn release(&mut self) -> Result<(), Refusal>;
 
+    /// Waits until they do, when all others have been let go.
+    fn released(&mut self) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     /// Lets everything go, whatever it takes.
     fn let_go(&mut self);
 }
@@ -67,6 +73,8 @@ pub(super) trait Party {
 pub(super) enum Order {
     /// Its hold waits for open transactions.
     Transactions,
+    /// Its hold is a program's, which takes its time.
+    Programs,
     /// Its hold waits only for commits under way.
     Commits,
     /// It has no hold and is pinned last: its one instant is the cut.
@@ -331,6 +339,7 @@ fn attempt(
             return Err(Refusal::Busy(format!("the pins took longer than the {limit} ms that writers may be held")));
         }
         parties.iter_mut().filter(|party| who.has(&***party)).try_for_each(|party| party.release())?;
+        parties.iter_mut().filter(|party| who.has(&***party)).try_for_each(|party| party.released())?;
         Ok((not_before, not_after))
     });
     tried.map_err(|refusal| {

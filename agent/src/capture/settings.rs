@@ -34,11 +34,12 @@ pub enum SourceKind {
 }
 
 impl SourceKind {
-    /// Whether it is a database, all of which are copied as of one instant.
+    /// Whether it is copied as of one instant with all others that are: a database, or an engine that can be held.
     pub(super) fn is_cut(&self) -> bool {
         match self {
             Self::Sqlite(_) | Self::Postgres(_) | Self::MariaDb(_) => true,
-            Self::Folder(_) | Self::Command(_) => false,
+            Self::Command(command) => command.hold.is_some(),
+            Self::Folder(_) => false,
         }
     }
 
@@ -159,6 +160,20 @@ pub struct CommandSource {
     pub timeout: Duration,
     /// A program that judges the result, with `{staging}` as above: the source has failed unless it exits with 0.
     pub check: Option<Vec<String>>,
+    /// How writers are kept waiting while the instant is fixed. Without it, the command is run at leisure.
+    pub hold: Option<CommandHold>,
+}
+
+/// The programs of an engine that can keep its writers waiting, each with its arguments, and with `{staging}` as in the
+/// command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandHold {
+    /// Keeps writers waiting, fixes what the command is going to copy, and ends; it has worked if it exits with 0. What it
+    /// leaves running is ended after the release.
+    pub hold: Vec<String>,
+    /// Lets writers go on, whether they are held or not. After a hold that has worked, it exits with 0 only if they had been
+    /// kept waiting until then.
+    pub release: Vec<String>,
 }
 
 /// Where a program's result comes from.

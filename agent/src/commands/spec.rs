@@ -9,7 +9,7 @@ use std::path::Path;
 pub(super) struct Spec(Vec<(String, Vec<String>)>);
 
 /// Settings that are lists even with one value.
-const LISTS: [&str; 5] = ["include", "exclude", "command", "check", "databases"];
+const LISTS: [&str; 7] = ["include", "exclude", "command", "check", "hold", "release", "databases"];
 /// Settings that are neither texts nor lists.
 const BARE: [&str; 2] = ["path_style", "port"];
 

@@ -9,8 +9,8 @@ use super::secret::SecretRef;
 use super::table::{Problem, Section};
 use super::units::Span;
 use crate::capture::{
-    CommandSource, Dialect, EnvValue, FolderSource, MariaDbSource, Output, Patterns, PostgresMode, PostgresSource,
-    SourceConfig, SourceKind, SqliteSource,
+    CommandHold, CommandSource, Dialect, EnvValue, FolderSource, MariaDbSource, Output, Patterns, PostgresMode,
+    PostgresSource, SourceConfig, SourceKind, SqliteSource,
 };
 use crate::failure;
 use crate::ids::SourceName;
@@ -128,11 +128,18 @@ impl SourceEntry {
     }
 
     /// The programs it runs, from the root.
-    pub fn programs(&self) -> Vec<(&'static str, &Path)> {
+    pub fn programs<'a>(&'a self) -> Vec<(&'static str, &'a Path)> {
         let Kind::Command(command) = &self.kind else { return Vec::new() };
-        let check = command.source.check.iter().flatten().next().map(|program| ("check", Path::new(program)));
-        let program = command.source.command.first().map(|program| ("command", Path::new(program)));
-        program.into_iter().chain(check).collect()
+        let CommandSource { command, check, hold, .. } = &command.source;
+        let (check, hold) = (check.as_ref(), hold.as_ref());
+        let programs = [
+            ("command", Some(command)),
+            ("check", check),
+            ("hold", hold.map(|programs| &programs.hold)),
+            ("release", hold.map(|programs| &programs.release)),
+        ];
+        let program = |(key, argv): (&'static str, Option<&'a Vec<String>>)| Some((key, Path::new(argv?.first()?)));
+        programs.into_iter().filter_map(program).collect()
     }
 
     /// Looks up the secrets; every one that cannot be had is a problem.
@@ -248,13 +255,20 @@ fn read_command(section: &Section<'_, '_>) -> Option<Command> {
     }
     let timeout = section.parsed("time_limit").map_or(TIME_LIMIT, |Span(limit)| limit);
     let check = section.strings("check");
-    for (key, argv) in [("command", &command), ("check", &check)] {
+    let (hold, release) = (section.strings("hold"), section.strings("release"));
+    for (key, argv) in [("command", &command), ("check", &check), ("hold", &hold), ("release", &release)] {
         let program = argv.as_ref().map(|argv| argv.first().map_or("", String::as_str));
         if program.is_some_and(|program| !Path::new(program).is_absolute()) {
             section
                 .report(key, "its first text has to be the absolute path of a program; there is no shell in between");
         }
     }
+    for (key, missing) in [("hold", &release), ("release", &hold)] {
+        if missing.is_none() && [&hold, &release].iter().any(|argv| argv.is_some()) {
+            section.report(key, "whoever is held has to be let go: `hold` and `release` go together");
+        }
+    }
+    let hold = hold.zip(release).map(|(hold, release)| CommandHold { hold, release });
     let command = command?;
     if stdout.is_none() && !command.iter().any(|argument| argument.contains("{staging}")) {
         section.report(
@@ -264,5 +278,5 @@ fn read_command(section: &Section<'_, '_>) -> Option<Command> {
         );
     }
     let output = stdout.map_or(Output::Folder, Output::Stdout);
-    Some(Command { source: CommandSource { command, output, env, timeout, check }, secret_env })
+    Some(Command { source: CommandSource { command, output, env, timeout, check, hold }, secret_env })
 }

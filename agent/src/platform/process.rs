@@ -53,6 +53,13 @@ pub(crate) fn has_ended(child: &Child) -> io::Result<bool> {
     Ok(waitid(WaitId::Pid(pid(child)?), options)?.is_some())
 }
 
+/// With what code `child` has ended, if it has: -1 if by a signal. It keeps its number until it is waited for.
+pub(crate) fn exit_code(child: &Child) -> io::Result<Option<i32>> {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    Ok(waitid(WaitId::Pid(pid(child)?), options)?.map(|status| status.exit_status().unwrap_or(-1)))
+}
+
 /// Waits until the child with the number `child` has ended. It keeps its number until it is waited for.
 pub(crate) fn wait_for_end(child: u32) -> io::Result<()> {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -74,6 +81,11 @@ pub(crate) fn terminate(child: &Child) {
 pub(crate) fn kill_group(child: &Child) {
     groups().leaders.remove(&child.id());
     kill(child.id());
+}
+
+/// The same for the group of another process's child. The number must not have become another group's.
+pub(crate) fn kill_group_of(leader: u32) {
+    kill(leader);
 }
 
 fn kill(leader: u32) {

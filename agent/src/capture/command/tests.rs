@@ -12,6 +12,7 @@ fn shell(script: &str) -> CommandSource {
         env: BTreeMap::new(),
         timeout: Duration::from_secs(60),
         check: None,
+        hold: None,
     }
 }
 

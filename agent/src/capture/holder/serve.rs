@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::database::{Database, Trouble};
+use super::freeze::{FreezeAsk, Frozen};
 use super::{Answer, Ask, CopyAsk, Mode};
 use crate::entry::unescape;
 use crate::platform;
@@ -21,7 +22,15 @@ const GRACE: Duration = Duration::from_secs(1);
 ///
 /// `end` ends the process: it is called when writers have been held for too long, and when `input` ends without a word.
 pub fn serve(input: impl BufRead + Send + 'static, mut output: impl Write, end: fn()) -> io::Result<()> {
+    let frozen = Frozen::default();
+    let held = frozen.clone();
+    let end = move || {
+        // Nobody is there who could be told how it went.
+        let _released = held.thaw();
+        end();
+    };
     let (sender, lines) = channel();
+    let left_alone = end.clone();
     thread::spawn(move || {
         for line in input.lines().map_while(Result::ok) {
             if sender.send(line).is_err() {
@@ -29,14 +38,26 @@ pub fn serve(input: impl BufRead + Send + 'static, mut output: impl Write, end: 
             }
         }
         // Nobody is there any more: nothing is worth holding a writer for.
-        end();
+        left_alone();
     });
-    let mut holder = Serving { databases: Vec::new(), timer: Timer::start(end) };
+    let mut holder = Serving { databases: Vec::new(), frozen: frozen.clone(), timer: Timer::start(end) };
+    let served = serve_lines(lines, &mut output, &mut holder);
+    // Whatever made it end; and somebody else may be at it.
+    let _released = frozen.thaw();
+    served
+}
+
+fn serve_lines(
+    lines: impl IntoIterator<Item = String>,
+    mut output: &mut impl Write,
+    holder: &mut Serving,
+) -> io::Result<()> {
     for line in lines {
         let ask = serde_json::from_str::<Ask>(&line)?;
         let closing = matches!(ask, Ask::Close);
         let answer = match ask {
             Ask::Copy(ask) => holder.copy(&ask, &mut output)?,
+            Ask::Freeze(ask) => holder.freeze(&ask, &mut output),
             ask => holder.answer(ask),
         };
         tell(&mut output, &answer)?;
@@ -57,6 +78,7 @@ fn tell(output: &mut impl Write, answer: &Answer) -> io::Result<()> {
 struct Serving {
     /// As they were asked for; none where one could not be opened.
     databases: Vec<Option<Database>>,
+    frozen: Frozen,
     timer: Timer,
 }
 
@@ -73,6 +95,18 @@ impl Serving {
                 self.all_or_none(Database::hold)
             }
             Ask::Pin => self.all_or_none(Database::pin),
+            Ask::Thaw => {
+                self.timer.set(None);
+                match self.frozen.thaw() {
+                    Some(Ok(())) => Answer::Done,
+                    Some(Err(why)) => Answer::Failed { why, full: false },
+                    None => Answer::Busy("the hold was over before its time".to_owned()),
+                }
+            }
+            Ask::IsFrozen => match self.frozen.is_held() {
+                true => Answer::Done,
+                false => Answer::Busy("the hold was over before its time".to_owned()),
+            },
             Ask::Prove => match self.open_databases().try_for_each(|database| database.prove()) {
                 Ok(()) => Answer::Done,
                 Err(trouble) => trouble.into(),
@@ -97,7 +131,22 @@ impl Serving {
                 self.databases.clear();
                 Answer::Done
             }
-            Ask::Copy(_) => Answer::Failed { why: "a copy is answered elsewhere".to_owned(), full: false },
+            Ask::Copy(_) | Ask::Freeze(_) => {
+                Answer::Failed { why: "this is answered elsewhere".to_owned(), full: false }
+            }
+        }
+    }
+
+    fn freeze(&mut self, ask: &FreezeAsk, output: &mut impl Write) -> Answer {
+        let end = Instant::now() + Duration::from_micros(ask.limit_us);
+        // If nobody listens any more, the end of the input says so.
+        let begun = |group| drop(tell(output, &Answer::Begun(group)));
+        match self.frozen.freeze(ask, begun) {
+            Ok(()) => {
+                self.timer.set(Some(end.saturating_duration_since(Instant::now())));
+                Answer::Done
+            }
+            Err(why) => Answer::Busy(why),
         }
     }
 
@@ -221,7 +270,8 @@ impl From<Trouble> for Answer {
     }
 }
 
-fn path_of(text: &str) -> PathBuf {
+/// A path as [`crate::entry::escape`] writes it.
+pub(super) fn path_of(text: &str) -> PathBuf {
     Path::new(platform::tree::name(&unescape(text).unwrap_or_default())).to_owned()
 }
 
@@ -229,7 +279,7 @@ fn path_of(text: &str) -> PathBuf {
 struct Timer(Sender<Option<Duration>>);
 
 impl Timer {
-    fn start(end: fn()) -> Self {
+    fn start(end: impl Fn() + Send + 'static) -> Self {
         let (sender, settings) = channel();
         thread::spawn(move || run_timer(&settings, end));
         Self(sender)
@@ -241,7 +291,7 @@ impl Timer {
     }
 }
 
-fn run_timer(settings: &Receiver<Option<Duration>>, end: fn()) {
+fn run_timer(settings: &Receiver<Option<Duration>>, end: impl Fn()) {
     let mut next = settings.recv().ok();
     while let Some(after) = next {
         next = match after {

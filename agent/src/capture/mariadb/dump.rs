@@ -130,6 +130,7 @@ pub(super) fn accounts(source: &MariaDbSource, folder: &Path) -> Result<(), Stri
         env: env(source),
         timeout: ACCOUNTS_WITHIN,
         check: None,
+        hold: None,
     };
     command::run(&dump, folder).inspect_err(|_| {
         // What is left of it is no list. It may not be there.
