@@ -3,15 +3,37 @@
 //! Databases cannot be renamed there. So each holds a table that says that it is unfinished until all have been loaded and
 //! checked; and if one fails, those that were made are dropped.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 
 use secrecy::ExposeSecret as _;
 
 use super::{Dump, IntoError, IntoEvent, IntoRequest, IntoWatch, Loaded, Server, in_parallel, tool};
 
-const CLIENT: &str = "mariadb";
-const CHECK: &str = "mariadb-check";
+/// The programs that load and check: MariaDB's, or MySQL's where those are not installed.
+#[derive(Debug)]
+struct Programs {
+    client: &'static str,
+    check: &'static str,
+    /// What makes them prove the server.
+    prove: &'static str,
+}
+
+const MARIADBS: Programs = Programs { client: "mariadb", check: "mariadb-check", prove: "--ssl-verify-server-cert" };
+const MYSQLS: Programs = Programs { client: "mysql", check: "mysqlcheck", prove: "--ssl-mode=VERIFY_IDENTITY" };
+
+fn programs() -> &'static Programs {
+    static FOUND: LazyLock<&Programs> = LazyLock::new(|| {
+        let started = Command::new(MARIADBS.client).arg("--version").stdin(Stdio::null()).output();
+        match started {
+            Err(error) if error.kind() == ErrorKind::NotFound => &MYSQLS,
+            _ => &MARIADBS,
+        }
+    });
+    &FOUND
+}
 
 /// The table that a database has until it is whole.
 const MARK: &str = "offsite_unfinished_restore";
@@ -64,17 +86,18 @@ fn load_one(server: &Server, dump: &Dump, watch: IntoWatch<'_>) -> Result<Loaded
     let name = quote(database);
     ask(server, None, &format!("DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name};"))?;
     ask(server, Some(database), &format!("CREATE TABLE {MARK} (id INTEGER PRIMARY KEY) ENGINE = InnoDB;"))?;
-    let mut client = program(CLIENT, server);
+    let &Programs { client: name_of_client, check: name_of_check, .. } = programs();
+    let mut client = program(name_of_client, server);
     client.args(["--binary-mode", "--max-allowed-packet=1G", "--default-character-set=utf8mb4"]);
-    tool::run_on(CLIENT, client.arg("--database").arg(database), &dump.file, database)?;
+    tool::run_on(name_of_client, client.arg("--database").arg(database), &dump.file, database)?;
     watch(IntoEvent::Checking(database));
-    let mut check = program(CHECK, server);
-    let checked_by = tool::check(CHECK, check.args(["--databases", database]).stdin(Stdio::null()), database)?;
+    let mut check = program(name_of_check, server);
+    let checked_by = tool::check(name_of_check, check.args(["--databases", database]).stdin(Stdio::null()), database)?;
     if let Some(program) = checked_by {
         // It succeeds when it has looked; what it found stands in what it printed.
-        let mut check = self::program(CHECK, server);
+        let mut check = self::program(name_of_check, server);
         check.args(["--silent", "--databases", database]).stdin(Stdio::null());
-        let found = tool::run(CHECK, &mut check, database)?;
+        let found = tool::run(name_of_check, &mut check, database)?;
         if !found.trim().is_empty() {
             return Err(IntoError::Damaged { program, database: database.clone(), said: tool::last(&found) });
         }
@@ -86,12 +109,13 @@ fn load_one(server: &Server, dump: &Dump, watch: IntoWatch<'_>) -> Result<Loaded
 }
 
 fn ask(server: &Server, database: Option<&str>, statements: &str) -> Result<String, IntoError> {
-    let mut client = program(CLIENT, server);
+    let name = programs().client;
+    let mut client = program(name, server);
     client.args(["--batch", "--skip-column-names", "--execute", statements]).stdin(Stdio::null());
     if let Some(database) = database {
         client.args(["--database", database]);
     }
-    let printed = tool::run(CLIENT, &mut client, database.unwrap_or("the server"))?;
+    let printed = tool::run(name, &mut client, database.unwrap_or("the server"))?;
     Ok(printed.trim_end().to_owned())
 }
 
@@ -106,7 +130,7 @@ fn program(name: &str, server: &Server) -> Command {
     command.args(server.port.map(|port| format!("--port={port}")));
     command.args(server.user.as_ref().map(|user| format!("--user={user}")));
     if let Some(path) = &server.ca_file {
-        command.args(["--ssl-verify-server-cert".to_owned(), format!("--ssl-ca={}", path.display())]);
+        command.args([programs().prove.to_owned(), format!("--ssl-ca={}", path.display())]);
     }
     command.envs(server.password.as_ref().map(|password| ("MYSQL_PWD", password.expose_secret())));
     command

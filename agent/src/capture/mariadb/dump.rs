@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -26,13 +26,15 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 pub(super) struct Dump {
     pub(super) database: String,
     file: PathBuf,
+    /// Options that only some versions of its program have.
+    peculiar: &'static [&'static str],
     gate: Option<Gate>,
 }
 
 impl Dump {
-    pub(super) fn new(database: String, folder: &Path) -> Self {
+    pub(super) fn new(database: String, folder: &Path, peculiar: &'static [&'static str]) -> Self {
         let file = folder.join(file_name(&database));
-        Self { database, file, gate: None }
+        Self { database, file, peculiar, gate: None }
     }
 
     /// Starts it, if it has not been started; it stops before it takes its snapshot.
@@ -43,7 +45,7 @@ impl Dump {
         let mut command = Command::new(dump_program(source.dialect));
         command.args(["--no-defaults", "--verbose", "--single-transaction", "--quick", "--no-tablespaces"]);
         command.args(["--routines", "--events", "--triggers", "--hex-blob", "--skip-dump-date"]);
-        command.args(["--default-character-set=utf8mb4", "--max-allowed-packet=1G"]);
+        command.args(["--default-character-set=utf8mb4", "--max-allowed-packet=1G"]).args(self.peculiar);
         command.args(place(source)).arg("--").arg(&self.database);
         pass_environment(&mut command, &env(source));
         let failed = |error| format!("the dump of {} could not be started: {error}", self.database);
@@ -116,6 +118,15 @@ impl Dump {
         gate.open().ok()?;
         gate.finish(&AtomicBool::new(false)).err()
     }
+}
+
+/// Options of dumps that only MySQL's own program has, if it is that one.
+pub(super) fn peculiar(dialect: Dialect) -> &'static [&'static str] {
+    let says = || Command::new(dump_program(dialect)).arg("--version").stdin(Stdio::null()).output();
+    let is_mysqls = dialect == Dialect::MySql
+        && says().is_ok_and(|said| said.status.success() && !String::from_utf8_lossy(&said.stdout).contains("MariaDB"));
+    // The numbers of all transactions of the old server keep a dump from being loaded into one that knows some of them.
+    if is_mysqls { &["--set-gtid-purged=OFF"] } else { &[] }
 }
 
 /// Writes down the accounts of the server and what they have been granted. They belong to no database and no snapshot.

@@ -114,8 +114,9 @@ impl Server {
             until: Instant::now(),
             gtid: None,
         };
+        let peculiar = dump::peculiar(source.dialect);
         for database in server.look(&mut session)? {
-            server.dumps.push(Dump::new(database, folder));
+            server.dumps.push(Dump::new(database, folder, peculiar));
         }
         let end = Instant::now() + cut.barrier_within;
         loop {
