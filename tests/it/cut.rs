@@ -4,6 +4,7 @@
 //! `OFFSITE_CUT_ROUNDS=20` makes as many rounds; `OFFSITE_CUT_LOAD` is `slow` (transactions that stay open for up to two
 //! seconds), `ddl` (tables are made, altered and dropped all the time) or `storm` (twelve clerks without pauses).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -226,11 +227,16 @@ impl Figures<'_> {
         ours.sort_unstable();
         tries.sort_unstable();
         let optimistic = cuts().filter(|cut| cut.method == CutMethod::Optimistic).count();
+        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+        for why in cuts().flat_map(|cut| &cut.failed_tries) {
+            *reasons.entry(why.as_str()).or_default() += 1;
+        }
         let longest = self.journal.steps.iter().filter(|step| !step.slow).map(|step| step.took_us).max();
         eprintln!(
             "{}: {} rounds, {:.0} pieces of business a second; {} steps met a hold and took longer than usual by {:.1} ms \
              (median), {:.1} ms (most); without a hold by {:.1} ms, {:.1} ms; the longest step of all took {:.0} ms; by our \
-             own clock {ours:?} ms; tries {tries:?}, {optimistic} without a barrier; {:.1} s for a backup and a restore",
+             own clock {ours:?} ms; tries {tries:?}, {optimistic} without a barrier; {:.1} s for a backup and a restore; tries \
+             failed because {reasons:#?}",
             self.load,
             self.rounds.len(),
             self.rate(),
