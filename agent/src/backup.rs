@@ -20,7 +20,7 @@ use crate::ids::{GenerationId, StoreName};
 use crate::progress::{Progress, Stage};
 use crate::staging::{FolderLock, LocalGeneration, Staging, StagingError};
 use crate::state::{Phase, State, StateError};
-use crate::upload::{Interrupt, StoreTarget, UploadError};
+use crate::upload::{Inserted, Interrupt, StoreTarget, UploadError};
 
 /// What to do.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +57,10 @@ pub struct BackupReport {
 /// What became of one generation in one store.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The store.
+    /// The store, as the configuration calls it.
     pub store: StoreName,
+    /// Which disk, if it is one of a rotation.
+    pub disk: Option<Inserted>,
     /// The generation.
     pub generation: GenerationId,
     /// What was delivered, or why not.
@@ -66,6 +68,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    fn of(target: &StoreTarget, generation: GenerationId, result: Result<Delivered, OutcomeError>) -> Self {
+        Self { store: target.store_name().clone(), disk: target.disk.clone(), generation, result }
+    }
+
     /// Whether it was stopped where it can be gone on with.
     fn was_interrupted(&self) -> bool {
         matches!(self.result, Err(OutcomeError::Deliver(DeliverError::Upload(UploadError::Interrupted))))
@@ -187,7 +193,7 @@ impl<'a> Run<'a> {
         let mut stores = Vec::new();
         for target in self.request.targets {
             self.check_interrupt()?;
-            let earlier = resumed.iter_mut().find(|outcome| outcome.store == target.name);
+            let earlier = resumed.iter_mut().find(|outcome| outcome.store == *target.store_name());
             let behind = match earlier.filter(|outcome| outcome.is_in_the_way()) {
                 Some(outcome) => !self.makes_way(target, outcome, &document, &local)?,
                 None => false,
@@ -203,7 +209,7 @@ impl<'a> Run<'a> {
                 let interrupt = self.interrupt.clone();
                 self.deliver(target, class, Some(&generation), &local, interrupt).map_err(OutcomeError::from)
             };
-            stores.push(Outcome { store: target.name.clone(), generation: id.clone(), result });
+            stores.push(Outcome::of(target, id.clone(), result));
         }
         Ok(BackupReport { generation: Some((id, document)), resumed, stores })
     }
@@ -262,7 +268,7 @@ impl<'a> Run<'a> {
             } else {
                 Err(self.give_up(target, OutcomeError::Abandoned))
             };
-            outcomes.push(Outcome { store: target.name.clone(), generation: delivery.generation, result });
+            outcomes.push(Outcome::of(target, delivery.generation, result));
         }
         Ok(outcomes)
     }
@@ -361,7 +367,7 @@ impl<'a> Run<'a> {
 
 /// When there is no report to say it in: what became of what an earlier run had left.
 fn tell(resumed: &[Outcome]) {
-    for Outcome { store, generation, result } in resumed {
+    for Outcome { store, generation, result, .. } in resumed {
         match result {
             Ok(_) => tracing::warn!(%store, %generation, "this earlier generation was finished before"),
             Err(error) => {

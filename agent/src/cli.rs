@@ -2,6 +2,7 @@
 
 mod init;
 mod key;
+mod slot;
 
 use std::path::PathBuf;
 
@@ -20,6 +21,7 @@ use crate::schedule::Lane;
 
 pub use init::InitArgs;
 pub use key::KeyVerb;
+pub use slot::SlotArgs;
 
 /// Gets an office's data out of the building, whole and in step, and proves that it can come back.
 #[derive(Debug, Parser)]
@@ -77,6 +79,8 @@ pub enum Verb {
     Hold(HoldArgs),
     /// Let a generation that was held go by the rules again
     Release(HoldArgs),
+    /// Disks in rotation: which one is in, which comes next; give a new one its slot
+    Slot(SlotArgs),
     /// Rehearse a restore into scratch, open every database, and judge
     Drill(DrillArgs),
     /// Show what needs attention, the last run and the next, and what is unfinished
@@ -133,6 +137,10 @@ pub struct BackupArgs {
     /// Call the generation something, such as `before the upgrade`
     #[arg(long, value_name = "TEXT")]
     pub label: Option<String>,
+
+    /// Write to the disk of a rotation that is connected, though the last generation lies on it already
+    #[arg(long)]
+    pub same_disk: bool,
 }
 
 /// `offsite prune`.

@@ -29,6 +29,7 @@ mod restore;
 mod sheet;
 mod shell;
 mod show;
+mod slot;
 mod spec;
 mod status;
 mod stores;
@@ -79,6 +80,7 @@ fn run(cli: &Cli, output: Output) -> Ended {
         Verb::Prune(arguments) => prune::run(arguments, config, output),
         Verb::Hold(arguments) => hold::run(arguments, true, config, output),
         Verb::Release(arguments) => hold::run(arguments, false, config, output),
+        Verb::Slot(arguments) => slot::run(arguments, config, output),
         Verb::Status(arguments) => status::run(arguments, config, output),
         Verb::Daemon(arguments) => daemon::run(arguments, config, output).map(done),
         Verb::Report(arguments) => report::run(arguments, config, output),
@@ -112,6 +114,7 @@ fn verb(verb: &Verb) -> &'static str {
         Verb::Prune(_) => "prune",
         Verb::Hold(_) => "hold",
         Verb::Release(_) => "release",
+        Verb::Slot(_) => "slot",
         Verb::Status(_) => "status",
         Verb::Daemon(_) => "daemon",
         Verb::Report(_) => "report",

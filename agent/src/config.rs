@@ -36,8 +36,8 @@ use crate::schedule::Schedule;
 use crate::sign::SitePublicKey;
 
 pub use drill::DrillConfig;
-pub use keeper::KeeperConfig;
-pub use lock::LockConfig;
+pub use keeper::{KeeperConfig, OwnTerms};
+pub use lock::{LockConfig, notes as lock_notes};
 pub use rate::RateTable;
 pub use reports::{
     Address, AddressError, MailConfig, MetricsConfig, PingConfig, ReportsConfig, Security, SmtpConfig, WebhookConfig,
@@ -203,6 +203,7 @@ impl Config {
         let config = Self { place: place?, recipients: recipients?, seal, chain, capture, sources };
         config.check_folders(reader);
         config.check_drill(reader);
+        lock::check(&config, reader);
         Some(config)
     }
 
@@ -318,6 +319,7 @@ fn read_place(reader: &Reader<'_>, root: &Section<'_, '_>) -> Option<Place> {
     }
     let stores: Vec<StoreConfig> = sections.into_iter().filter_map(StoreConfig::read).collect();
     report_twins(reader, "store", stores.iter().map(|store| store.name.as_str()));
+    stores::report_shadows(reader, &stores);
     let calendar = office::read(root);
     let schedule = jobs::read(reader, root, site.as_ref(), &calendar);
     let reports = reports::read(reader, root);

@@ -81,6 +81,11 @@ slug!(
     "name of a store"
 );
 slug!(
+    /// One place in a rotation of disks: what is written on the disk's sticker.
+    SlotName,
+    "name of a slot"
+);
+slug!(
     /// One secret key that lies in the stores under a passphrase.
     KeyName,
     "name of a key"

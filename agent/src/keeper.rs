@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::calendar::Calendar;
 use crate::ids::{GenerationId, SiteName};
-use crate::prune::Freed;
+use crate::prune::{Freed, Hidden};
 use crate::retention::{Brake, Limits, Rules};
 use crate::sign::{SiteKey, SitePublicKey};
 use crate::upload::Interrupt;
@@ -32,12 +32,10 @@ pub struct Keeping<'a> {
     pub key: &'a SiteKey,
     /// What it remembers of this store lies here.
     pub ledgers: &'a Path,
-    /// The rules for rolling generations; archival ones carry their lifetime.
-    pub rules: &'a Rules,
-    /// Where the brakes take hold.
-    pub limits: &'a Limits,
-    /// Working days and time zone.
-    pub calendar: &'a Calendar,
+    /// The rules of all sites that have none of their own.
+    pub terms: Terms<'a>,
+    /// Those of the others.
+    pub own: &'a BTreeMap<SiteName, Terms<'a>>,
     /// Everything is read within so many days.
     pub round_days: u32,
     /// Bytes that one run may read, over all sites.
@@ -46,6 +44,23 @@ pub struct Keeping<'a> {
     pub dry_run: bool,
     /// Hashes of plans that are executed whatever speaks against them.
     pub lifted: &'a [String],
+}
+
+/// The rules of a site.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// For rolling generations; archival ones carry their lifetime.
+    pub rules: &'a Rules,
+    /// Where the brakes take hold.
+    pub limits: &'a Limits,
+    /// Working days and time zone.
+    pub calendar: &'a Calendar,
+}
+
+impl Keeping<'_> {
+    fn terms_of(&self, site: &SiteName) -> &Terms<'_> {
+        self.own.get(site).unwrap_or(&self.terms)
+    }
 }
 
 /// What was found in one site, and done.
@@ -75,6 +90,9 @@ pub struct SiteReport {
     pub expired: Vec<GenerationId>,
     /// What was removed.
     pub freed: Freed,
+    /// What becomes of what is removed, if something is to be and the store keeps versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub versions: Option<Hidden>,
     /// Unfinished writes of long ago that were given up.
     pub swept: u64,
     /// What speaks against removing anything.

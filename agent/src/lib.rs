@@ -47,6 +47,7 @@ pub mod backup;
 pub mod byhand;
 pub mod catalog;
 pub mod deliver;
+pub mod disks;
 pub mod drill;
 pub mod into;
 pub mod keeper;

@@ -4,6 +4,7 @@
 //! runs and restores beside it, `ARCHITECTURE.md` says. This machine's own generations go by the same rules ([`local`]).
 
 mod execute;
+mod hidden;
 mod holds;
 pub mod local;
 mod survey;
@@ -27,6 +28,7 @@ use crate::sign::{SignError, SitePublicKey};
 use crate::state::StateError;
 
 pub use execute::{Freed, execute};
+pub use hidden::{Hidden, hidden};
 pub use holds::{Decision, Holds, decide, read_holds};
 pub use survey::{Survey, list_site, pruned_before, subjects, survey};
 

@@ -12,6 +12,7 @@ use crate::durable;
 use crate::ids::SiteName;
 
 mod chunks;
+mod disks;
 mod error;
 mod journal;
 mod mortal;
@@ -19,6 +20,7 @@ mod pruned;
 mod records;
 
 pub use chunks::{ChunkHash, Location, NewChunk, NewPatch};
+pub use disks::DiskRecord;
 pub use error::StateError;
 pub use journal::{CommitObject, Delivery, NewDelivery, Phase};
 pub use records::{ChainRecord, CommittedRecord, PackRecord, SealedPack};

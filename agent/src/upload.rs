@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::deliver::LockTerms;
 use crate::format::Sha256;
-use crate::ids::StoreName;
+use crate::ids::{SlotName, StoreName};
 use crate::progress::Progress;
 use crate::state::{State, StateError};
 
@@ -30,8 +30,10 @@ pub type Interrupt = watch::Receiver<bool>;
 /// A store that generations are sent to.
 #[derive(Clone, Debug)]
 pub struct StoreTarget {
-    /// Its name in the configuration.
+    /// What this machine remembers of it by: its name in the configuration, or that of the disk of a rotation.
     pub name: StoreName,
+    /// Which disk it is, if it is one of a rotation.
+    pub disk: Option<Inserted>,
     /// The store, opened for the agent.
     pub store: Arc<dyn ObjectStore>,
     /// A pack is finished at this size.
@@ -42,6 +44,24 @@ pub struct StoreTarget {
     pub lock: Option<LockTerms>,
     /// Why nothing may be sent there, as its last probe found: it does not do what every backup relies on.
     pub unfit: Option<String>,
+}
+
+/// A disk of a rotation that is connected now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inserted {
+    /// The store, as the configuration calls it.
+    pub store: StoreName,
+    /// Which slot it is.
+    pub slot: SlotName,
+    /// Which one comes next.
+    pub bring: SlotName,
+}
+
+impl StoreTarget {
+    /// The store's name in the configuration.
+    pub fn store_name(&self) -> &StoreName {
+        self.disk.as_ref().map_or(&self.name, |disk| &disk.store)
+    }
 }
 
 /// An object in the spool.

@@ -146,7 +146,7 @@ mod tests {
     #[tokio::test]
     async fn a_directory_keeps_every_promise() {
         let folder = tempfile::tempdir().unwrap();
-        let settings = StoreSettings::Directory(DirectorySettings { path: folder.path().to_owned() });
+        let settings = StoreSettings::Directory(DirectorySettings { path: folder.path().to_owned(), mark: None });
         let subject = Subject {
             agent: open(&settings, Access::Agent, &Policy::default()).unwrap(),
             keeper: open(&settings, Access::Keeper, &Policy::default()).unwrap(),

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::key::{KeyPrefix, ObjectKey};
-use crate::settings::{Access, DirectorySettings};
+use crate::settings::{Access, DirectorySettings, Mark};
 use crate::store::{
     Body, ByteRange, ByteStream, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore, PutMode, PutOptions,
     Versions,
@@ -25,13 +25,14 @@ use crate::store::{
 #[derive(Clone)]
 pub(crate) struct DirectoryStore {
     root: PathBuf,
+    mark: Option<Mark>,
     access: Access,
 }
 
 impl DirectoryStore {
     /// Nothing is touched; an absent folder shows when the store is used.
     pub(crate) fn new(settings: &DirectorySettings, access: Access) -> Result<Self> {
-        let store = Self { root: settings.path.clone(), access };
+        let store = Self { root: settings.path.clone(), mark: settings.mark.clone(), access };
         if !settings.path.is_absolute() {
             let why = "the folder must be given from the root (`/…`)";
             return Err(Error::new(ErrorKind::Config, "opening the store").store(&store).because(why));
@@ -64,8 +65,24 @@ impl DirectoryStore {
         }
     }
 
-    /// Runs file work off the async threads.
+    /// Runs file work off the async threads, on the disk that this store was opened on and on no other.
     async fn run<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        key: Option<&ObjectKey>,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let Some(mark) = self.mark.clone() else { return self.run_anyway(operation, key, work).await };
+        let root = self.root.clone();
+        let work = move || files::bears(&root, &mark).and_then(|same| if same { work().map(Some) } else { Ok(None) });
+        self.run_anyway(operation, key, work).await?.ok_or_else(|| {
+            let why = "another disk is mounted there than when this began: nothing is done on it";
+            Error::new(ErrorKind::Unavailable, operation).store(self).because(why)
+        })
+    }
+
+    /// The same on whatever disk is there: for a file that is open already.
+    async fn run_anyway<T: Send + 'static>(
         &self,
         operation: &'static str,
         key: Option<&ObjectKey>,
@@ -129,7 +146,7 @@ impl ObjectStore for DirectoryStore {
         Ok(stream::unfold(state, move |(store, key, file, offset)| async move {
             let file = file.filter(|_| offset < end)?;
             let wanted = files::PIECE_BYTES.min(end - offset);
-            let read = store.run("reading", Some(&key), move || files::read_piece(file, wanted)).await;
+            let read = store.run_anyway("reading", Some(&key), move || files::read_piece(file, wanted)).await;
             match read {
                 Ok((piece, file)) => Some((Ok(piece), (store, key, Some(file), offset + wanted))),
                 Err(error) => Some((Err(error), (store, key, None, end))),

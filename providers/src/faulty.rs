@@ -215,6 +215,12 @@ impl Versions for Faulty {
         let inner = inner.ok_or_else(|| Error::new(ErrorKind::Unsupported, "locked_until").store(self))?;
         self.call("locked_until", object.key.as_str(), inner.locked_until(object)).await
     }
+
+    async fn hidden_for(&self, prefix: &KeyPrefix) -> Result<Option<u32>> {
+        let inner = self.store.versions();
+        let inner = inner.ok_or_else(|| Error::new(ErrorKind::Unsupported, "hidden_for").store(self))?;
+        self.call("hidden_for", prefix.as_str(), inner.hidden_for(prefix)).await
+    }
 }
 
 #[async_trait]

@@ -209,6 +209,11 @@ impl Versions for Guarded {
         let inner = self.inner_versions()?;
         retry(&self.policy, || inner.locked_until(object)).await
     }
+
+    async fn hidden_for(&self, prefix: &KeyPrefix) -> Result<Option<u32>> {
+        let inner = self.inner_versions()?;
+        retry(&self.policy, || inner.hidden_for(prefix)).await
+    }
 }
 
 #[async_trait]

@@ -30,11 +30,11 @@ pub use key::{KEY_BYTES_MAX, KeyError, KeyPrefix, ObjectKey, SEGMENT_BYTES_MAX};
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryStore;
 pub use open::{guard, open, open_as_seen};
-pub use past::as_of;
+pub use past::{NO_VERSION, as_of};
 pub use probe::{Finding, Verdict, probe};
 pub use proof::holds;
 pub use settings::{
-    Access, DirectorySettings, LockMode, Policy, Rate, S3Credentials, S3Settings, Secret, Seen, StoreSettings,
+    Access, DirectorySettings, LockMode, Mark, Policy, Rate, S3Credentials, S3Settings, Secret, Seen, StoreSettings,
     WebdavLogin, WebdavSettings,
 };
 pub use store::{

@@ -326,6 +326,10 @@ impl Versions for MemoryStore {
     async fn locked_until(&self, object: &ObjectRef) -> Result<Option<Timestamp>> {
         Ok(self.find("asking for the lock of", object)?.locked_until)
     }
+
+    async fn hidden_for(&self, _prefix: &KeyPrefix) -> Result<Option<u32>> {
+        Ok(None)
+    }
 }
 
 #[async_trait]

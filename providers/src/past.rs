@@ -20,7 +20,7 @@ use crate::store::{
 };
 
 /// What S3 calls the version of an object in a bucket that keeps none.
-const NO_VERSION: &str = "null";
+pub const NO_VERSION: &str = "null";
 
 /// What lies below `prefix` of `store`, as it was at the time `at` of the store's clock. All versions are listed once,
 /// here; what happens later is not seen.
@@ -208,7 +208,7 @@ mod tests {
     #[tokio::test]
     async fn a_place_without_versions_has_no_past() {
         let folder = tempfile::tempdir().unwrap();
-        let settings = StoreSettings::Directory(DirectorySettings { path: folder.path().to_owned() });
+        let settings = StoreSettings::Directory(DirectorySettings { path: folder.path().to_owned(), mark: None });
         let store = open(&settings, Access::Agent, &Policy::default()).unwrap();
         let refused = as_of(store, &KeyPrefix::default(), time(0)).await.unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Unsupported);

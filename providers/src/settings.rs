@@ -109,6 +109,17 @@ pub enum WebdavLogin {
 pub struct DirectorySettings {
     /// An existing folder, given absolutely; it is never made, so that an absent USB drive is noticed.
     pub path: PathBuf,
+    /// A file of the folder that tells the disk from others that are mounted there at other times.
+    pub mark: Option<Mark>,
+}
+
+/// What tells one disk from another. Without it, nothing is done: somebody has changed disks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The file's name.
+    pub file: String,
+    /// All it holds.
+    pub content: Vec<u8>,
 }
 
 /// For whom a store is opened.

@@ -101,6 +101,10 @@ pub trait Versions: Send + Sync {
 
     /// Until when a version is locked, as the store itself reports it.
     async fn locked_until(&self, object: &ObjectRef) -> Result<Option<Timestamp>>;
+
+    /// After how many days a rule of the place removes whatever below `prefix` was deleted or replaced, and so only hidden;
+    /// `None` if no rule does.
+    async fn hidden_for(&self, prefix: &KeyPrefix) -> Result<Option<u32>>;
 }
 
 /// Removing objects; held only where retention is executed.

@@ -290,3 +290,67 @@ fn damage_never_passes_for_success() {
     std::fs::write(&document, text.replace("\"exact\"", "\"sequential\"")).unwrap();
     person.must_fail(&person.commands.signature);
 }
+
+/// Sections 1 and 3 of `RESTORE.txt` with nothing but the folder as a browser shows it: which copies there are, of when, and
+/// which of them are whole.
+#[test]
+fn every_copy_is_seen_with_its_date_and_checked_without_a_key() {
+    let mut rng = Rng::new(15);
+    let mut site = busy_site(&mut rng);
+    site.chain_generations = 3;
+    let mut made = Vec::new();
+    for night in 0..5 {
+        let class = if night == 3 { Class::Archival } else { Class::Rolling };
+        made.push(site.backup(class));
+        change_pages(&site, &mut rng);
+    }
+    let place = site.store_folder().join(site.name.as_str());
+    let shell = |command: &str, folder: &Path| {
+        let output = Command::new("sh").args(["-c", command]).current_dir(folder).output().unwrap();
+        (output.status.success(), said(&output))
+    };
+    let listed = || {
+        let (_, text) = shell("ls rolling/*/*.json.minisig archive/*/*.json.minisig", &place);
+        let mut copies: Vec<(GenerationId, PathBuf)> = text
+            .lines()
+            .map(|line| (line.rsplit_once('/').unwrap(), line))
+            .map(|((folder, name), _)| {
+                (name.strip_suffix(".json.minisig").unwrap().parse().unwrap(), place.join(folder))
+            })
+            .collect();
+        copies.sort();
+        copies
+    };
+    let copies = listed();
+    assert_eq!(copies.iter().map(|(id, _)| id).collect::<Vec<_>>(), made.iter().collect::<Vec<_>>());
+    let folders: std::collections::BTreeSet<_> = copies.iter().map(|(_, folder)| folder).collect();
+    assert_eq!(folders.len(), 3, "two chains and an archived copy");
+    for (id, folder) in &copies {
+        // `20261122T233004Z`: the time is in the name, and the document says the same.
+        let (day, time) = id.as_str()[..15].split_once('T').unwrap();
+        let day = format!("{}-{}-{}", &day[..4], &day[4..6], &day[6..]);
+        let name = format!("{day}T{}:{}:{}Z", &time[..2], &time[2..4], &time[4..]).parse::<jiff::Timestamp>().unwrap();
+        let (_, cut) = shell(&format!("grep '\"cut\"' {id}.json"), folder);
+        let cut: jiff::Timestamp = cut.split('"').nth(3).unwrap().parse().unwrap();
+        assert!(name <= cut && cut.duration_since(name).as_mins() < 30, "{id}: {cut}");
+        let (whole, said) = shell(&format!("sha256sum -c {id}.packs"), folder);
+        assert!(whole && said.lines().all(|line| line.ends_with(": OK")), "{said}");
+    }
+
+    // One byte of a pack that the second night brought: exactly the copies that need it are not whole.
+    let pack =
+        office::paths(&copies[1].1.join("packs")).into_iter().find(|path| path.to_str().unwrap().contains("/01-"));
+    let pack = pack.unwrap();
+    let mut bytes = std::fs::read(&pack).unwrap();
+    bytes[300] ^= 1;
+    std::fs::write(&pack, bytes).unwrap();
+    for (id, folder) in listed() {
+        let list = std::fs::read_to_string(folder.join(format!("{id}.packs"))).unwrap();
+        let needs_it = folder == copies[1].1 && list.contains(pack.file_name().unwrap().to_str().unwrap());
+        assert_eq!(shell(&format!("sha256sum -c {id}.packs"), &folder).0, !needs_it, "{id}");
+        assert!(id != made[1] || needs_it);
+    }
+    // A copy without its signature is none.
+    std::fs::remove_file(copies[4].1.join(format!("{}.json.minisig", made[4]))).unwrap();
+    assert_eq!(listed().len(), 4);
+}

@@ -25,7 +25,7 @@ fn a_directory() {
     let world = World::new();
     let path = world.make_folder("store");
     let known = Known { create_is_atomic: true, versions: false, locks: false, listed: 300 };
-    check(&StoreSettings::Directory(DirectorySettings { path }), known, &[]);
+    check(&StoreSettings::Directory(DirectorySettings { path, mark: None }), known, &[]);
 }
 
 #[test]

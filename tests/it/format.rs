@@ -33,7 +33,7 @@ struct Fixture {
 
 fn fixture(name: &'static str) -> Fixture {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
-    let settings = StoreSettings::Directory(DirectorySettings { path: folder.join("store") });
+    let settings = StoreSettings::Directory(DirectorySettings { path: folder.join("store"), mark: None });
     let world = World::new();
     let identity = world.write("identity.txt", std::fs::read(folder.join("identity.txt")).unwrap());
     Fixture {

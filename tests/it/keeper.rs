@@ -171,15 +171,16 @@ fn a_site_whose_agent_cannot_delete_is_pruned_and_vouched_for() {
     let machine = Machine::with_agents_key(&server.url(), &bucket.name, "prune = \"keeper\"");
     machine.configure(1, "");
     let mut ids = Vec::new();
-    for day in 0..4 {
+    for day in 0..5 {
         machine.world.write("source/letter.txt", format!("day {day}"));
         ids.push(machine.backup(&[]).expect(0).json()["generation"]["id"].as_str().unwrap().to_owned());
     }
     let keeper = World::new();
     let public = SiteKey::load(&machine.world.path("site.key")).unwrap().public().to_string();
     keeper.write("sites/townhall.pub", &public);
-    let rules = "round_days = 1\n[rolling]\nlast = 2\nworking_days = 0\ndaily = 0\nweekly = 0\nmonthly = 0\n\
-                 [brake]\nremove_percent = 60";
+    // By rules of its own: by those of all others nothing would go yet.
+    let rules = "round_days = 1\n[[rules]]\nsites = [\"town*\"]\n[rules.rolling]\nlast = 3\nworking_days = 0\ndaily = 0\n\
+                 weekly = 0\nmonthly = 0\n[rules.brake]\nremove_percent = 60";
     configure(&keeper, &server.url(), &bucket.name, "site-a", Keys::KEEPER_A, rules);
 
     let before = machine.objects();
@@ -213,6 +214,21 @@ fn a_site_whose_agent_cannot_delete_is_pruned_and_vouched_for() {
     let word: serde_json::Value = serde_json::from_slice(&text).unwrap();
     assert_eq!(word["generation"], ids[3].as_str());
 
+    // Whoever hides the newest generation, and the heartbeat that names it, does not fool a keeper that has seen it.
+    let newest: Vec<String> = machine.objects().into_iter().filter(|key| key.contains(&ids[4])).collect();
+    let hidden: Vec<String> = newest.iter().filter(|key| key.contains(".json")).cloned().collect();
+    let beat = ["townhall/heartbeat.json", "townhall/heartbeat.json.minisig"].map(str::to_owned);
+    let taken: Vec<(String, Vec<u8>)> =
+        hidden.iter().chain(&beat).map(|key| (key.clone(), bucket.read(&format!("site-a/{key}")))).collect();
+    taken.iter().for_each(|(key, _)| bucket.delete(&format!("site-a/{key}")));
+    let rules = std::fs::read_to_string(keeper.path("offsite.toml")).unwrap();
+    keeper.configure(&rules.replace("last = 3", "last = 1"));
+    let fooled = keeper.offsite(["--json", "keeper"]).run().json();
+    let site = &fooled["stores"][0]["sites"][0];
+    assert_eq!((&site["freed"]["objects"], &site["brakes"][0]["brake"]), (&0.into(), &"gap".into()), "{fooled}");
+    keeper.configure(&rules);
+    taken.iter().for_each(|(key, bytes)| bucket.write(&format!("site-a/{key}"), bytes));
+
     // Damage is found the day after it happened, and said to harm what it harms.
     let pack = machine.objects().into_iter().find(|key| key.contains(&ids[3]) && key.contains("/packs/")).unwrap();
     bucket.write(&format!("site-a/{pack}"), b"something else");
@@ -221,6 +237,6 @@ fn a_site_whose_agent_cannot_delete_is_pruned_and_vouched_for() {
     let finding = &found["stores"][0]["sites"][0]["findings"][0];
     // What was said of generations that are gone has gone as well.
     let words: Vec<_> = machine.objects().into_iter().filter(|key| key.contains("/verified/")).collect();
-    assert!(words.len() == 4 && !words.iter().any(|key| key.contains(&ids[0])), "{words:?}");
+    assert!(words.len() == 6 && !words.iter().any(|key| key.contains(&ids[0])), "{words:?}");
     assert_eq!((&finding["object"], &finding["harms"][0]), (&pack.into(), &ids[3].as_str().into()), "{found}");
 }

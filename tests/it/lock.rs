@@ -1,8 +1,10 @@
 //! Locks and the past: what a thief with a key can do to a bucket that locks, and what comes back all the same.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 use tests::machine::Machine;
-use tests::servers::{Bucket, Keys, SeaweedFs, seaweedfs};
+use tests::servers::{Bucket, Keys, s3_with_policies};
 use tests::tree::{Tree, assert_same};
 use tests::{Rng, office};
 
@@ -11,7 +13,7 @@ const BYTES: usize = 7 << 20;
 
 #[test]
 fn what_is_locked_outlasts_a_thief_with_every_key() {
-    let server = seaweedfs();
+    let server = s3_with_policies();
     let bucket = server.locking_bucket("thief");
     let lock = "mode = \"compliance\", archival = \"10 years\"";
     let machine = Machine::with_locking_bucket(&server.url(), &bucket.name, lock);
@@ -31,13 +33,13 @@ fn what_is_locked_outlasts_a_thief_with_every_key() {
     assert!((17 * month..=18 * month).contains(&until.duration_since(begun).as_hours()), "{until}");
     let at = newest(&machine);
     for keys in [Keys::AGENT_A, Keys::KEEPER_A, Keys::SITE_A, Keys::ADMIN] {
-        let seen = bucket.as_seen_by(server, keys);
+        let seen = bucket.as_seen_by(keys);
         for version in &ours {
             assert!(!seen.try_unlock(version), "{} shortened the lock of {version:?}", keys.id);
             assert!(!seen.try_destroy(version), "{} destroyed {version:?}", keys.id);
         }
     }
-    plunder(server, &bucket);
+    plunder(&bucket);
     assert!(ours.iter().all(|version| bucket.versions().contains(version)), "a locked version is gone");
 
     // Now it seems as if nothing was there, or something else.
@@ -55,12 +57,12 @@ fn what_is_locked_outlasts_a_thief_with_every_key() {
 }
 
 /// Overwrites everything, then deletes everything, with whatever key allows it.
-fn plunder(server: &SeaweedFs, bucket: &Bucket) {
+fn plunder(bucket: &Bucket) {
     for key in bucket.list().keys() {
-        let agent = bucket.as_seen_by(server, Keys::AGENT_A);
+        let agent = bucket.as_seen_by(Keys::AGENT_A);
         assert!(agent.try_write(key, b"ransom"), "the agent's key writes");
         assert!(!agent.try_delete(key), "the agent's key deletes");
-        assert!(bucket.as_seen_by(server, Keys::KEEPER_A).try_delete(key));
+        assert!(bucket.as_seen_by(Keys::KEEPER_A).try_delete(key));
     }
     assert!(bucket.list().is_empty());
 }
@@ -72,7 +74,7 @@ fn newest(machine: &Machine) -> String {
 
 #[test]
 fn rolling_chains_are_locked_as_long_as_they_are_needed() {
-    let server = seaweedfs();
+    let server = s3_with_policies();
     let bucket = server.locking_bucket("rolling");
     let lock = "mode = \"governance\", rolling = \"30 days\"";
     let machine = Machine::with_locking_bucket(&server.url(), &bucket.name, lock);
@@ -86,7 +88,7 @@ fn rolling_chains_are_locked_as_long_as_they_are_needed() {
     let dates = machine.lock_dates(ours.iter().map(|version| version.key.as_str()));
     assert_eq!(dates.len(), 1, "all objects of a chain have one date: {dates:?}");
     for keys in [Keys::AGENT_A, Keys::SITE_A] {
-        assert!(ours.iter().all(|version| !bucket.as_seen_by(server, keys).try_destroy(version)));
+        assert!(ours.iter().all(|version| !bucket.as_seen_by(keys).try_destroy(version)));
     }
     // A longer lock begins a new chain: what it builds on would be free too early.
     let store = std::fs::read_to_string(machine.world.path("store.toml")).unwrap();
@@ -99,7 +101,7 @@ fn rolling_chains_are_locked_as_long_as_they_are_needed() {
 
 #[test]
 fn a_bucket_that_cannot_lock_gets_nothing() {
-    let server = seaweedfs();
+    let server = s3_with_policies();
     let bucket = server.bucket("plain");
     let lock = "mode = \"compliance\", archival = \"1 year\"";
     let machine = Machine::with_locking_bucket(&server.url(), &bucket.name, lock);
@@ -116,4 +118,50 @@ fn a_bucket_that_cannot_lock_gets_nothing() {
     assert!(past.stderr.contains("no older versions"), "{past}");
     let local = machine.world.offsite(["list", "--from", "local", "--as-of", "2030-01-01T00:00:00Z"]).expect(2);
     assert!(local.stderr.contains("--as-of"), "{local}");
+}
+
+/// Nothing but a rule of the bucket frees room, and it is said whether there is one. Every version is accounted for.
+#[test]
+fn what_is_pruned_from_a_bucket_with_versions_is_hidden_and_no_more() {
+    let server = s3_with_policies();
+    let bucket = server.locking_bucket("hidden");
+    let machine = Machine::with_bucket(&server.url(), &bucket.name);
+    let rules = "prune = \"agent\"\n[rolling]\nlast = 2\nworking_days = 0\ndaily = 0\nweekly = 0\nmonthly = 0\n\
+                 [brake]\nremove_percent = 90\n";
+    machine.configure(1, rules);
+    for night in 0..4 {
+        machine.world.write("source/letter", format!("night {night}"));
+        machine.backup(&[]).expect(0);
+    }
+    let check = machine.world.offsite(["check"]).expect(0);
+    assert!(check.stdout.contains("no rule of the bucket ever removes it"), "{check}");
+    let before = bucket.list();
+    let pruned = machine.world.offsite(["--json", "prune"]).expect(0).json();
+    let far = &pruned["places"][0];
+    assert_eq!(far["versions"]["hidden"], "for_ever", "{pruned}");
+    let removed: BTreeSet<String> = far["removals"].as_array().unwrap().iter().map(full_key).collect();
+    assert!(removed.len() >= 10, "{removed:?}");
+    // What `check` has tried the bucket with is hidden as well.
+    let stored = |key: &str| !key.contains("/probe/");
+    let hidden: BTreeSet<String> = bucket.hidden().into_iter().filter(|key| stored(key)).collect();
+    assert_eq!(hidden, removed, "what is hidden is what was removed");
+    let (mut versions, now) = (BTreeMap::<String, u32>::new(), bucket.list());
+    for version in bucket.versions().into_iter().filter(|version| stored(&version.key)) {
+        *versions.entry(version.key).or_default() += 1;
+    }
+    for (key, count) in versions {
+        let wanted = if key.contains("heartbeat.json") { 4 } else { 1 };
+        assert_eq!(count, wanted, "versions of {key}");
+        assert!(now.contains_key(&key) || (removed.contains(&key) && before.contains_key(&key)), "{key}");
+    }
+    bucket.remove_hidden_after(30, "site-a/");
+    let ruled = machine.world.offsite(["--json", "prune"]).expect(0).json();
+    assert_eq!(ruled["places"][0]["versions"], serde_json::json!({ "hidden": "for", "days": 30 }), "{ruled}");
+    let check = machine.world.offsite(["check"]).expect(0);
+    assert!(!check.stdout.contains("keeps versions"), "{check}");
+    machine.verify();
+}
+
+fn full_key(object: &serde_json::Value) -> String {
+    format!("site-a/{}", object["key"].as_str().unwrap())
 }

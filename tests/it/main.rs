@@ -47,6 +47,7 @@ mod reports;
 mod requests;
 mod restoring;
 mod retention;
+mod rotation;
 mod scale;
 mod signals;
 mod stores_end_to_end;

@@ -1,19 +1,19 @@
 //! The policies of `deploy/policies`, as a real server carries them out: each role can do its work, and nothing else.
 
 use tests::machine::Machine;
-use tests::servers::{Keys, seaweedfs};
+use tests::servers::{Keys, s3_with_policies};
 
 /// Names of another site, and some that are meant to be taken for the agent's own.
 const OTHERS: [&str; 4] = ["site-b/rolling/x", "site-ab/rolling/x", "site-a/../site-b/rolling/x", "x"];
 
 #[test]
 fn an_agent_reaches_nothing_but_its_own_site() {
-    let server = seaweedfs();
+    let server = s3_with_policies();
     let bucket = server.bucket("apart");
     for key in ["site-a/rolling/x", "site-b/rolling/x", "site-ab/rolling/x", "x"] {
         bucket.write(key, b"kept");
     }
-    let agent = bucket.as_seen_by(server, Keys::AGENT_A);
+    let agent = bucket.as_seen_by(Keys::AGENT_A);
     assert!(agent.try_read("site-a/rolling/x") && agent.try_list("site-a/"), "its own");
     for key in OTHERS {
         assert!(!agent.try_read(key), "it read {key}");
@@ -26,7 +26,7 @@ fn an_agent_reaches_nothing_but_its_own_site() {
     for prefix in ["", "s", "site-", "site-b/", "site-ab/", "site-b/rolling/"] {
         assert!(!agent.try_list(prefix), "it listed {prefix:?}");
     }
-    let other = bucket.as_seen_by(server, Keys::AGENT_B);
+    let other = bucket.as_seen_by(Keys::AGENT_B);
     assert!(!other.try_read("site-a/rolling/x") && !other.try_write("site-a/rolling/x", b"ransom"));
     assert!(!agent.try_delete("site-a/rolling/x"), "it deleted what is its own");
     for key in ["site-a/rolling/x", "site-b/rolling/x", "site-ab/rolling/x", "x"] {
@@ -37,7 +37,7 @@ fn an_agent_reaches_nothing_but_its_own_site() {
 
 #[test]
 fn an_agents_key_is_enough_for_its_work() {
-    let server = seaweedfs();
+    let server = s3_with_policies();
     let bucket = server.bucket("work");
     let machine = Machine::with_agents_key(&server.url(), &bucket.name, "");
     // In parts, and in one piece.
@@ -54,13 +54,13 @@ fn an_agents_key_is_enough_for_its_work() {
 
 #[test]
 fn a_keeper_deletes_and_cannot_replace_and_a_restorer_only_reads() {
-    let server = seaweedfs();
+    let server = s3_with_policies();
     let bucket = server.locking_bucket("roles");
     for key in ["site-a/one/rolling/x", "site-b/one/rolling/x"] {
         bucket.write(key, b"kept");
     }
     let version = bucket.versions().remove(0);
-    let (keeper, restorer) = (bucket.as_seen_by(server, Keys::KEEPER_A), bucket.as_seen_by(server, Keys::RESTORER_A));
+    let (keeper, restorer) = (bucket.as_seen_by(Keys::KEEPER_A), bucket.as_seen_by(Keys::RESTORER_A));
     assert!(restorer.try_read("site-a/one/rolling/x") && restorer.try_list("site-a/"));
     assert!(!restorer.try_write("site-a/one/rolling/y", b"x") && !restorer.try_delete("site-a/one/rolling/x"));
     assert!(!restorer.try_read("site-b/one/rolling/x") && !restorer.try_list("site-b/") && !restorer.try_list(""));

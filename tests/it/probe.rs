@@ -89,7 +89,7 @@ fn check_webdav(name: &str, server: &WebDav) {
 fn a_directory() {
     let world = tests::World::new();
     let path = world.make_folder("store");
-    check("directory", &StoreSettings::Directory(providers::DirectorySettings { path }));
+    check("directory", &StoreSettings::Directory(providers::DirectorySettings { path, mark: None }));
 }
 
 #[test]

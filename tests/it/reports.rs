@@ -261,6 +261,8 @@ fn sequential_run(at: Timestamp) -> Run {
     };
     let store = RunStore {
         store: "far".to_owned(),
+        slot: None,
+        bring: None,
         generation: generation.id.clone(),
         resumed: false,
         stored: true,

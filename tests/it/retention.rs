@@ -129,6 +129,15 @@ fn what_is_held_stays_in_every_place_until_it_is_released() {
 }
 
 #[test]
+fn junk_among_the_records_does_not_end_the_counting() {
+    let machine = machine(1, 4);
+    let junk = machine.world.write(format!("store/townhall/pruned/{}.json", u64::MAX), "junk");
+    prune(&machine, &[]).expect(0);
+    assert_eq!((ids(&machine).len(), junk.exists()), (2, false));
+    machine.world.offsite(["verify"]).expect(0);
+}
+
+#[test]
 fn a_release_that_the_site_did_not_sign_releases_nothing() {
     let machine = machine(1, 4);
     let all = ids(&machine);

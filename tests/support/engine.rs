@@ -66,7 +66,7 @@ impl Site {
         }
         let identity = generate_identity("2026-11-22T12:00:00Z".parse().unwrap());
         let key_file = world.write("identity.txt", age::secrecy::ExposeSecret::expose_secret(&identity.file));
-        let settings = StoreSettings::Directory(DirectorySettings { path: world.path("store") });
+        let settings = StoreSettings::Directory(DirectorySettings { path: world.path("store"), mark: None });
         let key = SiteKey::generate().unwrap();
         key.save(&world.path("site.key")).unwrap();
         let path = |name: &str| world.path(name).display().to_string();
@@ -140,6 +140,7 @@ impl Site {
         let sources = [SourceConfig { name: "docs".parse().unwrap(), kind }];
         let target = |name: &str, store: &Arc<dyn ObjectStore>| StoreTarget {
             name: name.parse().unwrap(),
+            disk: None,
             store: Arc::clone(store),
             pack_bytes: self.pack_bytes,
             part_bytes: 8 << 20,

@@ -2,6 +2,7 @@
 //! a test stores lies in a bucket or collection of its own. A test that kills or breaks a server starts one of its own.
 
 mod apache;
+mod ceph;
 mod mariadb;
 mod nginx;
 mod postgres;
@@ -12,6 +13,7 @@ mod sink;
 mod wsgidav;
 
 pub use apache::apache;
+pub use ceph::s3_with_policies;
 pub use mariadb::{MariaDb, mariadb};
 pub use nginx::nginx;
 pub use postgres::{Postgres, SUPERUSER, postgres};
@@ -32,6 +34,16 @@ use crate::process::Server;
 pub const USER: &str = "site-a";
 /// The password of [`USER`].
 pub const PASSWORD: &str = "secret-a";
+
+/// An S3 server whose buckets give each role its rights as `deploy/policies` has them.
+pub trait S3Server: Sync {
+    /// Its endpoint.
+    fn url(&self) -> String;
+    /// Makes a bucket whose name begins with `name`.
+    fn bucket(&self, name: &str) -> Bucket;
+    /// Makes a bucket that keeps versions and can lock them.
+    fn locking_bucket(&self, name: &str) -> Bucket;
+}
 
 /// A WebDAV server.
 #[derive(Debug)]

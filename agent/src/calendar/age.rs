@@ -40,6 +40,13 @@ impl Age {
         Self { number, unit: Unit::Days }
     }
 
+    /// So many times as long, as far as there is a word for it.
+    #[must_use]
+    pub fn times(self, factor: u16) -> Self {
+        let most = UNITS.iter().find(|(unit, ..)| *unit == self.unit).map_or(self.number, |(.., most)| *most);
+        Self { number: self.number.saturating_mul(factor).min(most), unit: self.unit }
+    }
+
     /// As a span of the calendar.
     pub(super) fn span(self) -> Span {
         let number = i64::from(self.number);
@@ -60,6 +67,17 @@ impl Age {
             // Two months have 59 days at least, twelve 365, and so on: 365 of each twelve, and 28 of what is left.
             Unit::Months => number / 12 * 365 + number % 12 * 28,
             Unit::Years => 365 * number,
+        }
+    }
+
+    /// The greatest number of days it can be.
+    pub fn most_days(self) -> u32 {
+        let number = u32::from(self.number);
+        match self.unit {
+            Unit::Days => number,
+            Unit::Weeks => 7 * number,
+            Unit::Months => number / 12 * 366 + number % 12 * 31,
+            Unit::Years => 366 * number,
         }
     }
 }

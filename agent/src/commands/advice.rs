@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, Problem};
+use crate::config::{Config, Problem, lock_notes};
 use crate::platform;
 
 /// Files of an identity are small.
@@ -17,7 +17,7 @@ const SECRET: &str = "AGE-SECRET-KEY-";
 /// Everything that somebody should think about. `config_file` is where the configuration lies, beside which secret keys
 /// are looked for.
 pub(super) fn notes(config: &Config, config_file: &Path) -> Vec<Problem> {
-    let mut notes = Vec::new();
+    let mut notes = lock_notes(config);
     let mut note = |key: String, what: String| notes.push(Problem { key, line: None, what });
     for store in &config.place.stores {
         let Some(folder) = store.directory() else { continue };

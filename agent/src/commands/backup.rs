@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use providers::{Access, Policy};
 
 use super::bars::Bars;
 use super::output::{Output, Problems, say};
@@ -45,6 +44,8 @@ pub(super) struct What<'a> {
     pub(super) label: Option<&'a str>,
     /// How long an archival generation is kept; for ever if absent.
     pub(super) lifetime: Option<Age>,
+    /// Also to the disk of a rotation that the last generation lies on.
+    pub(super) same_disk: bool,
 }
 
 pub(super) fn run(arguments: &BackupArgs, path: &Path, quiet: bool, output: Output) -> Ended {
@@ -55,6 +56,7 @@ pub(super) fn run(arguments: &BackupArgs, path: &Path, quiet: bool, output: Outp
         resume: arguments.resume,
         label: arguments.label.as_deref(),
         lifetime: arguments.keep,
+        same_disk: arguments.same_disk,
     };
     let report = execute(&config, what, quiet)?;
     let code = report.exit_code();
@@ -115,7 +117,7 @@ fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failu
     let change = Change::since_last(&config.place.state, &config.recipients);
     change.iter().flat_map(Change::lines).for_each(|line| say(&format!("note: {line}")));
     let sources = resolve(config)?;
-    let stores = stores::open_all(&config.place, Access::Agent, &Policy::default())?;
+    let (stores, missing) = stores::open_for_writing(&config.place, what.same_disk || what.resume)?;
     let key = signing_key(&config.place.signing_key)?;
     let targets: Vec<StoreTarget> = stores.iter().map(target).collect();
     let holder = HolderProgram::this().map_err(|error| Failure::new(Kind::Failed, error))?;
@@ -149,7 +151,7 @@ fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failu
         let run = run.map_err(failure)?.kept_for(what.lifetime);
         if what.resume { run.finish() } else { run.backup(what.class, what.label) }.map_err(failure)
     };
-    let report = Report::of(&run(request, what)?);
+    let report = Report::of(&run(request, what)?).with_missing_disks(&missing);
     if let Err(error) = recipients::remember(&config.place.state, &config.recipients) {
         say(&format!("warning: to whom this was sealed could not be written down: {error}"));
     }
@@ -158,7 +160,8 @@ fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failu
     }
     let archival = archival::due(&config.place, key.public(), &targets, &runtime).and_then(|due| {
         let Some(due) = due else { return Ok(None) };
-        let what = What { class: Class::Archival, full: false, resume: false, label: None, lifetime: due.lifetime };
+        let what =
+            What { class: Class::Archival, full: false, resume: false, label: None, lifetime: due.lifetime, ..what };
         run(BackupRequest { targets: &due.targets, fresh_chain: false, ..request }, what).map(Some)
     });
     Ok(report.with_archival(archival))
@@ -172,7 +175,8 @@ fn target(store: &OpenStore<'_>) -> StoreTarget {
     let whole = config.kind() == "s3" && store.store.multipart().is_none();
     let unfit = store.verdict.as_ref().map(probed::obstacles).filter(|obstacles| !obstacles.is_empty());
     StoreTarget {
-        name: config.name.clone(),
+        name: store.place().clone(),
+        disk: store.disk.as_ref().map(|disk| disk.inserted.clone()),
         store: Arc::clone(&store.store),
         pack_bytes: if whole { config.pack_bytes.min(PACK_BYTES_WHOLE) } else { config.pack_bytes },
         part_bytes: config.part_bytes,

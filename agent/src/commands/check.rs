@@ -10,9 +10,11 @@ use super::output::{Output, Problems};
 use super::preflight::Room;
 use super::probing::{self, Probed};
 use super::recipients::Change;
-use super::{advice, load_config, preflight, stores};
+use super::stores::{self, OpenStore};
+use super::{advice, load_config, preflight};
 use crate::config::{Config, Problem, Size, SourceEntry, StoreConfig};
 use crate::failure::{self, Failure, Kind};
+use crate::prune::{self, Hidden};
 use crate::schedule::Job;
 use crate::{capture, probed};
 
@@ -71,7 +73,8 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
         };
         return Err(Failure::new(kind, Problems { what, problems }));
     }
-    let checked = summary(&config, room, &probes, advice::notes(&config, path));
+    let notes = advice::notes(&config, path).into_iter().chain(version_notes(&config)?).collect();
+    let checked = summary(&config, room, &probes, notes);
     output.deed(0, &checked, || show(&checked))
 }
 
@@ -98,13 +101,36 @@ fn check_servers(config: &Config) -> Vec<Problem> {
 fn check_stores(config: &Config) -> Result<Vec<Probed<'_>>, Failure> {
     let policy = Policy { attempts: ATTEMPTS, elapsed_max: ELAPSED_MAX, ..Policy::default() };
     // A store that cannot be opened has been reported.
-    let (stores, _) = stores::open(&config.place, None, Access::Agent, &policy)?;
+    let (stores, closed) = stores::open(&config.place, None, Access::Agent, &policy)?;
     let site = KeyPrefix::default().below(config.place.site.as_str());
     let site = site.map_err(|error| Failure::new(Kind::Usage, error))?;
     // A folder that is not there has been reported.
     let there = stores.iter().filter(|store| store.config.directory().is_none_or(|folder| folder.is_dir()));
     let probes = there.map(|store| probing::probe(store, &site, &policy));
-    Ok(stores::runtime()?.block_on(futures_util::future::join_all(probes)))
+    let mut probes = stores::runtime()?.block_on(futures_util::future::join_all(probes));
+    for found in &mut probes {
+        let disk =
+            stores.iter().find(|store| *store.place() == found.place).and_then(|store| store.disk.as_ref()?.same());
+        found.problems.extend(disk.map(|same| stores::disk_problem(found.config, same)));
+    }
+    probes.extend(closed.iter().filter_map(|store| {
+        let problems = vec![stores::disk_problem(store.config, store.disk()?)];
+        Some(Probed { config: store.config, place: store.config.name.clone(), verdict: None, problems })
+    }));
+    Ok(probes)
+}
+
+/// Buckets that keep versions of what was removed, and perhaps for ever.
+fn version_notes(config: &Config) -> Result<Vec<Problem>, Failure> {
+    let policy = Policy { attempts: ATTEMPTS, elapsed_max: ELAPSED_MAX, ..Policy::default() };
+    let (stores, _) = stores::open(&config.place, None, Access::Agent, &policy)?;
+    let runtime = stores::runtime()?;
+    let note = |store: &OpenStore<'_>| {
+        let hidden = runtime.block_on(prune::hidden(store.store.as_ref(), &config.place.site)).ok()??;
+        let gone = matches!(hidden, Hidden::For { .. });
+        (!gone).then(|| Problem { key: store.config.key("bucket"), line: None, what: hidden.to_string() })
+    };
+    Ok(stores.iter().filter_map(note).collect())
 }
 
 fn summary(config: &Config, room: Option<Room>, probes: &[Probed<'_>], notes: Vec<Problem>) -> Checked {

@@ -154,7 +154,7 @@ fn generation(layout: &Layout, office: &Office, title: &str, _working: &Writers)
     let config = load_config(&layout.config)?;
     let report = backup::execute(
         &config,
-        What { class: Class::Rolling, full: false, resume: false, label: None, lifetime: None },
+        What { class: Class::Rolling, full: false, resume: false, label: None, lifetime: None, same_disk: false },
         true,
     )?;
     tell(title, report.text().trim_end());

@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::output::say;
 use super::stores::{self, ClosedStore, OpenStore};
-use super::{key, show};
+use super::{key, prune, show};
 use crate::catalog::{self, CatalogError, Pulse, Stored, Trust};
 use crate::cli::{AsOf, Which};
 use crate::config::Place;
@@ -65,7 +65,7 @@ impl<'a> Stores<'a> {
         let failed = self.read.iter().filter_map(|(store, read)| Some((store, read.as_ref().err()?)));
         let failed: Vec<_> = failed.collect();
         for (store, error) in &failed {
-            say(&format!("error: {} cannot be read: {}", store.config.name, failure::one_line(*error)));
+            say(&format!("error: {} cannot be read: {}", store.shown(), failure::one_line(*error)));
         }
         match failed.first() {
             Some((_, error)) if failed.len() == self.read.len() => {
@@ -83,12 +83,31 @@ impl<'a> Stores<'a> {
 
     /// That nothing that is meant was found in these stores.
     pub(super) fn nothing(&self, place: &Place, which: &Which) -> Failure {
-        let names = self.read.iter().map(|(store, _)| store.config.name.as_str()).collect::<Vec<_>>().join(", ");
-        let failure = nothing(which, &names);
+        let names = self.read.iter().map(|(store, _)| store.shown()).collect::<Vec<_>>().join(", ");
+        let mut failure = nothing(which, &names);
+        if let Which::Id(id) = which
+            && let Ok(Some(disk)) = self.disk_of(place, id)
+        {
+            failure = failure.hint(format!("it was last seen on the disk {disk}: connect that one"));
+        }
         match others(&place.site, &self.other_sites(place)) {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
+    }
+
+    /// The disk of a rotation that has the generation, as this machine remembers, and is not connected.
+    fn disk_of(&self, place: &Place, id: &GenerationId) -> Result<Option<String>, Failure> {
+        let failed = |error| Failure::new(Kind::Failed, error);
+        let Some(state) = prune::state(place)? else { return Ok(None) };
+        for (name, shown) in stores::remembered_places(place, Some(&state)).map_err(failed)? {
+            let is_disk = place.stores.iter().all(|store| store.name != name);
+            let connected = self.read.iter().any(|(store, _)| *store.place() == name);
+            if is_disk && !connected && state.remembered(&name).map_err(failed)?.values().any(|known| known == id) {
+                return Ok(Some(shown));
+            }
+        }
+        Ok(None)
     }
 
     /// The stores whose heartbeat is not as it should be, and what it says.

@@ -67,7 +67,7 @@ pub(super) fn local_store(place: &Place) -> Result<Option<Arc<dyn ObjectStore>>,
     if !place.staging.exists() {
         return Ok(None);
     }
-    let settings = StoreSettings::Directory(DirectorySettings { path: place.staging.clone() });
+    let settings = StoreSettings::Directory(DirectorySettings { path: place.staging.clone(), mark: None });
     providers::open(&settings, Access::Agent, &Policy::default())
         .map(Some)
         .map_err(|error| Failure::new(Kind::Failed, error))
@@ -84,7 +84,7 @@ fn decide(place: &Place, key: &SiteKey, decision: &Decision<'_>) -> Result<Repor
     let stores = Stores::read(place, None)?;
     let site = names::site_prefix(&place.site).map_err(|error| Failure::new(Kind::Failed, error))?;
     for (store, read) in &stores.read {
-        let name = store.config.name.to_string();
+        let name = store.shown();
         let there = match read {
             Ok(generations) => generations
                 .iter()
@@ -103,7 +103,7 @@ fn decide(place: &Place, key: &SiteKey, decision: &Decision<'_>) -> Result<Repor
     report.failed.extend(stores.closed.iter().map(|store| Failed {
         place: store.config.name.to_string(),
         messages: store.messages(),
-        kind: Kind::Usage,
+        kind: store.kind(),
     }));
     let local = staging::generations(&place.staging).map_err(|error| Failure::new(Kind::Failed, error))?;
     if let (Some(store), true) = (local_store(place)?, local.iter().any(|local| local.id() == decision.generation)) {

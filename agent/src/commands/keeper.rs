@@ -12,8 +12,9 @@ use super::{Ended, interrupt, key, stores, unwrap_loaded};
 use crate::cli::KeeperArgs;
 use crate::config::{KeeperConfig, Size};
 use crate::failure::{self, Failure, Kind};
-use crate::keeper::{self, Keeping, SiteReport};
+use crate::keeper::{self, Keeping, SiteReport, Terms};
 use crate::progress::Progress;
+use crate::prune::Hidden;
 use crate::sign::{SignError, SiteKey};
 use crate::upload::Interrupt;
 
@@ -51,7 +52,12 @@ pub(super) fn run(arguments: &KeeperArgs, path: &Path, output: Output) -> Ended 
     let mut reports = Vec::new();
     let access = if arguments.dry_run { Access::Agent } else { Access::Keeper };
     let (open, closed) =
-        stores::open_some(&config.stores, &config.calendar, &config.state, None, access, &Policy::default())?;
+        stores::open_for_keeper(&config.stores, &config.calendar, &config.state, access, &Policy::default());
+    let own = config
+        .own
+        .iter()
+        .map(|(site, own)| (site.clone(), Terms { rules: &own.rolling, limits: &own.limits, calendar: &own.calendar }));
+    let own = own.collect();
     for store in &open {
         let ledgers = config.state.join(store.config.name.as_str());
         let keeping = Keeping {
@@ -59,9 +65,12 @@ pub(super) fn run(arguments: &KeeperArgs, path: &Path, output: Output) -> Ended 
             only: &only,
             key: &key,
             ledgers: &ledgers,
-            rules: &config.retention.rolling,
-            limits: &config.retention.limits,
-            calendar: &config.calendar,
+            terms: Terms {
+                rules: &config.retention.rolling,
+                limits: &config.retention.limits,
+                calendar: &config.calendar,
+            },
+            own: &own,
             round_days: config.round_days,
             budget: config.budget,
             dry_run: arguments.dry_run,
@@ -196,6 +205,10 @@ impl Report {
                     store.name,
                     store.error.join("\n  because: ")
                 ));
+            }
+            let mut versions = store.sites.iter().filter_map(|site| site.versions);
+            if let Some(versions) = versions.find(|versions| !matches!(versions, Hidden::For { .. })) {
+                say(&format!("note: {}: {versions}", store.name));
             }
             for site in &store.sites {
                 complain(&store.name, site);

@@ -8,16 +8,17 @@ use serde::Serialize;
 
 use super::find::{self, Stores};
 use super::output::{Output, say};
-use super::stores::OpenStore;
+use super::stores::{ClosedStore, OpenStore};
 use super::{Ended, key, load_place, prune, show, stores};
 use crate::catalog::{CatalogError, Pulse, Stored, Trust};
 use crate::cli::{AsOf, From, ListArgs};
 use crate::clock;
 use crate::config::{Place, Size};
+use crate::disks::DiskError;
 use crate::failure::{self, Failure, Kind};
 use crate::format::names;
 use crate::generation::{Class, Grade};
-use crate::ids::{GenerationId, SiteName};
+use crate::ids::{GenerationId, SiteName, StoreName};
 use crate::prune::{Holds, PruneError};
 use crate::retention::{self, End, Reason, Verdict};
 use crate::staging;
@@ -33,6 +34,9 @@ struct Listing {
     heartbeats: Vec<Beat>,
     /// Stores that could not be read.
     failed: Vec<FailedStore>,
+    /// Rotations of which no disk is connected; what lies on their disks is shown as it was last seen.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    away: Vec<String>,
     /// If there is no generation: other sites that keep some in these stores.
     other_sites: BTreeSet<SiteName>,
 }
@@ -58,9 +62,12 @@ struct Generation {
 }
 
 /// One generation in one place.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Copy {
     place: String,
+    /// Set if it lies on a disk that is not connected: when that was last written to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_seen: Option<Timestamp>,
     class: Option<Class>,
     full: Option<bool>,
     chain: Option<String>,
@@ -120,7 +127,7 @@ fn list(place: &Place, from: Option<&From>, as_of: Option<AsOf>) -> Result<Listi
     let mut heartbeats = Vec::new();
     let mut signatures_checked = true;
     let mut other_sites = BTreeSet::new();
-    let mut held = Vec::new();
+    let (mut held, mut away) = (Vec::new(), Vec::new());
     if as_of.is_some() && from == Some(&From::Local) {
         let what = "what this machine had at an earlier time is not known";
         return Err(Failure::new(Kind::Usage, what).hint("`--as-of` asks stores that keep older versions"));
@@ -132,7 +139,7 @@ fn list(place: &Place, from: Option<&From>, as_of: Option<AsOf>) -> Result<Listi
         let stores = Stores::read_as_of(place, from.and_then(From::store), as_of)?;
         signatures_checked = stores.key.is_some();
         heartbeats.extend(stores.pulses().map(|(store, pulse)| Beat {
-            store: store.config.name.to_string(),
+            store: store.shown(),
             what: pulse.complaint().unwrap_or_default(),
             missing: match pulse {
                 Pulse::Ahead(beat) => Some(beat.generation.to_string()),
@@ -148,13 +155,18 @@ fn list(place: &Place, from: Option<&From>, as_of: Option<AsOf>) -> Result<Listi
                 Err(error) => failed.push(failed_store(store, error)),
             }
         }
-        if found.is_empty() && failed.is_empty() {
+        let is_away = |store: &&ClosedStore<'_>| store.disk().is_some_and(DiskError::is_away);
+        away.extend(stores.closed.iter().filter(is_away).map(|store| store.config.name.to_string()));
+        if as_of.is_none() {
+            add_other_disks(place, from.and_then(From::store), &stores, &mut found)?;
+        }
+        if found.is_empty() && failed.is_empty() && away.is_empty() {
             other_sites = stores.other_sites(place);
         }
-        failed.extend(stores.closed.iter().map(|store| FailedStore {
+        failed.extend(stores.closed.iter().filter(|store| !is_away(store)).map(|store| FailedStore {
             store: store.config.name.to_string(),
             messages: store.messages(),
-            kind: Kind::Usage,
+            kind: store.kind(),
         }));
     }
     if as_of.is_none() && matches!(from, None | Some(From::Local)) {
@@ -163,12 +175,13 @@ fn list(place: &Place, from: Option<&From>, as_of: Option<AsOf>) -> Result<Listi
     let mut generations: Vec<Generation> = found.into_values().collect();
     generations.sort_by(|a, b| (a.cut, &a.id).cmp(&(b.cut, &b.id)));
     let as_of = as_of.map(|AsOf(at)| at);
-    Ok(Listing { site: place.site.clone(), as_of, signatures_checked, generations, heartbeats, failed, other_sites })
+    let site = place.site.clone();
+    Ok(Listing { site, as_of, signatures_checked, generations, heartbeats, failed, away, other_sites })
 }
 
 fn failed_store(store: &OpenStore<'_>, error: &CatalogError) -> FailedStore {
     let kind = find::kind_of_catalog(error);
-    FailedStore { store: store.config.name.to_string(), messages: failure::chain(error), kind }
+    FailedStore { store: store.shown(), messages: failure::chain(error), kind }
 }
 
 fn add_local(place: &Place, found: &mut BTreeMap<GenerationId, Generation>) -> Result<(), Failure> {
@@ -183,17 +196,7 @@ fn add_local(place: &Place, found: &mut BTreeMap<GenerationId, Generation>) -> R
         generation.grade = Some(document.grade);
         generation.label = document.label;
         generation.content_bytes = Some(document.sources.iter().map(|source| source.bytes).sum());
-        generation.places.push(Copy {
-            place: LOCAL.to_owned(),
-            class: Some(document.class),
-            full: None,
-            chain: None,
-            sequence: None,
-            added_bytes: None,
-            signed: None,
-            refused: None,
-            retention: None,
-        });
+        generation.places.push(Copy { place: LOCAL.to_owned(), class: Some(document.class), ..Copy::default() });
     }
     Ok(())
 }
@@ -206,7 +209,8 @@ fn add_stored(store: &OpenStore<'_>, stored: &Stored, found: &mut BTreeMap<Gener
         generation.content_bytes = generation.content_bytes.or(Some(commit.stream_bytes));
     }
     generation.places.push(Copy {
-        place: store.config.name.to_string(),
+        place: store.shown(),
+        last_seen: None,
         class: Some(stored.class),
         full: stored.commit.as_ref().map(|commit| commit.number == 0),
         chain: Some(stored.chain.to_string()),
@@ -223,6 +227,36 @@ fn add_stored(store: &OpenStore<'_>, stored: &Stored, found: &mut BTreeMap<Gener
         },
         retention: None,
     });
+}
+
+/// Adds what lies on disks of rotations that are not connected, as far as this machine remembers.
+fn add_other_disks(
+    place: &Place,
+    only: Option<&StoreName>,
+    stores: &Stores<'_>,
+    found: &mut BTreeMap<GenerationId, Generation>,
+) -> Result<(), Failure> {
+    let failed = |error| Failure::new(Kind::Failed, error);
+    let Some(state) = prune::state(place)? else { return Ok(()) };
+    let rotations = place.stores.iter().filter(|store| !store.slots().is_empty());
+    for store in rotations.filter(|store| only.is_none_or(|only| *only == store.name)) {
+        for disk in state.disks(&store.name).map_err(failed)? {
+            let Some(last) = disk.last else { continue };
+            if stores.read.iter().any(|(open, _)| *open.place() == disk.place) {
+                continue;
+            }
+            for (sequence, id) in state.remembered(&disk.place).map_err(failed)? {
+                let copy = Copy {
+                    place: show::disk(&store.name, &disk.slot),
+                    last_seen: Some(last.committed),
+                    sequence: Some(sequence),
+                    ..Copy::default()
+                };
+                entry(found, &id).places.push(copy);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Adds why each generation of `store` is kept; answers who holds what there.
@@ -243,7 +277,7 @@ fn add_retention(
     let verdicts = retention::judge(rules, calendar, &subjects, now);
     let ends = retention::ends(rules, calendar, &subjects, now);
     for (verdict, end) in verdicts.iter().zip(ends) {
-        add_verdict(found, store.config.name.as_str(), verdict, end);
+        add_verdict(found, &store.shown(), verdict, end);
     }
     Ok(Some(holds))
 }
@@ -323,6 +357,9 @@ impl Listing {
         for beat in &self.heartbeats {
             text.push_str(&format!("\nHEARTBEAT of {}: {}\n", beat.store, beat.what));
         }
+        for store in &self.away {
+            text.push_str(&format!("\nNo disk of {store} is connected.\n"));
+        }
         if !self.signatures_checked {
             text.push_str(
                 "\nThe signatures were not checked: this machine has no signing key. Put the site key from the recovery\n\
@@ -354,6 +391,9 @@ impl Retention {
 
 impl Copy {
     fn text(&self) -> String {
+        if let Some(at) = self.last_seen {
+            return format!("not connected, last seen {}", show::day(at));
+        }
         let kind = match (self.refused.is_some(), self.class, self.full) {
             (true, ..) => "REFUSED",
             (_, Some(Class::Archival), _) => "archival",

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use super::stores;
 use crate::capture;
 use crate::config::{Config, Place, Problem, Size, SourceEntry, StoreConfig};
 use crate::failure;
@@ -78,7 +79,8 @@ pub(super) fn problems(config: &Config, room: Option<&Room>) -> Vec<Problem> {
 /// Folders of directory stores that are not there. In a run, that is a failure of that store, and of no other.
 pub(super) fn absent_folders(config: &Config) -> Vec<Problem> {
     let absent = |store: &StoreConfig| {
-        let path = store.directory().filter(|path| !path.is_dir())?;
+        // Of a rotation, what is wrong with the disk is said elsewhere.
+        let path = store.directory().filter(|path| !path.is_dir() && store.slots().is_empty())?;
         let what = format!("the folder {} is not there; is the drive connected and mounted?", path.display());
         Some(Problem { key: store.key("path"), line: None, what })
     };
@@ -180,6 +182,7 @@ fn any_store(place: &Place, ask: impl Fn(&State, &StoreName) -> Result<bool, Sta
         return Ok(false);
     }
     let state = State::open(&place.state, &place.site)?;
-    let answers: Result<Vec<bool>, _> = place.stores.iter().map(|store| ask(&state, &store.name)).collect();
+    let places = stores::remembered_places(place, Some(&state))?;
+    let answers: Result<Vec<bool>, _> = places.iter().map(|(store, _)| ask(&state, store)).collect();
     Ok(answers?.contains(&true))
 }

@@ -12,7 +12,7 @@ use super::stores::OpenStore;
 use crate::config::{Place, Problem, StoreConfig};
 use crate::evidence::{Probe, Record};
 use crate::failure;
-use crate::ids::GenerationId;
+use crate::ids::{GenerationId, StoreName};
 use crate::{clock, durable, platform, probed};
 
 /// S3 refuses requests from further away.
@@ -21,6 +21,8 @@ const CLOCK_DIFFERENCE_MAX_S: u64 = 5 * 60;
 /// What became of probing one store.
 pub(super) struct Probed<'a> {
     pub(super) config: &'a StoreConfig,
+    /// What is known of it by: its name, or that of the disk of a rotation.
+    pub(super) place: StoreName,
     /// Nothing if the store cannot be spoken to.
     pub(super) verdict: Option<Verdict>,
     /// What would make a run fail, or is worse than it was.
@@ -30,7 +32,9 @@ pub(super) struct Probed<'a> {
 /// Tries a store, below the folder of the site.
 pub(super) async fn probe<'a>(store: &OpenStore<'a>, site: &KeyPrefix, policy: &Policy) -> Probed<'a> {
     let config = store.config;
-    let failed = |what| Probed { config, verdict: None, problems: vec![problem(config, "name", what)] };
+    let place = store.place().clone();
+    let failed =
+        |what| Probed { config, place: place.clone(), verdict: None, problems: vec![problem(config, "name", what)] };
     // What cannot be listed needs no further questions.
     if let Some(Err(error)) = store.store.list(site).next().await {
         let what = failure::one_line(&error);
@@ -38,14 +42,14 @@ pub(super) async fn probe<'a>(store: &OpenStore<'a>, site: &KeyPrefix, policy: &
     }
     let settings = match config.settings() {
         Ok(settings) => settings,
-        Err(problems) => return Probed { config, verdict: None, problems },
+        Err(problems) => return Probed { config, place, verdict: None, problems },
     };
     let now = clock::now();
     let nonce = GenerationId::new(now).to_string();
     match providers::probe(&settings, policy, site, &nonce, now, config.lock.is_some()).await {
         Ok(verdict) => {
             let problems = judge(config, &verdict, store.verdict.as_ref());
-            Probed { config, verdict: Some(verdict), problems }
+            Probed { config, place: place.clone(), verdict: Some(verdict), problems }
         }
         Err(error) => failed(format!("{} does not answer: {}", config.name, failure::one_line(&error))),
     }
@@ -64,8 +68,8 @@ pub(super) fn make_state(state: &Path) -> io::Result<()> {
 /// Keeps the verdict where there is a state folder, and tells of it whoever wants to know.
 pub(super) fn keep(place: &Place, found: &Probed<'_>) {
     let Some(verdict) = found.verdict.as_ref().filter(|_| place.state.is_dir()) else { return };
-    let Probed { config, problems, .. } = found;
-    if let Err(error) = probed::write(&place.state, &config.name, &config.to_string(), verdict) {
+    let Probed { config, place: known_by, problems, .. } = found;
+    if let Err(error) = probed::write(&place.state, known_by, &config.to_string(), verdict) {
         say(&format!("warning: what {} does could not be kept in {}: {error}", config.name, place.state.display()));
     }
     let passed = problems.is_empty();

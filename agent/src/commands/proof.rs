@@ -81,8 +81,7 @@ fn look_into_stores(config: &Config, identities: &Identities, proof: &mut Proof)
         proof.stores.push(InStore { store: name, opened: Vec::new(), not_opened: Vec::new(), problem });
     }
     for (store, read) in &stores.read {
-        let mut found =
-            InStore { store: store.config.name.to_string(), opened: Vec::new(), not_opened: Vec::new(), problem: None };
+        let mut found = InStore { store: store.shown(), opened: Vec::new(), not_opened: Vec::new(), problem: None };
         let looked = match read {
             Ok(listed) => {
                 let site = &config.place.site;

@@ -106,12 +106,12 @@ impl Prune<'_> {
                     held.push(survey.holds);
                     report
                 }
-                Err(error) => PlaceReport::failed(store.config.name.as_str(), kind(&error), failure::chain(&error)),
+                Err(error) => PlaceReport::failed(&store.shown(), kind(&error), failure::chain(&error)),
             };
             places.push(report);
         }
         places.extend(
-            closed.iter().map(|store| PlaceReport::failed(store.config.name.as_str(), Kind::Usage, store.messages())),
+            closed.iter().map(|store| PlaceReport::failed(store.config.name.as_str(), store.kind(), store.messages())),
         );
         places.extend(self.local(staging, &held)?);
         Ok(Report { site: self.place.site.to_string(), dry_run: self.arguments.dry_run, places })
@@ -133,6 +133,7 @@ impl Prune<'_> {
     }
 
     fn store(&mut self, open: &OpenStore<'_>) -> Result<(Survey, PlaceReport), PruneError> {
+        let limits = open.config.limits(&self.place.retention.limits);
         let pruners: Vec<_> = [&self.public].into_iter().chain(&self.place.keepers).cloned().collect();
         let keeping = Keeping {
             site: &self.place.site,
@@ -140,9 +141,9 @@ impl Prune<'_> {
             pruners: &pruners,
             calendar: &self.place.calendar,
             rules: &self.place.retention.rolling,
-            limits: &self.place.retention.limits,
+            limits: &limits,
         };
-        let (store, name) = (open.store.as_ref(), &open.config.name);
+        let (store, name) = (open.store.as_ref(), open.place());
         let survey = self.runtime.block_on(async {
             let objects = prune::list_site(store, keeping.site).await?;
             prune::survey(store, &keeping, objects).await
@@ -161,7 +162,8 @@ impl Prune<'_> {
         if let (Ending::Pruned { .. }, Some(state)) = (&ending, &mut self.state) {
             state.pruned(name, &gone(&survey, &plan))?;
         }
-        let report = PlaceReport::of_store(name.as_str(), &plan, ending);
+        let hidden = self.runtime.block_on(prune::hidden(store, &self.place.site))?;
+        let report = PlaceReport::of_store(&open.shown(), &plan, hidden, ending);
         Ok((survey, report))
     }
 

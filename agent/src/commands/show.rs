@@ -10,6 +10,7 @@ use providers::ErrorKind;
 use crate::config::Span;
 use crate::failure::Kind;
 use crate::generation::Grade;
+use crate::ids::{SlotName, StoreName};
 
 /// What every terminal shows.
 const COLUMNS: usize = 80;
@@ -75,6 +76,11 @@ fn painted(words: &str, colour: &str) -> String {
 /// The day of a time, as the calendar on the wall shows it.
 pub(super) fn day(at: Timestamp) -> String {
     at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d").to_string()
+}
+
+/// A disk of a rotation: `usb (mon)`.
+pub(super) fn disk(store: &StoreName, slot: &SlotName) -> String {
+    format!("{store} ({slot})")
 }
 
 /// `1 pack`, `2 packs`.

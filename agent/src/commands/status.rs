@@ -15,12 +15,15 @@ use serde::Serialize;
 use super::backup::LastRun;
 use super::drill::{self, LastDrill};
 use super::output::Output;
+use super::slot::RotationReport;
+use super::stores::Memory;
 use super::{Ended, load_place, report};
 use crate::cli::StatusArgs;
 use crate::config::{Place, StoreConfig};
 use crate::evidence::Log;
 use crate::failure::{Failure, Kind};
 use crate::generation::Grade;
+use crate::ids::StoreName;
 use crate::notify::Outbox;
 use crate::report::Standing;
 use crate::state::{Delivery, State};
@@ -57,6 +60,9 @@ struct Store {
     upload: Option<Upload>,
     /// What it was seen to do when it was probed last.
     verdict: Option<Verdict>,
+    /// Which disk is in and which comes next, if it is a rotation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotation: Option<RotationReport>,
 }
 
 #[derive(Serialize)]
@@ -92,7 +98,13 @@ fn status(place: &Place, now: Timestamp) -> Result<Status, Failure> {
     // Looking must not make one.
     let has_state = place.state.join("state.db").exists();
     let state = if has_state { Some(State::open(&place.state, &place.site).map_err(failed)?) } else { None };
-    let stores = place.stores.iter().map(|config| store(state.as_ref(), config, &place.state));
+    let memory = Memory::of(place)?;
+    let stores = place.stores.iter().map(|config| {
+        let rotation = RotationReport::of(place, &memory, config);
+        let disks = memory.seen(config).iter().map(|disk| &disk.place);
+        let places: Vec<&StoreName> = if rotation.is_some() { disks.collect() } else { vec![&config.name] };
+        store(state.as_ref(), config, &place.state, &places, rotation)
+    });
     let stores = stores.collect::<Result<Vec<Store>, Failure>>()?;
     let local = if place.staging.exists() {
         staging::generations(&place.staging).map_err(|error| Failure::new(Kind::Failed, error))?.len() as u64
@@ -106,7 +118,8 @@ fn status(place: &Place, now: Timestamp) -> Result<Status, Failure> {
     let attention = schedule.iter().flat_map(|jobs| jobs.attention(now)).chain(attention);
     let drills = last_drill.iter().flat_map(LastDrill::attention).chain(drill::overstays(place, now));
     // A failed drill is said before anything else: what is stored may be worth nothing.
-    let attention = drills.chain(attention).chain(unfit(&stores)).chain(untold(place, now)?).collect();
+    let disks = stores.iter().filter_map(|store| store.rotation.as_ref()?.attention());
+    let attention = drills.chain(attention).chain(disks).chain(unfit(&stores)).chain(untold(place, now)?).collect();
     Ok(Status {
         site: place.site.to_string(),
         attention,
@@ -121,16 +134,26 @@ fn status(place: &Place, now: Timestamp) -> Result<Status, Failure> {
     })
 }
 
-fn store(state: Option<&State>, config: &StoreConfig, folder: &Path) -> Result<Store, Failure> {
+/// What is remembered of a store that lies in `places`; where these are several, the one last written to is the first.
+fn store(
+    state: Option<&State>,
+    config: &StoreConfig,
+    folder: &Path,
+    places: &[&StoreName],
+    rotation: Option<RotationReport>,
+) -> Result<Store, Failure> {
     let failed = |error| Failure::new(Kind::Failed, error);
     let name = &config.name;
-    let verdict = probed::read(folder, name, &config.to_string());
-    let Some(state) = state else {
-        return Ok(Store { name: name.to_string(), last: None, unfinished: None, upload: None, verdict });
+    let verdict = places.first().and_then(|place| probed::read(folder, place, &config.to_string()));
+    let (mut last, mut unfinished) = (None, None);
+    for (state, place) in state.iter().flat_map(|state| places.iter().map(move |place| (state, place))) {
+        last = last.or(state.last_committed(place).map_err(failed)?);
+        unfinished = unfinished.or(state.unfinished(place).map_err(failed)?);
+    }
+    let upload = match (state, &unfinished) {
+        (Some(state), Some(delivery)) => Some(upload(state, delivery)?),
+        _ => None,
     };
-    let last = state.last_committed(name).map_err(failed)?;
-    let unfinished = state.unfinished(name).map_err(failed)?;
-    let upload = unfinished.as_ref().map(|delivery| upload(state, delivery)).transpose()?;
     Ok(Store {
         name: name.to_string(),
         last: last.map(|record| Last {
@@ -143,6 +166,7 @@ fn store(state: Option<&State>, config: &StoreConfig, folder: &Path) -> Result<S
         unfinished: unfinished.map(|delivery| delivery.generation.to_string()),
         upload,
         verdict,
+        rotation,
     })
 }
 

@@ -71,7 +71,7 @@ pub(super) fn execute(arguments: &VerifyArgs, path: &Path, quiet: bool) -> Resul
     let bars = Bars::show(&progress, quiet);
     let mut results = Vec::new();
     for (store, read) in &stores.read {
-        let name = store.config.name.to_string();
+        let name = store.shown();
         let chosen: Vec<Stored> = match read {
             Ok(all) => all
                 .iter()
@@ -91,7 +91,7 @@ pub(super) fn execute(arguments: &VerifyArgs, path: &Path, quiet: bool) -> Resul
         });
     }
     for store in &stores.closed {
-        results.push(Store::failed(store.config.name.to_string(), Kind::Usage, store.messages()));
+        results.push(Store::failed(store.config.name.to_string(), store.kind(), store.messages()));
     }
     drop(bars);
     for store in &results {

@@ -11,6 +11,7 @@ use super::units::Size;
 use super::{ConfigError, Loaded, Problem, load, office, parse, report_twins, retention};
 use crate::calendar::Calendar;
 use crate::ids::SiteName;
+use crate::retention::{Limits, Rules};
 use crate::sign::SitePublicKey;
 
 /// A configuration that is good for a keeper.
@@ -30,8 +31,21 @@ pub struct KeeperConfig {
     pub calendar: Calendar,
     /// What is kept.
     pub retention: RetentionConfig,
+    /// Sites that have rules of their own.
+    pub own: BTreeMap<SiteName, OwnTerms>,
     /// The places off site, with the keeper's credentials: at least one.
     pub stores: Vec<StoreConfig>,
+}
+
+/// The rules of a site that has its own.
+#[derive(Clone, Debug)]
+pub struct OwnTerms {
+    /// Its working days and time zone.
+    pub calendar: Calendar,
+    /// What is kept of it.
+    pub rolling: Rules,
+    /// Where its brakes take hold.
+    pub limits: Limits,
 }
 
 const STATE: &str = "/var/lib/offsite/keeper";
@@ -68,14 +82,61 @@ impl KeeperConfig {
         keeper.finish();
         let calendar = office::read(root);
         let retention = retention::read(root);
+        let own = read_own(root, &sites, &calendar, &retention);
         let sections = root.sections("store");
         if sections.is_empty() {
             root.report("store", "there is no store to look after; add a [[store]]");
         }
         let stores: Vec<StoreConfig> = sections.into_iter().filter_map(StoreConfig::read).collect();
         report_twins(reader, "store", stores.iter().map(|store| store.name.as_str()));
-        Some(Self { state, key, sites, round_days, budget, calendar, retention, stores })
+        for store in stores.iter().filter(|store| !store.slots().is_empty()) {
+            let what = "a keeper has no disks in rotation: they are pruned where they are written";
+            reader.report(store.key("slots"), None, what);
+        }
+        Some(Self { state, key, sites, round_days, budget, calendar, retention, own, stores })
     }
+}
+
+/// The tables `[[rules]]`: of those that fit a site, the one that names it most exactly counts. A name that fits no site is
+/// refused: the site that was meant would go by the rules of all others.
+fn read_own(
+    root: &Section<'_, '_>,
+    sites: &BTreeMap<SiteName, SitePublicKey>,
+    calendar: &Calendar,
+    retention: &RetentionConfig,
+) -> BTreeMap<SiteName, OwnTerms> {
+    let mut chosen: BTreeMap<SiteName, (usize, OwnTerms)> = BTreeMap::new();
+    for section in root.sections("rules") {
+        section.must_have("sites", "name the sites that these rules are for: sites = [\"main-street\", \"clinic-*\"]");
+        let calendar = if section.has("office") { office::read(&section) } else { calendar.clone() };
+        let (rolling, limits) = retention::far(&section, &retention.rolling, &retention.limits);
+        let terms = OwnTerms { calendar, rolling, limits };
+        for name in section.strings("sites").unwrap_or_default() {
+            let (begin, exactness) = match name.strip_suffix('*') {
+                Some(begin) => (begin, begin.len()),
+                None => (name.as_str(), usize::MAX),
+            };
+            let fits = |site: &&SiteName| match exactness {
+                usize::MAX => site.as_str() == begin,
+                _ => site.as_str().starts_with(begin),
+            };
+            let mut fitting = sites.keys().filter(fits).peekable();
+            if fitting.peek().is_none() {
+                section.report("sites", format_args!("`{}` fits no site that there is a key of", name.escape_debug()));
+            }
+            for site in fitting {
+                match chosen.get(site) {
+                    Some((other, _)) if *other == exactness => {
+                        section.report("sites", format_args!("{site} has two rules of its own; leave it out of one"));
+                    }
+                    Some((other, _)) if *other > exactness => {}
+                    _ => drop(chosen.insert(site.clone(), (exactness, terms.clone()))),
+                }
+            }
+        }
+        section.finish();
+    }
+    chosen.into_iter().map(|(site, (_, terms))| (site, terms)).collect()
 }
 
 /// The public keys in the files `<site>.pub` of the folder.

@@ -33,7 +33,13 @@ const MOST: u32 = 10_000;
 
 /// Reads the sections; what is wrong is reported.
 pub(super) fn read(root: &Section<'_, '_>) -> RetentionConfig {
-    RetentionConfig { local: local(root), rolling: rolling(root), archival: archival(root), limits: limits(root) }
+    let (rolling, limits) = far(root, &ROLLING, &LIMITS);
+    RetentionConfig { local: local(root), rolling, archival: archival(root), limits }
+}
+
+/// Rules and brakes of what is off site, with these where `parent` says nothing else.
+pub(super) fn far(parent: &Section<'_, '_>, rules: &Rules, brake: &Limits) -> (Rules, Limits) {
+    (rolling(parent, rules), limits(parent, brake))
 }
 
 fn local(root: &Section<'_, '_>) -> Rules {
@@ -43,14 +49,14 @@ fn local(root: &Section<'_, '_>) -> Rules {
     rules
 }
 
-fn rolling(root: &Section<'_, '_>) -> Rules {
-    let section = root.section("rolling");
+fn rolling(parent: &Section<'_, '_>, default: &Rules) -> Rules {
+    let section = parent.section("rolling");
     let count = |key, default| section.integer(key, 0..=MOST).unwrap_or(default);
     let rules = Rules {
-        daily: count("daily", ROLLING.daily),
-        weekly: count("weekly", ROLLING.weekly),
-        monthly: count("monthly", ROLLING.monthly),
-        ..common(&section, &ROLLING)
+        daily: count("daily", default.daily),
+        weekly: count("weekly", default.weekly),
+        monthly: count("monthly", default.monthly),
+        ..common(&section, default)
     };
     section.finish();
     rules
@@ -58,7 +64,8 @@ fn rolling(root: &Section<'_, '_>) -> Rules {
 
 fn common(section: &Section<'_, '_>, default: &Rules) -> Rules {
     let count = |key, least, default| section.integer(key, least..=MOST).unwrap_or(default);
-    let (min_age, max_age): (Option<Age>, Option<Age>) = (section.parsed("min_age"), section.parsed("max_age"));
+    let min_age: Option<Age> = section.parsed("min_age").or(default.min_age);
+    let max_age: Option<Age> = section.parsed("max_age").or(default.max_age);
     if let (Some(min), Some(max)) = (min_age, max_age)
         && min.least_days() > max.least_days()
     {
@@ -87,14 +94,14 @@ fn archival(root: &Section<'_, '_>) -> Vec<ArchivalRule> {
     rules
 }
 
-fn limits(root: &Section<'_, '_>) -> Limits {
-    let brake = root.section("brake");
+fn limits(parent: &Section<'_, '_>, default: &Limits) -> Limits {
+    let brake = parent.section("brake");
     let percent = |key, most, default| brake.integer(key, 1..=most).unwrap_or(default);
     let limits = Limits {
-        newest_age: brake.parsed("newest_age").unwrap_or(LIMITS.newest_age),
-        shrink_percent: percent("shrink_percent", 100, LIMITS.shrink_percent),
-        grow_percent: percent("grow_percent", 1_000_000, LIMITS.grow_percent),
-        remove_percent: percent("remove_percent", 100, LIMITS.remove_percent),
+        newest_age: brake.parsed("newest_age").unwrap_or(default.newest_age),
+        shrink_percent: percent("shrink_percent", 100, default.shrink_percent),
+        grow_percent: percent("grow_percent", 1_000_000, default.grow_percent),
+        remove_percent: percent("remove_percent", 100, default.remove_percent),
     };
     brake.finish();
     limits

@@ -13,10 +13,12 @@ use url::Url;
 use super::lock::{self, LockConfig};
 use super::rate::{self, RateTable};
 use super::secret::SecretRef;
-use super::table::{Problem, Section};
+use super::table::{Problem, Reader, Section};
 use super::units::Size;
+use crate::disks::{SLOT_NAME_MAX, STORE_NAME_MAX};
 use crate::failure;
-use crate::ids::StoreName;
+use crate::ids::{SlotName, StoreName};
+use crate::retention::Limits;
 
 /// One store, as configured.
 #[derive(Clone, Debug)]
@@ -78,6 +80,8 @@ enum Kind {
     },
     Directory {
         path: PathBuf,
+        /// Disks that are mounted there one after the other; none if it is always the same.
+        slots: Vec<SlotName>,
     },
 }
 
@@ -108,9 +112,7 @@ impl StoreConfig {
         let settings = match kind {
             "s3" => read_s3(&section),
             "webdav" => read_webdav(&section),
-            "directory" => section
-                .required_path("path", "name the folder, such as path = \"/mnt/backup\"")
-                .map(|path| Kind::Directory { path }),
+            "directory" => read_directory(&section),
             other => {
                 section.report(
                     "type",
@@ -144,9 +146,23 @@ impl StoreConfig {
     /// The folder of a directory store.
     pub fn directory(&self) -> Option<&PathBuf> {
         match &self.kind {
-            Kind::Directory { path } => Some(path),
+            Kind::Directory { path, .. } => Some(path),
             Kind::S3 { .. } | Kind::Webdav { .. } => None,
         }
+    }
+
+    /// The disks that are connected one after the other, in their order; none if it is always the same place.
+    pub fn slots(&self) -> &[SlotName] {
+        match &self.kind {
+            Kind::Directory { slots, .. } => slots,
+            Kind::S3 { .. } | Kind::Webdav { .. } => &[],
+        }
+    }
+
+    /// Where the brakes take hold in this store: a disk of a rotation has its turn only after all others.
+    pub fn limits(&self, limits: &Limits) -> Limits {
+        let turns = u16::try_from(self.slots().len()).unwrap_or(u16::MAX).max(1);
+        Limits { newest_age: limits.newest_age.times(turns), ..*limits }
     }
 
     /// The path of its setting `key` in the configuration: `store[2].path`.
@@ -189,7 +205,7 @@ impl StoreConfig {
                     Login::Bearer(_) => set("token", quote("env:TOKEN")),
                 }
             }
-            Kind::Directory { path } => set("path", quote(&path.to_string_lossy())),
+            Kind::Directory { path, .. } => set("path", quote(&path.to_string_lossy())),
         }
         text
     }
@@ -238,9 +254,22 @@ impl StoreConfig {
                 };
                 StoreSettings::Webdav(WebdavSettings { url: url.clone(), login, ca_file: ca_file.clone() })
             }
-            Kind::Directory { path } => StoreSettings::Directory(DirectorySettings { path: path.clone() }),
+            Kind::Directory { path, .. } => {
+                StoreSettings::Directory(DirectorySettings { path: path.clone(), mark: None })
+            }
         };
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
+    }
+}
+
+/// Disks of a rotation are remembered as `<store>.<slot>.<disk>`: no other store may be called like that.
+pub(super) fn report_shadows(reader: &Reader<'_>, stores: &[StoreConfig]) {
+    for store in stores.iter().filter(|store| !store.slots().is_empty()) {
+        let begins = format!("{}.", store.name);
+        for other in stores.iter().filter(|other| other.name.as_str().starts_with(&begins)) {
+            let what = format!("its name begins like those of the disks of {}; give it another one", store.name);
+            reader.report(other.key("name"), None, what);
+        }
     }
 }
 
@@ -265,7 +294,7 @@ impl fmt::Display for StoreConfig {
                 endpoint.as_ref().map_or(Ok(()), |endpoint| write!(f, " at {endpoint}"))
             }
             Kind::Webdav { url, .. } => write!(f, "{url}"),
-            Kind::Directory { path } => write!(f, "{}", path.display()),
+            Kind::Directory { path, .. } => write!(f, "{}", path.display()),
         }
     }
 }
@@ -303,6 +332,31 @@ fn size(section: &Section<'_, '_>, key: &'static str, default: u64, least: u64) 
     }
     section.report(key, format_args!("it has to be from {} to {}", Size(least), Size(PACK_BYTES_MAX)));
     default
+}
+
+fn read_directory(section: &Section<'_, '_>) -> Option<Kind> {
+    let path = section.required_path("path", "name the folder, such as path = \"/mnt/backup\"");
+    let mut slots: Vec<SlotName> = Vec::new();
+    for text in section.strings("slots").unwrap_or_default() {
+        match text.parse::<SlotName>() {
+            Err(error) => section.report("slots", error),
+            Ok(slot) if text.contains('.') || text.len() > SLOT_NAME_MAX => section.report(
+                "slots",
+                format_args!(
+                    "`{slot}` is too long, or has a dot: use up to {SLOT_NAME_MAX} letters and digits, such as `mon`"
+                ),
+            ),
+            Ok(slot) if slots.contains(&slot) => section.report("slots", format_args!("`{slot}` stands there twice")),
+            Ok(slot) => slots.push(slot),
+        }
+    }
+    if section.has("slots") && slots.len() < 2 {
+        section.report("slots", "a rotation has two disks or more; leave `slots` out if it is always the same one");
+    }
+    if !slots.is_empty() && section.string("name").is_some_and(|name| name.len() > STORE_NAME_MAX) {
+        section.report("name", format_args!("a store with slots has a name of at most {STORE_NAME_MAX} characters"));
+    }
+    Some(Kind::Directory { path: path?, slots })
 }
 
 fn read_s3(section: &Section<'_, '_>) -> Option<Kind> {

@@ -93,6 +93,92 @@ fn names_are_used_once() {
 }
 
 #[test]
+fn the_rule_that_names_a_site_most_exactly_counts() {
+    let (folder, path) = write("");
+    for site in ["clinic-1", "clinic-10", "library", "townhall"] {
+        let key = "RWR0Ht98qYJ7Oy1Ro67DXkEacLMOxMO7NXhZk3fRE7sM0d2B/iuewiZO\n";
+        fs::create_dir_all(folder.path().join("sites")).unwrap();
+        fs::write(folder.path().join(format!("sites/{site}.pub")), key).unwrap();
+    }
+    let read = |rules: &str| {
+        let store = "[[store]]\nname = \"a\"\ntype = \"directory\"\npath = \"/mnt/a\"\n";
+        let head = "[office]\ntime_zone = \"UTC\"\n[rolling]\ndaily = 1\nweekly = 5\nmin_age = \"3 days\"\n";
+        KeeperConfig::parse(&format!("{head}{rules}{store}"), path.parent().unwrap())
+    };
+    let config = read(
+        "[[rules]]\nsites = [\"clinic-*\", \"library\"]\n[rules.rolling]\ndaily = 2\n\
+         [[rules]]\nsites = [\"clinic-1\"]\n[rules.rolling]\ndaily = 3\n[rules.brake]\nshrink_percent = 7\n\
+         [rules.office]\ntime_zone = \"Europe/Berlin\"\n[[rules]]\nsites = [\"clinic-10*\"]\n[rules.rolling]\ndaily = 4\n",
+    );
+    let config = config.unwrap().config;
+    let daily = |site: &str| config.own.get(&site.parse().unwrap()).map(|own| (own.rolling.daily, own.rolling.weekly));
+    let found = ["clinic-1", "clinic-10", "library", "townhall"].map(daily);
+    assert_eq!(found, [Some((3, 5)), Some((4, 5)), Some((2, 5)), None]);
+    let one = &config.own[&"clinic-1".parse().unwrap()];
+    assert_eq!((one.limits.shrink_percent, one.rolling.min_age), (7, Some(crate::calendar::Age::days(3))));
+    assert_eq!(one.calendar.zone().iana_name(), Some("Europe/Berlin"));
+    for (rules, what) in [
+        ("[[rules]]\nsites = [\"clinc-*\"]\n", "`clinc-*` fits no site"),
+        ("[[rules]]\nsites = [\"library\"]\n[[rules]]\nsites = [\"library\"]\n", "library has two rules of its own"),
+        ("[[rules]]\n[rules.rolling]\ndaily = 1\n", "sites: it is missing"),
+    ] {
+        let problems = read(rules).unwrap_err();
+        assert!(problems.len() == 1 && problems[0].to_string().contains(what), "{problems:?}");
+    }
+}
+
+#[test]
+fn a_lock_does_not_outlast_what_has_to_be_gone() {
+    let with = |lock: &str, more: &str| {
+        let store = format!("type = \"s3\"\nbucket = \"b\"\nlock = {{ mode = \"governance\", {lock} }}\n{more}");
+        office().replace("type = \"directory\"\npath = \"/mnt/usb\"\n", &store)
+    };
+    let shown = problems(&with("rolling = \"84 days\"", "[rolling]\nmax_age = \"90 days\"\n"));
+    assert!(shown.len() == 1 && shown[0].starts_with("store[1].lock: rolling = \"84 days\" and"), "{shown:?}");
+    let (_folder, path) = write(&with("rolling = \"83 days\"", "[rolling]\nmax_age = \"90 days\"\n"));
+    assert_eq!(lock_notes(&Config::load(&path).unwrap().config), []);
+
+    let rules = "[rolling]\nmin_age = \"40 days\"\n[[archival]]\nevery = \"year\"\nlifetime = \"for ever\"\n\
+                 [[archival]]\nevery = \"month\"\nlifetime = \"10 years\"\n";
+    let notes = |lock: &str| -> Vec<String> {
+        let (_folder, path) = write(&with(lock, rules));
+        lock_notes(&Config::load(&path).unwrap().config).into_iter().map(|note| note.what).collect()
+    };
+    let all = notes("archival = \"5 years\", rolling = \"30 days\"");
+    let begins = [
+        "archival generations that are kept for ever are locked for 5 years",
+        "archival generations with a lifetime of 10 years are locked for just that",
+        "[rolling] min_age keeps everything for 40 days, but it is locked for 30 days",
+    ];
+    assert_eq!(all.len(), begins.len(), "{all:?}");
+    assert!(all.iter().zip(begins).all(|(note, begin)| note.starts_with(begin)), "{all:?}");
+    assert!(notes("rolling = \"40 days\"").iter().all(|note| note.contains("are not locked here")));
+    assert_eq!(notes("archival = \"10 years\", rolling = \"40 days\"").len(), 1);
+}
+
+#[test]
+fn a_rotation_has_disks_that_can_be_told_apart() {
+    let with =
+        |slots: &str| office().replace("path = \"/mnt/usb\"\n", &format!("path = \"/mnt/usb\"\nslots = {slots}\n"));
+    let (_folder, path) = write(&with("[\"mon\", \"tue\"]"));
+    let config = Config::load(&path).unwrap().config;
+    assert_eq!(config.place.stores[0].slots().iter().map(ToString::to_string).collect::<Vec<_>>(), ["mon", "tue"]);
+    assert_eq!(config.place.stores[0].limits(&config.place.retention.limits).newest_age.to_string(), "6 days");
+    for (slots, what) in [
+        ("[\"mon\"]", "a rotation has two disks or more"),
+        ("[\"mon\", \"tue\", \"mon\"]", "`mon` stands there twice"),
+        ("[\"mon\", \"tue\", \"w.1\"]", "`w.1` is too long, or has a dot"),
+        ("[\"mon\", \"tue\", \"Wed\"]", "`Wed` is no name of a slot"),
+    ] {
+        let shown = problems(&with(slots));
+        assert!(shown.len() == 1 && shown[0].contains(what), "{shown:?}");
+    }
+    let shadowed =
+        format!("{}[[store]]\nname = \"usb.x\"\ntype = \"directory\"\npath = \"/mnt/other\"\n", with("[\"a\", \"b\"]"));
+    assert!(problems(&shadowed)[0].contains("begins like those of the disks of usb"));
+}
+
+#[test]
 fn restoring_needs_neither_sources_nor_recipients() {
     let store = "site = \"office\"\n[[store]]\nname = \"usb\"\ntype = \"directory\"\npath = \"/mnt/usb\"\n";
     let (_folder, path) = write(store);

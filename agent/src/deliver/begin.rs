@@ -49,6 +49,15 @@ impl Place<'_> {
                 newest.map(|newest| (newest.sequence, newest.commit_sha256))
             }
         };
+        if let (Some(disk), Some(known)) = (&self.target.disk, &known)
+            && found.is_none_or(|(sequence, _)| sequence < known.sequence)
+        {
+            // The heartbeat of a run that died may be missing; the generation is not.
+            let newest = self.runtime.block_on(catalog::newest(store, self.settings.site, public))?;
+            if newest.is_none_or(|newest| newest.sequence < known.sequence) {
+                return Err(DeliverError::OtherDisk { slot: disk.slot.clone(), known: known.sequence });
+            }
+        }
         match (known, found) {
             (Some(known), Some(found)) if is_ahead(found, &known) => {
                 let state = state.path().to_owned();

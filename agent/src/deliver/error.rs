@@ -6,6 +6,7 @@ use providers::{ErrorKind, KeyError};
 
 use super::Delivered;
 use crate::catalog::CatalogError;
+use crate::ids::SlotName;
 use crate::seal::SealError;
 use crate::sign::SignError;
 use crate::spool::SpoolError;
@@ -84,6 +85,18 @@ pub enum DeliverError {
         known: u64,
         /// The state database.
         state: PathBuf,
+    },
+    /// The disk has not got what this machine stored on it last.
+    #[error(
+        "this disk says that it is {slot}, but number {known}, which this machine stored on {slot}, is not on it: it is a copy \
+         of that disk, or somebody removed something. Nothing was written to it. If the disk is to be used as it is, \
+         `offsite slot {slot} --anyway` makes it a disk of its own"
+    )]
+    OtherDisk {
+        /// Which slot it says it is.
+        slot: SlotName,
+        /// The sequence number that it should have.
+        known: u64,
     },
     /// What is to be locked would be locked until a wrong date.
     #[error(

@@ -106,6 +106,12 @@ pub struct RunProblem {
 pub struct RunStore {
     /// The store.
     pub store: String,
+    /// Which disk, if it is one of a rotation; nothing if none of them was there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
+    /// Which disk of the rotation comes next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bring: Option<String>,
     /// The generation.
     pub generation: String,
     /// Whether an earlier run had begun it.

@@ -66,6 +66,10 @@ pub(super) struct Ledger {
     pub(super) read: BTreeMap<Sha256, i64>,
     /// Objects that were not as they should be.
     pub(super) bad: BTreeSet<Sha256>,
+    /// The highest number that a genuine generation ever had: what is hidden together with the heartbeat that names it is
+    /// missed all the same.
+    #[serde(default)]
+    pub(super) newest: u64,
 }
 
 impl Ledger {

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use providers::{Body, ErrorKind, KeyError, ObjectKey, ObjectMeta, ObjectStore, PutOptions};
 
 use super::rounds::{Item, Ledger, Round, choose};
-use super::{Finding, Keeping, SiteReport};
+use super::{Finding, Keeping, SiteReport, Terms};
 use crate::catalog::{Stored, Trust};
 use crate::failure;
 use crate::format::names::{self, ChainFolder};
@@ -110,7 +110,7 @@ impl Site<'_> {
             self.countersign(&survey, &needed, &ledger, &there, report).await?;
         }
         let stale = self.stale_words(&survey, &there)?;
-        self.prune(survey, interrupt, report).await?;
+        self.prune(survey, ledger.newest, interrupt, report).await?;
         self.sweep(&stale, report).await
     }
 
@@ -147,14 +147,8 @@ impl Site<'_> {
     }
 
     fn retention(&self) -> prune::Keeping<'_> {
-        prune::Keeping {
-            site: self.name,
-            key: self.key,
-            pruners: &self.pruners,
-            calendar: self.keeping.calendar,
-            rules: self.keeping.rules,
-            limits: self.keeping.limits,
-        }
+        let Terms { rules, limits, calendar } = *self.keeping.terms_of(self.name);
+        prune::Keeping { site: self.name, key: self.key, pruners: &self.pruners, calendar, rules, limits }
     }
 
     /// Signatures, the chain of them, the heartbeat, and the instructions for restoring by hand.
@@ -269,6 +263,9 @@ impl Site<'_> {
         drop(reads);
         report.overdue = there.iter().filter(|(_, needed, _)| today - last(&ledger, needed) > days).count() as u64;
         ledger.run = Some(today);
+        let genuine = survey.generations.iter().filter(|stored| stored.trust == Trust::Signed);
+        let newest = genuine.filter_map(|stored| Some(stored.commit.as_ref()?.sequence)).max();
+        ledger.newest = ledger.newest.max(newest.unwrap_or(0));
         if !self.keeping.dry_run {
             let known: BTreeSet<Sha256> = needed.values().map(|needed| needed.sha256).collect();
             ledger.save(self.keeping.ledgers, self.name, &known)?;
@@ -352,15 +349,23 @@ impl Site<'_> {
     }
 
     /// Plans retention and carries it out. Before anything goes, the site is listed anew by itself: hours may have passed,
-    /// and not every store lists all sites in one order.
-    async fn prune(&self, survey: Survey, interrupt: &Interrupt, report: &mut SiteReport) -> Result<(), SiteError> {
+    /// and not every store lists all sites in one order. `newest` is the highest number that was ever seen there.
+    async fn prune(
+        &self,
+        mut survey: Survey,
+        newest: u64,
+        interrupt: &Interrupt,
+        report: &mut SiteReport,
+    ) -> Result<(), SiteError> {
         let retention = self.retention();
+        survey.heartbeat = survey.heartbeat.max(Some(newest));
         let mut plan = prune::plan(&survey, &retention, None, &BTreeSet::new());
         drop(survey);
         let executes = !plan.is_empty() && !self.keeping.dry_run && !*interrupt.borrow();
         if executes {
             let objects = prune::list_site(self.store, self.name).await?;
-            let survey = prune::survey(self.store, &retention, objects).await?;
+            let mut survey = prune::survey(self.store, &retention, objects).await?;
+            survey.heartbeat = survey.heartbeat.max(Some(newest));
             plan = prune::plan(&survey, &retention, None, &BTreeSet::new());
         }
         report.expired = plan.expired().map(|judged| judged.subject.id.clone()).collect();
@@ -368,6 +373,7 @@ impl Site<'_> {
         if !plan.is_empty() {
             report.brakes = plan.brakes.clone();
             report.plan = Some(plan.hash.clone());
+            report.versions = prune::hidden(self.store, self.name).await?;
         }
         if executes && plan.is_free(self.keeping.lifted) && !plan.is_empty() {
             report.freed = prune::execute(self.store, &plan, self.keeping.key, self.keeping.lifted, interrupt).await?;

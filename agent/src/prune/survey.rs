@@ -213,7 +213,8 @@ async fn newest_record(
     records: &BTreeMap<u64, Vec<ObjectKey>>,
     unsigned: &mut Vec<String>,
 ) -> Result<(Option<Pruned>, u64), PruneError> {
-    let next = records.last_key_value().map_or(1, |(number, _)| number.saturating_add(1));
+    // After the newest that counts: whoever puts junk there under the highest number there is does not end the counting.
+    let next = |newest: u64| (newest.saturating_add(1)..u64::MAX).find(|number| !records.contains_key(number));
     let prefix = names::site_prefix(site)?;
     for number in records.keys().rev() {
         let key = prefix.key(&Pruned::name(*number))?;
@@ -222,12 +223,12 @@ async fn newest_record(
             Signed::Half(_) => {}
             Signed::Foreign(_) => unsigned.push(key.to_string()),
             Signed::Genuine(text) => match Pruned::decode(&text, site, *number) {
-                Some(record) => return Ok((Some(record), next)),
+                Some(record) => return Ok((Some(record), next(*number).unwrap_or(u64::MAX))),
                 None => unsigned.push(key.to_string()),
             },
         }
     }
-    Ok((None, next))
+    Ok((None, next(0).unwrap_or(u64::MAX)))
 }
 
 /// An object that should be signed.

@@ -11,10 +11,25 @@ use rustix::fs::{AtFlags, CWD, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::key::ObjectKey;
+use crate::settings::Mark;
 use crate::store::{Body, ByteRange, ObjectMeta};
 
 /// Bytes that one read asks for.
 pub(super) const PIECE_BYTES: u64 = 1 << 18;
+
+/// Whether the disk at `root` bears `mark`. One that bears none may be on its way back, like one that is not there.
+pub(super) fn bears(root: &Path, mark: &Mark) -> io::Result<bool> {
+    let mut content = Vec::new();
+    let file = File::open(root.join(&mark.file)).map_err(|cause| match cause.kind() {
+        io::ErrorKind::NotFound if root.is_dir() => {
+            let why = format!("the disk that was mounted at {} is not there any more", root.display());
+            io::Error::new(io::ErrorKind::NotConnected, why)
+        }
+        _ => cause,
+    })?;
+    file.take(mark.content.len() as u64 + 1).read_to_end(&mut content)?;
+    Ok(content == mark.content)
+}
 
 /// Which side of a write failed.
 pub(super) enum WriteError {
@@ -263,6 +278,19 @@ mod tests {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     use super::*;
+
+    #[test]
+    fn a_disk_is_told_by_its_mark() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = Mark { file: "mark".to_owned(), content: b"tue".to_vec() };
+        assert_eq!(bears(folder.path(), &mark).unwrap_err().kind(), io::ErrorKind::NotConnected);
+        for (content, is) in [("tue", true), ("tu", false), ("tue ", false), ("wed", false)] {
+            fs::write(folder.path().join("mark"), content).unwrap();
+            assert_eq!(bears(folder.path(), &mark).unwrap(), is, "{content}");
+        }
+        let gone = bears(&folder.path().join("gone"), &mark).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+    }
 
     #[test]
     fn a_private_file_is_taken_as_it_is_and_any_other_is_copied() {

@@ -63,7 +63,7 @@ async fn what_could_not_be_tried_is_not_denied() {
 #[tokio::test]
 async fn a_directory_is_usable_and_left_clean() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = StoreSettings::Directory(DirectorySettings { path: folder.path().to_owned() });
+    let settings = StoreSettings::Directory(DirectorySettings { path: folder.path().to_owned(), mark: None });
     let verdict =
         probe(&settings, &Policy::default(), &KeyPrefix::default(), "n1", Timestamp::now(), true).await.unwrap();
     assert!(verdict.is_usable(), "{verdict:?}");

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
+use aws_sdk_s3::types::{ExpirationStatus, LifecycleRule, LifecycleRuleFilter};
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 
@@ -68,6 +69,36 @@ impl Versions for S3Store {
             }
         }
     }
+
+    async fn hidden_for(&self, prefix: &KeyPrefix) -> Result<Option<u32>> {
+        let request = self.client().await.get_bucket_lifecycle_configuration().bucket(self.bucket());
+        match request.send().await {
+            Ok(reply) => {
+                let below = format!("{}{prefix}", self.settings.prefix);
+                Ok(reply.rules().iter().filter_map(|rule| hidden_days(rule, &below)).min())
+            }
+            Err(cause) if cause.code() == Some("NoSuchLifecycleConfiguration") => Ok(None),
+            Err(cause) => Err(classify("asking for the rules of the bucket", cause).store(self)),
+        }
+    }
+}
+
+/// After how many days `rule` removes every version below `prefix` that is hidden; nothing if it spares any.
+fn hidden_days(rule: &LifecycleRule, prefix: &str) -> Option<u32> {
+    let expiration = rule.noncurrent_version_expiration()?;
+    let spares = expiration.newer_noncurrent_versions().is_some_and(|count| count > 0);
+    #[expect(deprecated, reason = "servers still answer with what they were given long ago")]
+    let old_prefix = rule.prefix();
+    let of_filter = |filter: &LifecycleRuleFilter| {
+        let of_size = filter.object_size_greater_than().is_some() || filter.object_size_less_than().is_some();
+        if of_size || filter.tag().is_some() || filter.and().is_some() {
+            return false;
+        }
+        filter.prefix().is_none_or(|of| prefix.starts_with(of))
+    };
+    let fits = rule.filter().is_none_or(of_filter) && old_prefix.is_none_or(|of| prefix.starts_with(of));
+    let days = expiration.noncurrent_days().and_then(|days| u32::try_from(days).ok())?;
+    (fits && !spares && *rule.status() == ExpirationStatus::Enabled).then_some(days)
 }
 
 #[async_trait]
@@ -81,5 +112,38 @@ impl Deletion for S3Store {
                 error => Err(error),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::types::{LifecycleRuleAndOperator, NoncurrentVersionExpiration};
+
+    use super::*;
+
+    #[test]
+    fn only_a_rule_that_spares_nothing_of_ours_counts() {
+        let rule =
+            |days: Option<i32>, spared: Option<i32>, status: ExpirationStatus, filter: Option<LifecycleRuleFilter>| {
+                let expiration = NoncurrentVersionExpiration::builder()
+                    .set_noncurrent_days(days)
+                    .set_newer_noncurrent_versions(spared)
+                    .build();
+                let rule = LifecycleRule::builder().status(status).noncurrent_version_expiration(expiration);
+                hidden_days(&rule.set_filter(filter).build().unwrap(), "customers/main-street/")
+            };
+        let below = |prefix: &str| Some(LifecycleRuleFilter::builder().prefix(prefix).build());
+        let both = LifecycleRuleAndOperator::builder().prefix("customers/").object_size_greater_than(1).build();
+        let on = || ExpirationStatus::Enabled;
+        assert_eq!(rule(Some(30), None, on(), None), Some(30));
+        assert_eq!(rule(Some(30), Some(0), on(), below("")), Some(30));
+        assert_eq!(rule(Some(30), None, on(), below("customers/")), Some(30));
+        assert_eq!(rule(Some(30), None, ExpirationStatus::Disabled, None), None);
+        assert_eq!(rule(None, None, on(), None), None);
+        assert_eq!(rule(Some(30), Some(1), on(), None), None);
+        assert_eq!(rule(Some(30), None, on(), below("customers/main-street/rolling/")), None);
+        assert_eq!(rule(Some(30), None, on(), Some(LifecycleRuleFilter::builder().and(both).build())), None);
+        let plain = LifecycleRule::builder().status(on()).build().unwrap();
+        assert_eq!(hidden_days(&plain, "customers/"), None);
     }
 }

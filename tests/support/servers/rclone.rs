@@ -55,7 +55,7 @@ impl RcloneS3 {
     /// Makes a bucket whose name begins with `name`, which must be in lower case. It has to be asked for: folders that
     /// somebody else makes are not seen for minutes.
     pub fn bucket(&self, name: &str) -> String {
-        seaweedfs::make_bucket(&self.url, &unique(name), false)
+        seaweedfs::Bucket::make(unique(name), self.url.clone(), false).name
     }
 }
 

@@ -1,6 +1,6 @@
 //! SeaweedFS: the S3 server with everything that the program uses, over http and https.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
@@ -10,9 +10,12 @@ use aws_sdk_s3::config::{
     BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
 };
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use aws_sdk_s3::types::{ObjectLockRetention, ObjectLockRetentionMode};
+use aws_sdk_s3::types::{
+    BucketLifecycleConfiguration, ExpirationStatus, LifecycleRule, LifecycleRuleFilter, NoncurrentVersionExpiration,
+    ObjectLockRetention, ObjectLockRetentionMode,
+};
 
-use super::{unique, write_settings};
+use super::{S3Server, unique, write_settings};
 use crate::process::{Recipe, Server, free_ports};
 use crate::{guard, http, tls, wait_until};
 
@@ -53,6 +56,33 @@ impl Keys {
     pub const RESTORER_A: Self = Self { id: "AKRESTORER00000000008", secret: "restorer-a-secret-00000000000000000008" };
     /// A key that says who asks and may do nothing.
     pub const NOBODY: Self = Self { id: "AKNOBODY0000000000005", secret: "nobody-secret-000000000000000000000005" };
+}
+
+/// Somebody with a policy of `deploy/policies`.
+#[derive(Debug)]
+pub(super) struct Role {
+    pub(super) name: &'static str,
+    pub(super) keys: Keys,
+    file: &'static str,
+    place: &'static str,
+    of: &'static str,
+}
+
+/// Everybody with such a policy.
+pub(super) const ROLES: [Role; 4] = [
+    Role { name: "agent-a", keys: Keys::AGENT_A, file: "agent.json", place: "FOLDER/SITE", of: "site-a" },
+    Role { name: "agent-b", keys: Keys::AGENT_B, file: "agent.json", place: "FOLDER/SITE", of: "site-b" },
+    Role { name: "keeper-a", keys: Keys::KEEPER_A, file: "keeper.json", place: "FOLDER", of: "site-a" },
+    Role { name: "restorer-a", keys: Keys::RESTORER_A, file: "restorer.json", place: "FOLDER/SITE", of: "site-a" },
+];
+
+impl Role {
+    /// The policy for this bucket.
+    pub(super) fn policy(&self, bucket: &str) -> String {
+        let path = format!("{}/../deploy/policies/{}", env!("CARGO_MANIFEST_DIR"), self.file);
+        let text = std::fs::read_to_string(path).unwrap();
+        text.replace("arn:aws:s3:::BUCKET", &format!("arn:aws:s3:::{bucket}")).replace(self.place, self.of)
+    }
 }
 
 /// The SeaweedFS that all tests share; a test stores in a [`bucket`](SeaweedFs::bucket) of its own.
@@ -144,11 +174,25 @@ impl SeaweedFs {
 
     /// The bucket of this name, which was made before.
     pub fn named_bucket(&self, name: &str) -> Bucket {
-        Bucket { name: name.to_owned(), client: client(&self.url()) }
+        Bucket::new(name.to_owned(), self.url())
     }
 
     fn make_bucket(&self, name: &str, locking: bool) -> Bucket {
-        Bucket { name: make_bucket(&self.url(), &unique(name), locking), client: client(&self.url()) }
+        Bucket::make(unique(name), self.url(), locking)
+    }
+}
+
+impl S3Server for SeaweedFs {
+    fn url(&self) -> String {
+        self.url()
+    }
+
+    fn bucket(&self, name: &str) -> Bucket {
+        self.bucket(name)
+    }
+
+    fn locking_bucket(&self, name: &str) -> Bucket {
+        self.locking_bucket(name)
     }
 }
 
@@ -157,6 +201,7 @@ impl SeaweedFs {
 pub struct Bucket {
     /// Its name.
     pub name: String,
+    url: String,
     client: Client,
 }
 
@@ -170,9 +215,28 @@ pub struct Version {
 }
 
 impl Bucket {
+    fn new(name: String, url: String) -> Self {
+        let client = client(&url);
+        Self { name, url, client }
+    }
+
+    /// A new bucket of the server at `url`; one that locks keeps versions.
+    pub(super) fn make(name: String, url: String, locking: bool) -> Self {
+        let bucket = Self::new(name, url);
+        let create = bucket.client.create_bucket().bucket(&bucket.name).object_lock_enabled_for_bucket(locking).send();
+        wait(async move { create.await.unwrap() });
+        bucket
+    }
+
+    /// Gives it a policy.
+    pub(super) fn set_policy(&self, policy: &serde_json::Value) {
+        let put = self.client.put_bucket_policy().bucket(&self.name).policy(policy.to_string()).send();
+        wait(async move { put.await.unwrap() });
+    }
+
     /// The bucket as the holder of other keys meets it.
-    pub fn as_seen_by(&self, server: &SeaweedFs, keys: Keys) -> Self {
-        Self { name: self.name.clone(), client: client_of(&server.url(), keys) }
+    pub fn as_seen_by(&self, keys: Keys) -> Self {
+        Self { name: self.name.clone(), url: self.url.clone(), client: client_of(&self.url, keys) }
     }
 
     /// Every version of every object; no delete markers.
@@ -190,6 +254,31 @@ impl Bucket {
             versions.sort();
             versions
         })
+    }
+
+    /// The keys of objects that a deletion hides.
+    pub fn hidden(&self) -> BTreeSet<String> {
+        let list = self.client.list_object_versions().bucket(&self.name).send();
+        wait(async move {
+            let found = list.await.unwrap();
+            let newest = found.delete_markers().iter().filter(|marker| marker.is_latest().unwrap_or_default());
+            newest.map(|marker| marker.key().unwrap().to_owned()).collect()
+        })
+    }
+
+    /// Gives it the rule of `deploy/policies/lifecycle.json`, of so many days, for what lies below `folder`.
+    pub fn remove_hidden_after(&self, days: i32, folder: &str) {
+        let expiration = NoncurrentVersionExpiration::builder().noncurrent_days(days).build();
+        let rule = LifecycleRule::builder()
+            .id("what-offsite-removed")
+            .status(ExpirationStatus::Enabled)
+            .filter(LifecycleRuleFilter::builder().prefix(folder).build())
+            .noncurrent_version_expiration(expiration)
+            .build();
+        let rules = BucketLifecycleConfiguration::builder().rules(rule.unwrap()).build().unwrap();
+        let put = self.client.put_bucket_lifecycle_configuration().bucket(&self.name).lifecycle_configuration(rules);
+        let put = put.send();
+        wait(async move { put.await.unwrap() });
     }
 
     /// Tries to destroy a version, by the special right to do so as well; answers whether the server let it.
@@ -307,13 +396,6 @@ impl Bucket {
     }
 }
 
-/// Makes a bucket at any S3 server that knows [`Keys::ADMIN`]; answers its name.
-pub(super) fn make_bucket(url: &str, name: &str, locking: bool) -> String {
-    let create = client(url).create_bucket().bucket(name).object_lock_enabled_for_bucket(locking).send();
-    wait(async move { create.await.unwrap() });
-    name.to_owned()
-}
-
 /// Whether the gateway answers and a volume can be written: the gateway is there seconds before the volumes are.
 fn ready(http: u16, master: u16) -> bool {
     let assigned = http::get(master, "/dir/assign").is_some_and(|(_, answer)| answer.contains("\"fid\""));
@@ -370,12 +452,7 @@ fn identities() -> serde_json::Value {
         });
         serde_json::json!({ "name": name, "content": content.to_string() })
     };
-    let shipped = |name: &str, file: &str, place: &str, of: &str| {
-        let text =
-            std::fs::read_to_string(format!("{}/../deploy/policies/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-        let content = text.replace("arn:aws:s3:::BUCKET", "arn:aws:s3:::*").replace(place, of);
-        serde_json::json!({ "name": name, "content": content })
-    };
+    let shipped = |role: &Role| serde_json::json!({ "name": role.name, "content": role.policy("*") });
     let all = ["s3:GetObject", "s3:PutObject", "s3:PutObjectRetention", "s3:GetObjectRetention", "s3:DeleteObject"];
     let more = ["s3:AbortMultipartUpload", "s3:ListMultipartUploadParts", "s3:DeleteObjectVersion"];
     let all = [&all[..], &more].concat();
@@ -397,10 +474,10 @@ fn identities() -> serde_json::Value {
         "policies": [
             policy("site-a", "site-a", &all),
             policy("site-b", "site-b", &all),
-            shipped("agent-a", "agent.json", "FOLDER/SITE", "site-a"),
-            shipped("agent-b", "agent.json", "FOLDER/SITE", "site-b"),
-            shipped("keeper-a", "keeper.json", "FOLDER", "site-a"),
-            shipped("restorer-a", "restorer.json", "FOLDER/SITE", "site-a"),
+            shipped(&ROLES[0]),
+            shipped(&ROLES[1]),
+            shipped(&ROLES[2]),
+            shipped(&ROLES[3]),
         ],
     })
 }

@@ -9,8 +9,10 @@ use super::last::NotStored;
 use crate::backup::{BackupReport, Outcome, OutcomeError};
 use crate::catalog::CatalogError;
 use crate::commands::show;
+use crate::commands::stores::ClosedStore;
 use crate::config::Size;
 use crate::deliver::{DeliverError, Delivered};
+use crate::disks::DiskError;
 use crate::evidence;
 use crate::failure::{self, Failure, Kind};
 use crate::generation::{Class, CutMethod, Document, Grade};
@@ -69,6 +71,12 @@ struct Trouble {
 #[derive(Debug, Serialize)]
 struct Stored {
     store: String,
+    /// Which disk, if it is one of a rotation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slot: Option<String>,
+    /// Which disk comes next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bring: Option<String>,
     generation: String,
     stored: bool,
     chain: Option<String>,
@@ -89,6 +97,26 @@ impl Report {
             archival: None,
             archival_failed: None,
         }
+    }
+
+    /// The same with the rotations of which no disk could be written to.
+    pub(super) fn with_missing_disks(mut self, missing: &[ClosedStore<'_>]) -> Self {
+        let Some(generation) = self.generation.as_ref().map(|generation| generation.id.clone()) else { return self };
+        self.stores.extend(missing.iter().map(|missing| Stored {
+            store: missing.config.name.to_string(),
+            slot: None,
+            bring: missing.disk().and_then(DiskError::bring).map(ToString::to_string),
+            generation: generation.clone(),
+            stored: false,
+            chain: None,
+            full: None,
+            content_bytes: None,
+            sent_bytes: None,
+            sent_packs: None,
+            exit_code: missing.kind().code(),
+            error: missing.messages(),
+        }));
+        self
     }
 
     /// The same with what became of the archival generation that was due, if one was.
@@ -187,7 +215,7 @@ impl Report {
         for stored in self.stores.iter().chain(&self.resumed).filter(|stored| !stored.error.is_empty()) {
             let error = stored.error.join("\n  because: ");
             let is = if stored.stored { "is" } else { "is not" };
-            lines.push(format!("error: {} {is} in {}: {error}", stored.generation, stored.store));
+            lines.push(format!("error: {} {is} in {}: {error}", stored.generation, stored.shown()));
         }
         if let Some(generation) = self.generation.as_ref().filter(|generation| generation.grade != Grade::Exact) {
             let what = match generation.grade {
@@ -269,9 +297,16 @@ impl Generation {
 }
 
 impl Stored {
+    /// The store, and the disk if it is one of a rotation.
+    fn shown(&self) -> String {
+        self.slot.as_ref().map_or_else(|| self.store.clone(), |slot| format!("{} ({slot})", self.store))
+    }
+
     fn record(&self, resumed: bool) -> evidence::RunStore {
         evidence::RunStore {
             store: self.store.clone(),
+            slot: self.slot.clone(),
+            bring: self.bring.clone(),
             generation: self.generation.clone(),
             resumed,
             stored: self.stored,
@@ -287,13 +322,16 @@ impl Stored {
         let (Some(full), Some(sent), Some(packs), Some(content)) =
             (self.full, self.sent_bytes, self.sent_packs, self.content_bytes)
         else {
-            let _ = writeln!(text, "  {:24} NOT STORED", self.store);
+            let _ = writeln!(text, "  {:24} NOT STORED", self.shown());
             return;
         };
         let kind = if full { "full" } else { "incremental" };
         let packs = show::counted(packs, "pack");
         let (sent, content) = (Size(sent), Size(content));
-        let _ = writeln!(text, "  {:24} {kind}, {sent} sent in {packs} for {content} of content", self.store);
+        let _ = writeln!(text, "  {:24} {kind}, {sent} sent in {packs} for {content} of content", self.shown());
+        if let (Some(slot), Some(bring)) = (&self.slot, &self.bring) {
+            let _ = writeln!(text, "  {:24} take the disk {slot} away, and bring {bring} for the next run", "");
+        }
     }
 }
 
@@ -335,6 +373,8 @@ fn stored(outcome: &Outcome) -> Stored {
     let error = outcome.result.as_ref().err();
     Stored {
         store: outcome.store.to_string(),
+        slot: outcome.disk.as_ref().map(|disk| disk.slot.to_string()),
+        bring: outcome.disk.as_ref().map(|disk| disk.bring.to_string()),
         generation: outcome.generation.to_string(),
         stored: delivered.is_some(),
         chain: delivered.map(|delivered| delivered.chain.to_string()),
@@ -366,6 +406,7 @@ fn kind_of_delivery(error: &DeliverError) -> Kind {
         | DeliverError::Catalog(CatalogError::Store(error)) => show::kind_of_store(error),
         DeliverError::Upload(UploadError::Foreign { .. } | UploadError::NoParts(_))
         | DeliverError::Catalog(_)
+        | DeliverError::OtherDisk { .. }
         | DeliverError::OtherMachine { .. }
         | DeliverError::Unfit { .. } => Kind::Store,
         _ => Kind::Failed,

@@ -6,7 +6,7 @@ use providers::KeyPrefix;
 use tokio::runtime::Runtime;
 
 use crate::clock;
-use crate::commands::hold;
+use crate::commands::{hold, stores};
 use crate::config::Place;
 use crate::failure::{Failure, Kind};
 use crate::ids::GenerationId;
@@ -51,12 +51,12 @@ fn needed(place: &Place, state: Option<&State>) -> Result<BTreeMap<GenerationId,
     let failed = |error| Failure::new(Kind::Failed, error);
     let mut needed: BTreeMap<GenerationId, Vec<String>> = BTreeMap::new();
     let Some(state) = state else { return Ok(needed) };
-    for store in &place.stores {
-        if let Some(chain) = state.open_chain(&store.name).map_err(failed)? {
-            needed.entry(chain.name).or_default().push(format!("tonight's patches for {} refer to it", store.name));
+    for (store, shown) in stores::remembered_places(place, Some(state)).map_err(failed)? {
+        if let Some(chain) = state.open_chain(&store).map_err(failed)? {
+            needed.entry(chain.name).or_default().push(format!("tonight's patches for {shown} refer to it"));
         }
-        if let Some(delivery) = state.unfinished(&store.name).map_err(failed)? {
-            needed.entry(delivery.generation).or_default().push(format!("on its way to {}", store.name));
+        if let Some(delivery) = state.unfinished(&store).map_err(failed)? {
+            needed.entry(delivery.generation).or_default().push(format!("on its way to {shown}"));
         }
     }
     Ok(needed)

@@ -8,7 +8,7 @@ use crate::evidence;
 use crate::failure::Kind;
 use crate::generation::{Class, Grade};
 use crate::prune::local::LocalPlan;
-use crate::prune::{Freed, Judged, Plan};
+use crate::prune::{Freed, Hidden, Judged, Plan};
 use crate::retention::{Brake, End, Reason};
 
 use super::show;
@@ -31,6 +31,9 @@ pub(super) struct PlaceReport {
     removed_bytes: u64,
     untouched: Vec<String>,
     brakes: Vec<BrakeReport>,
+    /// What becomes of what is removed, if the place keeps versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    versions: Option<Hidden>,
     /// What lifts the brakes of this plan.
     hash: String,
     #[serde(flatten)]
@@ -109,7 +112,7 @@ impl PlaceReport {
         }
     }
 
-    pub(super) fn of_store(name: &str, plan: &Plan, ending: Ending) -> Self {
+    pub(super) fn of_store(name: &str, plan: &Plan, versions: Option<Hidden>, ending: Ending) -> Self {
         let removals: Vec<Object> =
             plan.removals.iter().map(|removal| Object { key: removal.key.to_string(), bytes: removal.bytes }).collect();
         Self {
@@ -119,6 +122,7 @@ impl PlaceReport {
             removals,
             untouched: plan.untouched.clone(),
             brakes: plan.brakes.iter().map(brake).collect(),
+            versions,
             hash: plan.hash.clone(),
             ending,
         }
@@ -132,6 +136,7 @@ impl PlaceReport {
             removed_bytes: 0,
             untouched: Vec::new(),
             brakes: plan.brakes.iter().map(brake).collect(),
+            versions: None,
             hash: plan.hash.clone(),
             ending,
         }
@@ -145,6 +150,7 @@ impl PlaceReport {
             removed_bytes: 0,
             untouched: Vec::new(),
             brakes: Vec::new(),
+            versions: None,
             hash: String::new(),
             ending: Ending::Failed { messages, kind },
         }
@@ -173,6 +179,9 @@ impl PlaceReport {
             Ending::LeftToKeeper => format!("  left to the keeper: {what}\n"),
             Ending::Failed { .. } => "  FAILED\n".to_owned(),
         });
+        if let Some(versions) = &self.versions {
+            text.push_str(&format!("  note: {versions}\n"));
+        }
         for brake in &self.brakes {
             text.push_str(&format!("  BRAKE {}\n", brake.message));
         }

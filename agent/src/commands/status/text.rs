@@ -68,6 +68,9 @@ impl Store {
             None => "never probed: `offsite check` finds out what it really does".to_owned(),
         };
         text.push_str(&show::wrapped(&format!("  {:12} ", ""), &probe));
+        if let Some(rotation) = &self.rotation {
+            text.push_str(&show::wrapped(&format!("  {:12} ", ""), &rotation.sentence()));
+        }
         if let Some(generation) = &self.unfinished {
             let what = format!("UNFINISHED: {generation}; the next run goes on with it");
             text.push_str(&show::wrapped(&format!("  {:12} ", ""), &what));

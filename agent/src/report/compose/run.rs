@@ -221,7 +221,8 @@ fn places(run: &Run) -> Table {
         };
         let why = if store.messages.is_empty() { String::new() } else { format!(": {}", joined(&store.messages)) };
         let sent = store.sent_bytes.map_or("–".to_owned(), |bytes| Size(bytes).to_string());
-        Row::new(!store.messages.is_empty(), [store.store.clone(), format!("{state}{why}"), sent])
+        let name = store.slot.as_ref().map_or_else(|| store.store.clone(), |slot| format!("{} ({slot})", store.store));
+        Row::new(!store.messages.is_empty(), [name, format!("{state}{why}"), sent])
     });
     Table::new("Where it is", &["Store", "State", "Sent"], rows.collect())
 }
@@ -239,6 +240,11 @@ fn todo(run: &Run, generation: &RunGeneration, context: &Context<'_>) -> Vec<Str
                 store.store
             ),
         });
+    }
+    for store in run.stores.iter().filter(|store| !store.resumed) {
+        if let (Some(slot), Some(bring)) = (&store.slot, &store.bring) {
+            todo.push(format!("Take the disk {slot} of `{}` away, and bring {bring} for the next run.", store.store));
+        }
     }
     let missing = || generation.problems.iter().filter(|problem| problem.missing);
     for problem in missing().filter(|problem| problem.files.is_none()) {
