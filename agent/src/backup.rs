@@ -19,7 +19,7 @@ use crate::generation::{Class, Document};
 use crate::ids::{GenerationId, StoreName};
 use crate::progress::{Progress, Stage};
 use crate::staging::{FolderLock, LocalGeneration, Staging, StagingError};
-use crate::state::{Phase, State, StateError};
+use crate::state::{Delivery, Phase, State, StateError};
 use crate::upload::{Inserted, Interrupt, StoreTarget, UploadError};
 
 /// What to do.
@@ -108,6 +108,12 @@ pub enum OutcomeError {
         "it was half stored by an earlier run and can never be finished: it was given up, and what was sent of it is left over"
     )]
     GivenUp(#[source] DeliverError),
+    /// Its packs are larger than the configuration asks for by now.
+    #[error(
+        "it was half stored by an earlier run in packs that are larger than the configuration asks for by now: it was given \
+         up, and what was sent of it is left over"
+    )]
+    LargerPacks,
     /// The store has no room for it, and a smaller one is waiting.
     #[error(
         "the store has no room for it: it was given up for a newer generation of less than half its size, and what was \
@@ -259,7 +265,9 @@ impl<'a> Run<'a> {
             let Some(delivery) = self.state.unfinished(&target.name)? else { continue };
             let generation = local.iter().find(|local| *local.id() == delivery.generation);
             // Once everything is sealed, the staged copy is not needed any more.
-            let result = if generation.is_some() || delivery.phase == Phase::Committing {
+            let result = if self.has_larger_packs(target, &delivery, generation)? {
+                Err(self.give_up(target, OutcomeError::LargerPacks))
+            } else if generation.is_some() || delivery.phase == Phase::Committing {
                 tracing::info!(store = %target.name, generation = %delivery.generation, "going on with an earlier run");
                 match self.deliver(target, delivery.chain.class, generation, &local, interrupt.clone()) {
                     Err(error) if error.is_hopeless() => Err(self.give_up(target, OutcomeError::GivenUp(error))),
@@ -271,6 +279,23 @@ impl<'a> Run<'a> {
             outcomes.push(Outcome::of(target, delivery.generation, result));
         }
         Ok(outcomes)
+    }
+
+    /// Whether packs still wait that are far larger than they are to be: whoever asks for smaller ones has a line that larger
+    /// ones do not get through.
+    fn has_larger_packs(
+        &self,
+        target: &StoreTarget,
+        delivery: &Delivery,
+        generation: Option<&LocalGeneration>,
+    ) -> Result<bool, BackupError> {
+        // Without its copy it is not sealed anew.
+        let Some(generation) = generation else { return Ok(false) };
+        let content = generation.document()?.sources.iter().map(|source| source.bytes).sum();
+        let wanted = deliver::full_pack_bytes(target, content);
+        let packs = self.state.packs(&delivery.chain, delivery.id)?;
+        let mut waiting = packs.iter().filter(|pack| !pack.stored);
+        Ok(waiting.any(|pack| pack.sealed / 4 > wanted))
     }
 
     /// Gives up what a store has no room for, if the new generation is clearly smaller: something that was far too large

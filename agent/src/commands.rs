@@ -23,6 +23,7 @@ mod probing;
 mod prompt;
 mod proof;
 mod prune;
+mod pulse;
 mod recipients;
 mod report;
 mod restore;

@@ -129,6 +129,11 @@ pub fn deliver(
     commit::send(&place, state, &delivery)
 }
 
+/// The size of the packs of a full generation with so much content.
+pub(crate) fn full_pack_bytes(target: &StoreTarget, content: u64) -> u64 {
+    target.pack_bytes.max(content / FULL_PACKS_MAX)
+}
+
 /// Gives up what was begun for a generation that cannot be finished: its staged copy is gone, or worse.
 pub fn abandon(settings: &DeliverSettings<'_>, target: &StoreTarget, state: &mut State) -> Result<(), DeliverError> {
     if let Some(delivery) = state.unfinished(&target.name)? {
@@ -167,6 +172,7 @@ impl Place<'_> {
         std::thread::scope(|scope| {
             let sealing = scope.spawn(move || {
                 for object in waiting {
+                    self.progress.add_to_send(object.bytes);
                     if sender.blocking_send(object).is_err() {
                         return Err(SealError::Stopped);
                     }
@@ -181,7 +187,7 @@ impl Place<'_> {
                 };
                 let mut settings = self.seal_settings();
                 if delivery.number == 0 {
-                    settings.pack_bytes = settings.pack_bytes.max(total / FULL_PACKS_MAX);
+                    settings.pack_bytes = full_pack_bytes(self.target, total);
                 }
                 let stop = || sender.is_closed(); // when sending has failed or somebody asks to stop
                 seal::seal(&settings, &request, &self.spool, state, self.progress, &stop, |pack| {
@@ -189,6 +195,7 @@ impl Place<'_> {
                     let path = self.spool.path(&pack.name.to_string());
                     let (bytes, sha256) = (pack.sealed, pack.name.sha256);
                     let object = Spooled { id: pack.id, key, path, bytes, sha256, locked_until };
+                    self.progress.add_to_send(pack.sealed);
                     sender.blocking_send(object).is_ok()
                 })
             });

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use providers::{Body, ErrorKind, Multipart, ObjectKey, ObjectStore, Part, PutOptions, Upload};
+use providers::{Body, ErrorKind, Multipart, ObjectKey, ObjectStore, Part, PutOptions, Retry, Upload};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use crate::config::Size;
 use crate::deliver::LockTerms;
 use crate::format::Sha256;
 use crate::ids::{SlotName, StoreName};
@@ -23,6 +24,9 @@ use crate::state::{State, StateError};
 
 /// How long what is under way may take to finish when somebody asks to stop.
 const FINISH_LIMIT: Duration = Duration::from_secs(20);
+
+/// Smaller pieces than this are the smallest there are.
+const LARGE_BYTES: u64 = 2 << 20;
 
 /// Turns true when somebody asks to stop.
 pub type Interrupt = watch::Receiver<bool>;
@@ -100,6 +104,19 @@ pub enum UploadError {
          then they are sent whole"
     )]
     NoParts(#[source] providers::Error),
+    /// The line breaks whenever a large piece is sent.
+    #[error(
+        "the line broke each time before {} were through; over a bad line smaller packs get further: set pack = \"1 MiB\" for \
+         this store",
+        Size(*bytes)
+    )]
+    Breaks {
+        /// Bytes of the piece.
+        bytes: u64,
+        /// How it ended the last time.
+        #[source]
+        source: providers::Error,
+    },
     /// The spool cannot be read, or is not what was sealed.
     #[error("the spooled object {path} cannot be sent")]
     Spool {
@@ -161,7 +178,6 @@ pub async fn send_all(
         tokio::select! {
             object = objects.recv(), if open && sending.len() < parallel => match object {
                 Some(object) => {
-                    progress.add_to_send(object.bytes);
                     let (target, state, progress) = (target.clone(), state.reopen()?, Arc::clone(progress));
                     let interrupt = interrupt.clone();
                     sending.spawn(async move {
@@ -202,11 +218,12 @@ pub async fn send(
         _ => {
             let body = Body::from_file(object.path.clone(), object.bytes, object.sha256.0);
             let put = store.put(&object.key, &body, &object.options()).await;
-            progress.add_sent(object.bytes);
             match put {
-                Err(error) if error.kind == ErrorKind::AlreadyExists => same_object(store, object).await,
-                other => other.map(|_| ()).map_err(UploadError::from),
+                Err(error) if error.kind == ErrorKind::AlreadyExists => same_object(store, object).await?,
+                other => drop(other.map_err(|error| not_through(error, object.bytes))?),
             }
+            progress.add_sent(object.bytes);
+            Ok(())
         }
     }
 }
@@ -296,7 +313,10 @@ async fn send_missing(
         };
         let part = match held.iter().find(is_sent) {
             Some(part) => Part { sha256: Some(*body.sha256()), ..part.clone() },
-            None => multipart.put_part(upload, number, &body).await?,
+            None => {
+                let put = multipart.put_part(upload, number, &body).await;
+                put.map_err(|error| not_through(error, body.len()))?
+            }
         };
         progress.add_sent(part.bytes);
         parts.push(part);
@@ -338,6 +358,12 @@ async fn begin_or_resume(
     let text = serde_json::to_string(&upload).map_err(|_| UploadError::Internal("an upload has no text form"))?;
     state.set_upload(&target.name, object.key.as_str(), Some(&text))?;
     Ok(Some((upload, Vec::new())))
+}
+
+/// What it means that a piece of so many bytes was not taken.
+fn not_through(error: providers::Error, bytes: u64) -> UploadError {
+    let broke = error.kind == ErrorKind::Unavailable && matches!(error.retry, Retry::Exhausted { .. });
+    if broke && bytes >= LARGE_BYTES { UploadError::Breaks { bytes, source: error } } else { error.into() }
 }
 
 /// Reading a part is short next to sending it, so it happens where the task runs.

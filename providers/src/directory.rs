@@ -51,8 +51,8 @@ impl DirectoryStore {
     fn error(&self, operation: &'static str, key: Option<&ObjectKey>, cause: io::Error) -> Error {
         // An unplugged drive must not look like an empty store or a missing object.
         let gone = cause.kind() == io::ErrorKind::NotFound && !self.root.is_dir();
-        let (kind, retry) =
-            if gone { (ErrorKind::Unavailable, Retry::Later { after: None }) } else { classify(&cause) };
+        // It will not come back while somebody waits.
+        let (kind, retry) = if gone { (ErrorKind::Unavailable, Retry::Never) } else { classify(&cause) };
         let error = Error::new(kind, operation).store(self).retry(retry);
         let error = if gone {
             error.because(format!("the folder {} is not there; is the drive connected?", self.root.display()))

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::SemaphorePermit;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyPrefix, ObjectKey};
+use crate::lanes::Lanes;
 use crate::proof;
 use crate::retry::{Attempts, retry};
 use crate::settings::Policy;
@@ -22,19 +23,17 @@ use crate::store::{
 pub(crate) struct Guarded {
     store: Arc<dyn ObjectStore>,
     policy: Policy,
-    slots: Semaphore,
+    lanes: Lanes,
 }
 
 impl Guarded {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, policy: &Policy) -> Self {
-        let slots =
-            Semaphore::new(policy.requests_max.clamp(1, store.limits().requests_max.min(Semaphore::MAX_PERMITS)));
-        Self { store, policy: policy.clone(), slots }
+        let lanes = Lanes::new(policy.requests_max.min(store.limits().requests_max));
+        Self { store, policy: policy.clone(), lanes }
     }
 
     async fn slot(&self) -> Option<SemaphorePermit<'_>> {
-        // Never closed, so never refused.
-        self.slots.acquire().await.ok()
+        self.lanes.enter().await
     }
 
     /// Whether an object is locked as long as it is to be.
@@ -67,6 +66,7 @@ impl ObjectStore for Guarded {
         loop {
             let slot = self.slot().await;
             let mut done = self.store.put(key, body, options).await;
+            let slot = self.lanes.judge(slot, done.as_ref().err());
             if attempts.is_repeated() && is(&done, ErrorKind::AlreadyExists) {
                 // Perhaps what is there is ours, and only its reply was lost.
                 if let Ok(Some(ours)) = proof::holds(&*self.store, key, body.len(), body.sha256()).await
@@ -149,8 +149,10 @@ impl Multipart for Guarded {
     async fn put_part(&self, upload: &Upload, number: u32, body: &Body) -> Result<Part> {
         let inner = self.inner_multipart()?;
         retry(&self.policy, || async {
-            let _slot = self.slot().await;
-            inner.put_part(upload, number, body).await
+            let slot = self.slot().await;
+            let done = inner.put_part(upload, number, body).await;
+            drop(self.lanes.judge(slot, done.as_ref().err()));
+            done
         })
         .await
     }

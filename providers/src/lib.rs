@@ -11,6 +11,7 @@ mod exact;
 pub mod faulty;
 mod guarded;
 mod key;
+mod lanes;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
 mod open;

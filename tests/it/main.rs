@@ -25,10 +25,12 @@ mod faults;
 mod format;
 mod full_disks;
 mod fuzz;
+mod heartbeat;
 mod histories;
 mod holds;
 mod hostile;
 mod keeper;
+mod kills;
 mod lock;
 mod machines;
 mod mariadb;
@@ -53,6 +55,7 @@ mod signals;
 mod stores_end_to_end;
 mod support;
 mod tidy;
+mod weak;
 mod year;
 
 /// Every file of this folder is a module of this binary: a test that is never built would pass for ever.

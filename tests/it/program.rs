@@ -182,6 +182,7 @@ fn an_absent_drive_fails_its_store_and_no_other() {
     let report = outcome.json();
     assert_eq!((&report["stores"][0]["stored"], &report["stores"][1]["stored"]), (&false.into(), &true.into()));
     assert!(outcome.stderr.contains("is the drive connected"), "{outcome}");
+    assert!(!outcome.stderr.contains("attempts"), "it waited for somebody to connect it\n{outcome}");
     office.expect(4, &["check"]);
     let status = office.expect(0, &["status"]);
     assert!(

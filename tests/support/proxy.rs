@@ -77,6 +77,8 @@ struct Line {
     bytes_per_second: AtomicU64,
     connection_bytes_max: AtomicU64,
     dropped: Mutex<Option<&'static str>>,
+    drop_bytes: AtomicU64,
+    until_drop: AtomicU64,
     free_at: Mutex<Option<Instant>>,
     open: Mutex<Vec<TcpStream>>,
     carrying: AtomicUsize,
@@ -109,6 +111,8 @@ impl Proxy {
             bytes_per_second: AtomicU64::new(u64::MAX),
             connection_bytes_max: AtomicU64::new(u64::MAX),
             dropped: Mutex::default(),
+            drop_bytes: AtomicU64::new(u64::MAX),
+            until_drop: AtomicU64::new(u64::MAX),
             free_at: Mutex::default(),
             open: Mutex::default(),
             carrying: AtomicUsize::new(0),
@@ -159,6 +163,24 @@ impl Proxy {
         self.line.connection_bytes_max.store(bytes, Ordering::Relaxed);
     }
 
+    /// From now on every connection breaks whenever all of them together have carried so many more bytes of bodies: a line
+    /// that drops every few seconds, but without a clock.
+    pub fn drops_every(&self, bytes: u64) {
+        self.line.until_drop.store(bytes, Ordering::SeqCst);
+        self.line.drop_bytes.store(bytes, Ordering::SeqCst);
+    }
+
+    /// From now on every connection breaks each time that so much time has passed.
+    pub fn drops_each(&self, time: Duration) {
+        let line = Arc::clone(&self.line);
+        std::thread::spawn(move || {
+            while !*line.closed.lock().unwrap() {
+                std::thread::sleep(time);
+                line.break_all();
+            }
+        });
+    }
+
     /// From now on the server does not hear of this header.
     pub fn drop_header(&self, name: &'static str) {
         *self.line.dropped.lock().unwrap() = Some(name);
@@ -166,9 +188,7 @@ impl Proxy {
 
     /// Every connection that is open breaks.
     pub fn break_all(&self) {
-        for client in self.line.open.lock().unwrap().drain(..) {
-            reset(&client);
-        }
+        self.line.break_all();
     }
 
     /// Waits until all clients have gone and what was on its way from them has been counted.
@@ -330,6 +350,26 @@ impl Line {
         fault
     }
 
+    fn break_all(&self) {
+        for client in self.open.lock().unwrap().drain(..) {
+            reset(&client);
+        }
+    }
+
+    /// Breaks everything if it is time to.
+    fn drop_after(&self, bytes: u64) {
+        let every = self.drop_bytes.load(Ordering::SeqCst);
+        if every == u64::MAX {
+            return;
+        }
+        let left = self.until_drop.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+            Some(if left > bytes { left - bytes } else { every })
+        });
+        if left.is_ok_and(|left| left <= bytes) {
+            self.break_all();
+        }
+    }
+
     /// Waits until a slow line has room for `bytes`.
     fn pace(&self, bytes: usize) {
         let rate = self.bytes_per_second.load(Ordering::Relaxed);
@@ -383,6 +423,7 @@ impl<'l> Passage<'l> {
         self.passed += bytes;
         *self.carried += bytes;
         self.counter.fetch_add(bytes, Ordering::Relaxed);
+        self.line.drop_after(bytes);
         if bytes < allowed {
             return Ok(());
         }

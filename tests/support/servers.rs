@@ -12,13 +12,13 @@ mod seaweedfs;
 mod sink;
 mod wsgidav;
 
-pub use apache::apache;
+pub use apache::{apache, own_apache};
 pub use ceph::s3_with_policies;
 pub use mariadb::{MariaDb, mariadb};
 pub use nginx::nginx;
 pub use postgres::{Postgres, SUPERUSER, postgres};
 pub use rclone::{RcloneS3, rclone_s3, rclone_webdav};
-pub use sabre::{nextcloud_stand_in, sabre};
+pub use sabre::{nextcloud_stand_in, own_nextcloud_stand_in, sabre};
 pub use seaweedfs::{Bucket, Keys, SeaweedFs, Version, seaweedfs};
 pub use sink::{MAIL_PASSWORD, MAIL_USER, Sink};
 pub use wsgidav::wsgidav;
@@ -27,8 +27,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::guard;
 use crate::process::Server;
+use crate::{guard, http};
 
 /// Who logs in at every WebDAV server.
 pub const USER: &str = "site-a";
@@ -86,6 +86,18 @@ pub struct Collection {
 }
 
 impl WebDav {
+    /// The port of its plain address.
+    pub fn port(&self) -> u16 {
+        let (_, rest) = self.urls.http.as_ref().unwrap().rsplit_once(':').unwrap();
+        rest.split('/').next().unwrap().parse().unwrap()
+    }
+
+    /// Starts it anew after it was killed, on the same port and data.
+    pub fn start_again(&self) {
+        let port = self.port();
+        self.server.start_again(|| http::answers(port));
+    }
+
     /// Makes a new, empty collection whose name begins with `name`.
     pub fn collection(&self, name: &str) -> Collection {
         let folder = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(&self.folder).unwrap().keep();

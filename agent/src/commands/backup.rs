@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::bars::Bars;
 use super::output::{Output, Problems, say};
+use super::pulse::Pulse;
 use super::recipients::{self, Change};
 use super::stores::{self, OpenStore};
 use super::{Ended, evidence, interrupt, key, load_config, output, preflight};
@@ -146,6 +147,7 @@ fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failu
     let progress = Arc::new(Progress::default());
     let interrupt = interrupt::watch(&progress)?;
     let _bars = Bars::show(&progress, quiet);
+    let _pulse = Pulse::start(&progress, &config.place.state);
     let run = |request: BackupRequest<'_>, what: What<'_>| -> Result<BackupReport, Failure> {
         let run = Run::begin(request, runtime.handle().clone(), Arc::clone(&progress), interrupt.clone());
         let run = run.map_err(failure)?.kept_for(what.lifetime);

@@ -42,7 +42,7 @@ impl Bars {
                 let template = if now.total > 0 { KNOWN } else { UNKNOWN };
                 draw(&content, template, name(now.stage), now.done, now.total);
                 if now.to_send > 0 {
-                    draw(&sent, SENDING, "sending", now.sent, now.to_send);
+                    draw(&sent, SENDING, "sending", now.sent, now.to_send_in_all().unwrap_or(now.to_send));
                 }
             }
             content.finish_and_clear();
@@ -71,8 +71,8 @@ pub(crate) fn suspend<T>(write: impl FnOnce() -> T) -> T {
 const LEFT_AFTER: Duration = Duration::from_secs(5);
 const LEFT_MAX: Duration = Duration::from_secs(100 * 3600);
 
-/// What is sealed so far is no measure of what will be: the bar of what is sent tells no time.
-const SENDING: &str = "{msg:10!} {binary_bytes:>11} of {binary_total_bytes:11} {binary_bytes_per_sec}";
+/// How much there will be to send is not known before all is sealed, but about.
+const SENDING: &str = "{msg:10!} {binary_bytes:>11} of about {binary_total_bytes:11} {binary_bytes_per_sec:13} {left}";
 /// The bar takes what is left of the terminal's width.
 const KNOWN: &str =
     "{msg:10!} [{wide_bar}] {binary_bytes:>11} of {binary_total_bytes:11} {binary_bytes_per_sec:13} {left}";

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::backup::LastRun;
 use super::drill::{self, LastDrill};
 use super::output::Output;
+use super::pulse::Running;
 use super::slot::RotationReport;
 use super::stores::Memory;
 use super::{Ended, load_place, report};
@@ -38,6 +39,8 @@ struct Status {
     attention: Vec<String>,
     /// False if there was no run on this machine yet, or its memory is lost.
     has_state: bool,
+    /// How far the run is that is under way.
+    running: Option<Running>,
     /// How the last run ended, whatever it did.
     last_run: Option<LastRun>,
     /// How the last rehearsal of a restore ended.
@@ -124,6 +127,7 @@ fn status(place: &Place, now: Timestamp) -> Result<Status, Failure> {
         site: place.site.to_string(),
         attention,
         has_state,
+        running: Running::read(&place.state, now),
         last_run,
         last_drill,
         schedule,

@@ -27,11 +27,12 @@ const MODULES: [&str; 14] = [
 
 /// The Apache that all tests share.
 pub fn apache() -> &'static WebDav {
-    static APACHE: LazyLock<WebDav> = LazyLock::new(start);
+    static APACHE: LazyLock<WebDav> = LazyLock::new(own_apache);
     &APACHE
 }
 
-fn start() -> WebDav {
+/// One for a test that kills it.
+pub fn own_apache() -> WebDav {
     let folder = guard::server_folder("apache");
     let [http, https] = free_ports();
     let data = subfolder(&folder, "data");

@@ -25,17 +25,19 @@ pub fn sabre() -> &'static WebDav {
 
 /// What stands in for a Nextcloud: sabre/dav with its addresses and its uploads in parts, as its manual has them.
 pub fn nextcloud_stand_in() -> &'static WebDav {
-    static NEXTCLOUD: LazyLock<WebDav> = LazyLock::new(|| {
-        let folder = guard::server_folder("nextcloud");
-        let data = subfolder(&folder, "data");
-        let [files, uploads] = ["files", "uploads"].map(|name| subfolder(&subfolder(&data, name), USER));
-        drop(uploads);
-        let (server, port) = start("Nextcloud's stand-in", &folder, &data);
-        let urls =
-            Urls { http: Some(format!("http://127.0.0.1:{port}/remote.php/dav/files/{USER}/")), ..Urls::default() };
-        WebDav { name: "Nextcloud's stand-in", server, folder: files, urls }
-    });
+    static NEXTCLOUD: LazyLock<WebDav> = LazyLock::new(own_nextcloud_stand_in);
     &NEXTCLOUD
+}
+
+/// One for a test that kills it.
+pub fn own_nextcloud_stand_in() -> WebDav {
+    let folder = guard::server_folder("nextcloud");
+    let data = subfolder(&folder, "data");
+    let [files, uploads] = ["files", "uploads"].map(|name| subfolder(&subfolder(&data, name), USER));
+    drop(uploads);
+    let (server, port) = start("Nextcloud's stand-in", &folder, &data);
+    let urls = Urls { http: Some(format!("http://127.0.0.1:{port}/remote.php/dav/files/{USER}/")), ..Urls::default() };
+    WebDav { name: "Nextcloud's stand-in", server, folder: files, urls }
 }
 
 /// Starts the server; and its port.

@@ -390,9 +390,11 @@ fn stored(outcome: &Outcome) -> Stored {
 fn kind(error: &OutcomeError) -> Kind {
     match error {
         OutcomeError::Deliver(error) => kind_of_delivery(error),
-        OutcomeError::Abandoned | OutcomeError::GivenUp(_) | OutcomeError::TooLarge(_) | OutcomeError::Behind => {
-            Kind::Store
-        }
+        OutcomeError::Abandoned
+        | OutcomeError::GivenUp(_)
+        | OutcomeError::LargerPacks
+        | OutcomeError::TooLarge(_)
+        | OutcomeError::Behind => Kind::Store,
     }
 }
 
@@ -400,7 +402,7 @@ fn kind(error: &OutcomeError) -> Kind {
 fn kind_of_delivery(error: &DeliverError) -> Kind {
     match error {
         DeliverError::Upload(UploadError::Interrupted) => Kind::Interrupted,
-        DeliverError::Upload(UploadError::Store(error))
+        DeliverError::Upload(UploadError::Store(error) | UploadError::Breaks { source: error, .. })
         | DeliverError::Store(error)
         | DeliverError::Heartbeat { source: error, .. }
         | DeliverError::Catalog(CatalogError::Store(error)) => show::kind_of_store(error),

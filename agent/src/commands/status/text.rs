@@ -17,6 +17,9 @@ impl Status {
         for line in &self.attention {
             text.push_str(&show::wrapped("  ! ", line));
         }
+        if let Some(running) = &self.running {
+            text.push_str(&format!("Running now: {}\n", running.text()));
+        }
         match &self.last_run {
             Some(last) => text.push_str(&last.text(now)),
             None => text.push_str("Last run: none on this machine yet\n"),
