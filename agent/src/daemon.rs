@@ -299,7 +299,12 @@ impl Daemon {
             },
         };
         if let Some(event) = event {
-            tracing::info!("told over the socket: {event:?}");
+            match &event {
+                Event::Pause(until) => tracing::info!("told to pause until {until:.0}"),
+                Event::Resume => tracing::info!("told to go on"),
+                // That it begins is said when it does.
+                _ => {}
+            }
             self.step(event);
         }
         Answer::Status { pid: std::process::id(), since: self.since, memory: self.memory.clone() }

@@ -132,7 +132,7 @@ fn room(scratch: &Scratch, settings: &DrillSettings, needed: u64, held: u64, wha
 fn judge_files(report: &RestoreReport, verdict: &mut Verdict) {
     for bad in &report.bad_packs {
         let (about, remedy) = about_pack(bad);
-        verdict.find(about, format!("`{}` is of no use: {}; {remedy}", bad.key, one_line(&bad.error)));
+        verdict.find(about, format!("the pack `{}` is of no use: {}; {remedy}", bad.key, one_line(&bad.error)));
     }
     // What lacks a pack that was just named needs no word of its own.
     let (for_want, others): (Vec<_>, Vec<_>) =
@@ -143,9 +143,14 @@ fn judge_files(report: &RestoreReport, verdict: &mut Verdict) {
         verdict.find_file(format!("{nameless}, such as {}", first.path), nameless);
     }
     for lost in others.iter().take(NAMED_MAX) {
-        let source = lost.path.split('/').next().unwrap_or_default();
-        let nameless = format!("a file of `{source}` did not come back: {}", lost.why);
-        verdict.find_file(format!("{} did not come back: {}", lost.path, lost.why), nameless);
+        let what = format!("{} did not come back: {}", lost.path, lost.why);
+        // What has no slash in it has no name any more, or is ours.
+        match lost.path.split_once('/') {
+            Some((source, _)) => {
+                verdict.find_file(what, format!("a file of `{source}` did not come back: {}", lost.why));
+            }
+            None => verdict.find(About::File, what),
+        }
     }
     let more = others.len().saturating_sub(NAMED_MAX);
     if more > 0 {

@@ -112,8 +112,12 @@ fn table_html(table: &Table) -> String {
             let weight = if row.bad && column == 0 { ";font-weight:700" } else { "" };
             // So that facts stand in one line below each other, whatever table they are in.
             let width = if table.head.is_empty() && column == 0 { ";width:38%" } else { "" };
-            let wrap =
-                if cell.chars().count() < UNBROKEN { ";white-space:nowrap" } else { ";overflow-wrap:break-word" };
+            // The last column gives way to digests and long names, the others keep their words.
+            let wrap = match cell.chars().count() {
+                0..UNBROKEN => ";white-space:nowrap",
+                _ if column + 1 == row.cells.len() => ";overflow-wrap:anywhere",
+                _ => ";overflow-wrap:break-word",
+            };
             let _ = write!(html, "<td style=\"{CELL}{weight}{width}{wrap}\">{}</td>", escape_commands(cell));
         }
         html.push_str("</tr>\n");

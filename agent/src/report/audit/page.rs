@@ -19,6 +19,7 @@ tr { break-inside: avoid; }
 th, td { border: 1px solid #777; padding: 3px 7px; text-align: left; vertical-align: top; overflow-wrap: break-word; }
 th { background: #eee; white-space: nowrap; }
 td.short { white-space: nowrap; }
+td:last-child { overflow-wrap: anywhere; }
 tr.bad td { font-weight: 700; }
 tr.bad td:first-child { border-left: 3px solid #111; }
 footer { margin-top: 24px; padding-top: 8px; border-top: 1px solid #777; font-size: 12px; }

@@ -81,7 +81,8 @@ fn failed(run: &Run, ended: Timestamp, context: &Context<'_>) -> Report {
         format!("{name} was STOPPED before its end; the next one goes on from there.{}", fallback(ended, context))
     } else {
         let first = run.messages.first().map_or("it did not run", |message| message.trim_end_matches('.'));
-        let why = if run.messages.len() > 1 { "; what is in the way is named below" } else { "" };
+        let why =
+            if run.messages.len() > 1 && !is_past(ended, context) { "; what is in the way is named below" } else { "" };
         format!("{name} FAILED: {first}{why}.{}", fallback(ended, context))
     };
     let messages = run
