@@ -4,13 +4,15 @@
 //! `OFFSITE_CUT_ROUNDS=20` makes as many rounds of the first test.
 
 use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use agent::capture::check_server;
+use agent::capture::{Event, check_server};
 use agent::generation::{CutMethod, Document, Grade, Role};
 use tests::captures::{
-    MARIADB_RIGHTS, load_mariadb, mariadb_account, of, physical_account, physical_source, postgres_source, run,
-    sqlite_source,
+    MARIADB_RIGHTS, load_mariadb, mariadb_account, of, physical_account, physical_source, postgres_account,
+    postgres_source, run, run_watched, sqlite_source,
 };
 use tests::clerks::{Book, Clerks, Engine, judge};
 use tests::process::{program, search_path};
@@ -260,6 +262,68 @@ fn a_second_night_without_changes_sends_little_and_the_copy_can_be_drilled() {
     let into = format!("source=server,host={},port={},user={SUPERUSER}", pg.socket.display(), pg.port);
     let outcome = office.world.offsite(["restore", "latest", "--to", "back", "--into", &into]).expect(1);
     assert!(outcome.stderr.contains("is started and not loaded"), "{outcome}");
+}
+
+#[test]
+fn a_cut_that_came_to_nothing_by_anothers_fault_does_not_cost_a_new_copy_of_the_files() {
+    let (world, server) = (World::new(), Postgres::start());
+    let book = Book::create_in("stock", &server);
+    let mut whole = physical_source(&server, &physical_account(&server));
+    whole.name = "whole".parse().unwrap();
+    let dumped = postgres_source(&server, &postgres_account(&server), std::slice::from_ref(&book));
+    let label = || {
+        let staging = std::fs::read_dir(world.path("staging")).unwrap().map(|entry| entry.unwrap().path());
+        let labels = staging.map(|folder| folder.join("data/whole/backup_label"));
+        labels.filter_map(|label| std::fs::read_to_string(label).ok()).collect::<Vec<_>>()
+    };
+    let first = Mutex::new(None);
+    // Somebody alters a table that the dump is about to read, so that it gives way.
+    let (generation, document) = run_watched(&world, &[whole, dumped], &|event| {
+        if let Event::Cut(_) = event
+            && first.lock().unwrap().is_none()
+        {
+            *first.lock().unwrap() = Some((label(), alter(&server, &book)));
+        }
+    });
+    let (before, mut alter) = first.into_inner().unwrap().unwrap();
+    assert!(alter.wait().unwrap().success());
+    assert_eq!(document.grade, Grade::Exact, "{document:#?}");
+    assert!(document.cut.failed_tries.iter().any(|why| why.contains("gave way")), "{document:#?}");
+    assert_eq!((before.len(), before), (1, label()));
+    // The copy goes up to the second cut.
+    let back = world.path("back");
+    let copied =
+        Command::new("cp").arg("-a").arg(generation.data_folder(&"whole".parse().unwrap())).arg(&back).status();
+    assert!(copied.unwrap().success());
+    assert!(Command::new("chmod").args(["-R", "u+rwX"]).arg(&back).status().unwrap().success());
+    let recovered = Postgres::recovered(&back);
+    assert_eq!(recovered.sql(book.database(), "SELECT count(*), count(note) FROM account"), "100|0");
+}
+
+/// Somebody else's change of a table, which waits for us by now.
+fn alter(server: &Postgres, book: &Book) -> Child {
+    let statement = "ALTER TABLE account ADD COLUMN note TEXT";
+    let child = server.psql(SUPERUSER, book.database(), statement).spawn().unwrap();
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    wait_until(Duration::from_secs(60), "the statement waits", || server.sql("postgres", waits) != "0");
+    child
+}
+
+#[test]
+fn a_server_that_dies_after_the_cut_is_not_called_copied() {
+    let (world, server) = (World::new(), Postgres::start());
+    let cash = Book::create("cash", world.path("cash.db"), "wal");
+    let source = physical_source(&server, &physical_account(&server));
+    let (_, document) = run_watched(&world, &[source.clone(), sqlite_source(&cash)], &|event| {
+        if let Event::Cut(_) = event {
+            server.server.kill();
+        }
+    });
+    assert_eq!((document.grade, document.problems.len()), (Grade::Incomplete, 1), "{document:#?}");
+    assert_eq!(document.problems[0].source.as_str(), "postgres");
+    server.start_again();
+    let (_, document) = run(&world, &[source, sqlite_source(&cash)]);
+    assert_eq!(document.grade, Grade::Exact, "{document:#?}");
 }
 
 #[test]
