@@ -11,6 +11,7 @@ mod database;
 mod freeze;
 mod pages;
 mod serve;
+mod target;
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -94,6 +95,8 @@ pub(super) struct CopyAsk {
     pub(super) to: String,
     /// The stamp of the copy that is at hand: if the database still has it, it is not copied.
     pub(super) known: Option<String>,
+    /// The copy that is at hand, as [`crate::entry::escape`] writes it: if the database has the same content, nothing is written.
+    pub(super) like: Option<String>,
     /// If its writers have to be held for it: the copy is given up after this long, in microseconds.
     pub(super) limit_us: u64,
     /// Whether it is not pinned yet: then the holder waits up to this long, in microseconds, until it can be.
@@ -125,7 +128,7 @@ pub(super) enum Answer {
     Begun(u32),
     /// Copied.
     Copied(Pinned),
-    /// Not copied: it is as it was when the known stamp was taken.
+    /// Not copied: it is as it was when the known stamp was taken, or has the same content as the copy at hand.
     Unchanged(Pinned),
 }
 

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::entry::{Entry, EntryKind, EntryPath, Mtime, escape};
 use crate::generation::{Role, SourceRecord};
 use crate::ids::SourceName;
-use crate::platform::tree::{Dir, path_stat};
+use crate::platform::tree::{self, Dir, path_stat};
 use crate::rows::{self, Rows};
 use crate::staging::{Draft, IndexedEntry, LocalGeneration, SourceWriter, StagingError};
 
@@ -171,7 +171,7 @@ impl<'a> SqliteSet<'a> {
         let last = known.find(name, &target.file_name);
         let copied = loop {
             let watched = |bytes| watch(Event::Copied { source: name, bytes });
-            match self.ask_copy(at, &target, last.as_ref().map(|last| last.stamp.clone()), watched) {
+            match self.ask_copy(at, &target, last.as_ref(), watched) {
                 Ok(answer) => break answer,
                 // What was pinned is gone with the holder: what is left is copied by itself.
                 Err(error) if self.pinned.take().is_some() => {
@@ -212,7 +212,7 @@ impl<'a> SqliteSet<'a> {
         &mut self,
         at: usize,
         target: &Target,
-        known: Option<String>,
+        last: Option<&Last>,
         progress: impl FnMut(u64),
     ) -> Result<Answer, HolderError> {
         if self.holder.is_none() {
@@ -228,7 +228,8 @@ impl<'a> SqliteSet<'a> {
         let ask = Ask::Copy(CopyAsk {
             database: at,
             to: escape(target.path.as_os_str().as_encoded_bytes()),
-            known,
+            known: last.and_then(|last| last.stamp.clone()),
+            like: last.map(|last| escape(last.path.as_os_str().as_encoded_bytes())),
             limit_us: micros(self.cut.rollback_limit),
             pin_within_us: self.pinned.is_none().then(|| micros(self.cut.barrier_within)),
         });
@@ -349,7 +350,9 @@ struct Known<'a> {
 /// A copy that is at hand.
 #[derive(Debug)]
 struct Last {
-    stamp: String,
+    /// What the database had then, if that would have told of any change.
+    stamp: Option<String>,
+    path: PathBuf,
     folder: PathBuf,
     bytes: u64,
     sparse: bool,
@@ -369,12 +372,13 @@ impl<'a> Known<'a> {
     fn find(&self, name: &SourceName, file_name: &[u8]) -> Option<Last> {
         let previous = self.previous?;
         let record = self.records.iter().find(|record| record.name == *name)?;
-        let stamp = record.position.get(STAMP)?.clone();
+        let stamp = record.position.get(STAMP).cloned();
         let path = EntryPath::new(name.as_str()).and_then(|path| path.join(file_name)).ok()?;
         let entry = previous.entries_of(name).ok()?.filter_map(Result::ok).find(|e| e.entry.path == path)?;
         match entry.entry.kind {
             EntryKind::File { bytes, sparse } => {
-                Some(Last { stamp, folder: previous.data_folder(name), bytes, sparse })
+                let folder = previous.data_folder(name);
+                Some(Last { stamp, path: folder.join(tree::name(file_name)), folder, bytes, sparse })
             }
             _ => None,
         }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use rustix::fs::{ioctl_ficlone, seek, statfs};
@@ -48,6 +49,28 @@ pub(crate) fn copy_content(from: &File, to: &File, stat: &FileStat, mut progress
         at = end;
     }
     to.set_len(stat.bytes)
+}
+
+/// Whether both files hold the same.
+pub(crate) fn same_content(one: &File, other: &File) -> io::Result<bool> {
+    const PIECE: usize = 256 << 10;
+    let (mut left, mut right) = (vec![0; PIECE], vec![0; PIECE]);
+    let mut at = 0;
+    loop {
+        let read = one.read_at(&mut left, at)?;
+        let (Some(left), Some(right)) = (left.get(..read), right.get_mut(..read)) else { return Ok(false) };
+        match other.read_exact_at(right, at) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            done => done?,
+        }
+        if left != right {
+            return Ok(false);
+        }
+        if read == 0 {
+            return Ok(other.read_at(&mut [0], at)? == 0);
+        }
+        at += read as u64;
+    }
 }
 
 /// Copies up to `bytes` bytes from where both files stand.

@@ -14,7 +14,7 @@ use crate::patch;
 use crate::state::ChunkHash;
 
 /// Work waiting in front of and behind each worker.
-const QUEUE: usize = 3;
+const QUEUE: usize = 1;
 
 /// A piece of the stream, on its way from the feeder to the writer.
 pub(super) struct Job {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::entry::{EntryKind, Mtime};
-use crate::platform::copy::{copy_content, has_hole, share_content};
+use crate::platform::copy::{copy_content, has_hole, same_content, share_content};
 use crate::platform::tree::{Dir, FileStat, file_stat};
 use crate::staging::{IndexedEntry, Seen};
 
@@ -59,6 +59,8 @@ impl Place<'_> {
             };
             if last.is_some() {
                 self.target.remove_file(self.name)?;
+            } else if let Some(file) = self.link_equal(&from, known) {
+                return Ok(Copied { file: Some(file), problem: None });
             }
             let to = self.target.create_file(self.name)?;
             match copy_once(&from, &to, share, self.progress) {
@@ -90,6 +92,23 @@ impl Place<'_> {
         Some(Staged { stat: *stat, bytes, sparse, linked: true, seen: known.seen })
     }
 
+    /// Links the staged file of the previous generation if `from`, which looks changed, holds the same as it: written anew,
+    /// copied back, touched. What is linked need not be read again.
+    fn link_equal(&self, from: &File, known: Option<&IndexedEntry>) -> Option<Staged> {
+        let EntryKind::File { bytes, sparse } = known?.entry.kind else { return None };
+        let before = file_stat(from).ok()?;
+        if before.bytes != bytes || !same_content(from, &self.previous?.open_file(self.name).ok()?).ok()? {
+            return None;
+        }
+        let after = file_stat(from).ok()?;
+        if !is_stable(&before, &after) {
+            return None;
+        }
+        self.target.link(self.previous?, self.name).ok()?;
+        (self.progress)(bytes);
+        Some(Staged { stat: after, bytes, sparse, linked: true, seen: seen(&after) })
+    }
+
     fn unreadable(&self, attempt: u32, last: Option<Staged>, error: &io::Error) -> io::Result<Copied> {
         if error.kind() != io::ErrorKind::NotFound {
             if last.is_some() {
@@ -115,7 +134,6 @@ pub(super) fn is_unchanged(stat: &FileStat, known: &IndexedEntry) -> bool {
 /// One try, and whether the file stayed as it was meanwhile.
 fn copy_once(from: &File, to: &File, share: &mut bool, progress: &dyn Fn(u64)) -> io::Result<(Staged, bool)> {
     let before = file_stat(from)?;
-    let fresh = is_within(before.mtime, PAUSE);
     if *share {
         *share = share_content(from, to)?;
         if *share {
@@ -127,11 +145,17 @@ fn copy_once(from: &File, to: &File, share: &mut bool, progress: &dyn Fn(u64)) -
     }
     let after = file_stat(from)?;
     let staged = file_stat(to)?;
-    let stable = !fresh && before.bytes == after.bytes && before.mtime == after.mtime && staged.bytes == after.bytes;
+    let stable = is_stable(&before, &after) && staged.bytes == after.bytes;
     // A torn copy must never be taken for the file that has come to rest since.
     let seen = if stable { seen(&after) } else { None };
     let file = Staged { stat: after, bytes: staged.bytes, sparse: has_hole(to, &staged)?, linked: false, seen };
     Ok((file, stable))
+}
+
+/// Whether a file did not change between two looks.
+fn is_stable(before: &FileStat, after: &FileStat) -> bool {
+    let fresh = is_within(before.mtime, PAUSE);
+    !fresh && before.bytes == after.bytes && before.mtime == after.mtime
 }
 
 /// What will tell next time that the file is the same, unless a change right now could leave its times as they are.

@@ -1,6 +1,8 @@
 //! One SQLite database in the holder: two connections, one that holds and one that pins.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,15 +11,20 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionState};
 
-use super::{Mode, Opened, Pinned, pages};
+use super::pages::{self, Pages};
+use super::target::Target;
+use super::{Mode, Opened, Pinned};
 use crate::clock;
 use crate::durable;
 use crate::entry::Mtime;
-use crate::platform::tree::{FileStat, path_stat};
+use crate::platform::tree::{FileStat, file_stat, path_stat};
 use crate::rows;
 
 /// Pages copied between two looks at the time.
 const STEP: i32 = 2048;
+
+/// Bytes copied between two words about them.
+const TOLD: u64 = 8 << 20;
 
 /// How old the last change must be for the next one to show in the times of the files.
 const MARGIN: Duration = Duration::from_millis(100);
@@ -34,6 +41,8 @@ pub(super) struct Database {
     held_since: Option<Instant>,
     held: Duration,
     pinned: Option<Look>,
+    /// The file itself. The last of all, so that it is closed after the connections.
+    content: Option<File>,
 }
 
 /// What went wrong with a database.
@@ -87,7 +96,8 @@ impl Database {
         }
         let engine = format!("SQLite {}", rusqlite::version());
         let file = (stat.dev, stat.ino);
-        let database = Self { path, mode, writer, reader, file, held_since: None, held: Duration::ZERO, pinned: None };
+        let (held, held_since, pinned, content) = (Duration::ZERO, None, None, None);
+        let database = Self { path, mode, writer, reader, file, held_since, held, pinned, content };
         Ok((database, Opened { mode, read_only, engine }))
     }
 
@@ -186,20 +196,72 @@ impl Database {
         })
     }
 
-    /// Copies what is pinned into the new file `to`. Given up after `limit`, if its writers are held.
-    pub(super) fn copy(&self, to: &Path, limit: Duration, mut progress: impl FnMut(u64)) -> Result<(), Trouble> {
-        let file = durable::create_new(to).map_err(|e| copy_failed(to, &e))?;
+    /// Copies what is pinned into the new file `to`; there is none if the file `like` holds the same, and the answer is false.
+    /// Given up after `limit`, if its writers are held.
+    pub(super) fn copy(
+        &mut self,
+        to: &Path,
+        like: Option<&Path>,
+        limit: Duration,
+        mut progress: impl FnMut(u64),
+    ) -> Result<bool, Trouble> {
+        self.open_file()?;
         let deadline = (self.mode == Mode::Rollback).then(|| self.held_since.unwrap_or_else(Instant::now) + limit);
-        let copied = |bytes| {
-            progress(bytes);
+        let mut untold = 0;
+        let mut copied = |bytes| {
+            untold += bytes;
+            if bytes == 0 || untold >= TOLD {
+                progress(std::mem::take(&mut untold));
+            }
             if deadline.is_some_and(|deadline| Instant::now() > deadline) { Err(self.too_long(limit)) } else { Ok(()) }
         };
-        if pages::are_shown_by(&self.reader) {
-            pages::copy(&self.reader, &file, copied)?;
-        } else {
-            self.back_up(to, copied)?;
+        let written = match self.pages()? {
+            Some(pages) => {
+                let mut target = Target::new(to, like);
+                pages.copy(&mut target, &mut copied)?;
+                target.finish(&mut copied)?
+            }
+            None => {
+                drop(durable::create_new(to).map_err(|e| copy_failed(to, &e))?);
+                self.back_up(to, copied)?;
+                true
+            }
+        };
+        progress(untold);
+        self.check_plain()?;
+        Ok(written)
+    }
+
+    /// Opens the database's file, which stays open for as long as SQLite has it: closing it would take the locks of both
+    /// connections away.
+    fn open_file(&mut self) -> Result<(), Trouble> {
+        if self.content.is_none() {
+            let failed = |e| Trouble::Failed(format!("{} cannot be read: {e}", self.path.display()));
+            let file = self.content.insert(File::open(&self.path).map_err(failed)?);
+            let stat = file_stat(file).map_err(failed)?;
+            if (stat.dev, stat.ino) != self.file {
+                return Err(Trouble::Failed(format!("{} has been replaced by another file", self.path.display())));
+            }
         }
-        self.check_plain()
+        Ok(())
+    }
+
+    /// What is pinned, as pages that can be read; none if only SQLite's own means are left.
+    fn pages(&self) -> Result<Option<Pages<'_>>, Trouble> {
+        let (Some(file), true) = (&self.content, pages::are_shown_by(&self.reader)) else { return Ok(None) };
+        let Pinned { pages: count, page_bytes: bytes, .. } = self.pinned()?;
+        let asked = match self.mode {
+            Mode::Rollback | Mode::Plain => BTreeSet::new(),
+            Mode::Wal => {
+                let failed = |e| Trouble::Failed(format!("the log of {} cannot be read: {e}", self.path.display()));
+                let log = File::open(log_path(&self.path)).map_err(failed)?;
+                match pages::in_log(&log, bytes).map_err(failed)? {
+                    Some(pages) => pages,
+                    None => return Ok(None),
+                }
+            }
+        };
+        Ok(Some(Pages { reader: &self.reader, file, count, bytes, asked }))
     }
 
     /// The same by SQLite's own means.
@@ -338,7 +400,7 @@ fn beside(database: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-fn copy_failed(to: &Path, error: &io::Error) -> Trouble {
+pub(super) fn copy_failed(to: &Path, error: &io::Error) -> Trouble {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Trouble::Full,
         _ => Trouble::Failed(format!("the copy {} cannot be created: {error}", to.display())),

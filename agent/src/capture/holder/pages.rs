@@ -1,100 +1,131 @@
-//! Copying the pages of a pinned database: read as rows, written in large pieces. SQLite's own backup writes each page by
-//! itself, which costs the kernel as much as everything else together.
+//! Copying the pages of a pinned database: read and written in large pieces. SQLite's own backup reads and writes each page
+//! by itself, which costs the kernel as much as everything else together.
+//!
+//! Most pages are read past SQLite, from the database's file, and that is as exact as asking SQLite:
+//!
+//! - With a write-ahead log, the file is changed by checkpoints only, and these write no frame beyond the mark of a reader:
+//!   what they may write while the pin lasts are pages of which the log has a frame that the pin sees. Those, and any other
+//!   page that the log has a frame of, valid or left over, are asked of SQLite. As long as the pin sees a frame, nobody begins the log
+//!   anew, so the log still has all of them when it is looked through; if the pin sees none, nobody writes to the file at all.
+//! - With a rollback journal nobody writes to the file while somebody reads.
+//! - Of what lies beyond the file's end SQLite says that it is zero, and so does this.
 
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Write as _;
+use std::io;
+use std::os::unix::fs::FileExt as _;
 
-use rusqlite::Connection;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Statement};
 
 use super::database::Trouble;
+use super::target::Target;
 
-/// Bytes written at once, and the least between two calls of `copied`.
-const PIECE: usize = 1 << 20;
+/// Bytes read and written at once: what is in a core's own cache for as long as it is looked at.
+pub(super) const PIECE: usize = 256 << 10;
+
+/// SQLite keeps its locks at this place of the file, and never anything else in this page.
+const LOCKS_AT: u64 = 1 << 30;
+
+/// Sizes in a log's header and in front of each of its pages: "WAL File Format" of SQLite's documentation.
+const LOG_HEADER: u64 = 32;
+const FRAME_HEADER: u64 = 24;
+
+/// A database that `reader` has pinned, and its file.
+pub(super) struct Pages<'a> {
+    pub(super) reader: &'a Connection,
+    pub(super) file: &'a File,
+    pub(super) count: u64,
+    pub(super) bytes: u64,
+    /// Pages that are asked of SQLite, from 1 on.
+    pub(super) asked: BTreeSet<u64>,
+}
 
 /// Whether this SQLite can show pages as rows; one that was built otherwise cannot.
 pub(super) fn are_shown_by(reader: &Connection) -> bool {
     reader.prepare("SELECT data FROM sqlite_dbpage").is_ok()
 }
 
-/// Copies every page that `reader` sees to `to`, and tells `copied` of the bytes as they are written.
-pub(super) fn copy(
-    reader: &Connection,
-    mut to: &File,
-    mut copied: impl FnMut(u64) -> Result<(), Trouble>,
-) -> Result<(), Trouble> {
-    let mut select = reader.prepare("SELECT data FROM sqlite_dbpage ORDER BY pgno")?;
-    let mut rows = select.query([])?;
-    let mut piece = Vec::with_capacity(PIECE);
-    loop {
-        let page = match rows.next()? {
-            Some(row) => Some(row.get_ref(0)?),
-            None => None,
-        };
-        let bytes = match page {
-            Some(ValueRef::Blob(bytes)) => bytes,
-            Some(_) => return Err(Trouble::Failed("SQLite shows a page that is none".to_owned())),
-            None => &[],
-        };
-        if page.is_none() || piece.len() + bytes.len() > PIECE {
-            to.write_all(&piece)?;
-            copied(piece.len() as u64)?;
-            piece.clear();
-        }
-        if page.is_none() {
-            return Ok(());
-        }
-        piece.extend_from_slice(bytes);
+/// The pages of which this log has a frame, whether it is in use or left over. None if this is no log of pages of this size.
+pub(super) fn in_log(log: &File, page_bytes: u64) -> io::Result<Option<BTreeSet<u64>>> {
+    let mut pages = BTreeSet::new();
+    let end = log.metadata()?.len();
+    if end < LOG_HEADER {
+        return Ok(Some(pages));
     }
+    let number = |at| {
+        let mut bytes = [0; 4];
+        log.read_exact_at(&mut bytes, at).map(|()| u64::from(u32::from_be_bytes(bytes)))
+    };
+    if number(8)? != page_bytes {
+        return Ok(None);
+    }
+    let mut at = LOG_HEADER;
+    while at + FRAME_HEADER <= end {
+        pages.insert(number(at)?);
+        at += FRAME_HEADER + page_bytes;
+    }
+    Ok(Some(pages))
+}
+
+impl Pages<'_> {
+    /// Copies all of them to `to`, and tells `copied` of the bytes as they go there.
+    pub(super) fn copy(
+        &self,
+        to: &mut Target<'_>,
+        copied: &mut dyn FnMut(u64) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
+        let mut ask = self.reader.prepare("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
+        let end = self.count * self.bytes;
+        let mut piece = vec![0; PIECE];
+        let mut at = 0;
+        while at < end {
+            piece.resize(usize::try_from(end - at).map_or(PIECE, |left| left.min(PIECE)), 0);
+            read(self.file, &mut piece, at)?;
+            let (first, pages) = (at / self.bytes + 1, piece.len() as u64 / self.bytes);
+            for number in self.asked.range(first..first + pages) {
+                self.ask(*number, (number - first) * self.bytes, &mut ask, &mut piece)?;
+            }
+            if (first..first + pages).contains(&(LOCKS_AT / self.bytes + 1)) {
+                self.ask(LOCKS_AT / self.bytes + 1, LOCKS_AT - at, &mut ask, &mut piece)?;
+            }
+            to.take(&piece, copied)?;
+            copied(piece.len() as u64)?;
+            at += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Puts the page that SQLite sees into its place.
+    fn ask(&self, number: u64, at: u64, ask: &mut Statement<'_>, piece: &mut [u8]) -> Result<(), Trouble> {
+        let wrong = || Trouble::Failed("SQLite shows a page that is none".to_owned());
+        let at = usize::try_from(at).map_err(|_| wrong())?;
+        let bytes = usize::try_from(self.bytes).map_err(|_| wrong())?;
+        let place = piece.get_mut(at..at + bytes).ok_or_else(wrong)?;
+        let mut rows = ask.query([i64::try_from(number).map_err(|_| wrong())?])?;
+        match rows.next()?.map(|row| row.get_ref(0)).transpose()? {
+            Some(ValueRef::Blob(page)) if page.len() == bytes => place.copy_from_slice(page),
+            _ => return Err(wrong()),
+        }
+        Ok(())
+    }
+}
+
+/// Reads what the file has from `at` on; beyond its end it has zeros.
+fn read(file: &File, piece: &mut [u8], at: u64) -> Result<(), Trouble> {
+    let failed = |e| Trouble::Failed(format!("the database cannot be read: {e}"));
+    let mut done = 0;
+    while let Some(rest) = piece.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, at + done as u64).map_err(failed)? {
+            0 => {
+                rest.fill(0);
+                return Ok(());
+            }
+            read => done += read,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::FileExt as _;
-
-    use super::*;
-
-    #[test]
-    fn what_is_pinned_is_copied_page_by_page_while_others_write() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.db");
-        let writer = Connection::open(&path).unwrap();
-        writer.execute_batch("PRAGMA page_size = 1024; PRAGMA journal_mode = WAL; CREATE TABLE t (n, text)").unwrap();
-        let add = |from: i64| {
-            let sql = "WITH RECURSIVE c(n) AS (SELECT ?1 UNION ALL SELECT n + 1 FROM c WHERE n < ?1 + 4999)
-                       INSERT INTO t SELECT n, hex(randomblob(200)) FROM c";
-            writer.execute(sql, [from]).unwrap();
-        };
-        add(0);
-        writer.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
-        add(5000);
-        let reader = Connection::open(&path).unwrap();
-        assert!(are_shown_by(&reader), "the tests are built with LIBSQLITE3_FLAGS of .cargo/config.toml");
-        let sum = |connection: &Connection| -> (i64, i64, i64) {
-            let sql = "SELECT count(*), sum(n), sum(unicode(substr(text, n % 400, 1))) FROM t";
-            connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap()
-        };
-        reader.execute_batch("BEGIN").unwrap();
-        let pinned = sum(&reader);
-        add(10_000);
-        writer.execute_batch("DELETE FROM t WHERE n < 3000; PRAGMA wal_checkpoint(PASSIVE)").unwrap();
-
-        let copy_path = folder.path().join("copy.db");
-        let file = File::create_new(&copy_path).unwrap();
-        let mut told = 0;
-        copy(&reader, &file, |bytes| {
-            told += bytes;
-            add(20_000 + i64::try_from(told).unwrap());
-            Ok(())
-        })
-        .unwrap();
-        let pages: u64 = reader.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
-        assert_eq!((told, file.metadata().unwrap().len()), (pages * 1024, pages * 1024));
-        let mut magic = [0; 15];
-        file.read_exact_at(&mut magic, 0).unwrap();
-        assert_eq!(&magic, b"SQLite format 3");
-        let restored = Connection::open(&copy_path).unwrap();
-        let check: String = restored.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-        assert_eq!((check.as_str(), sum(&restored)), ("ok", pinned));
-    }
-}
+mod tests;

@@ -210,21 +210,21 @@ impl Serving {
         let mut told = Ok(());
         let done = database.pinned().and_then(|pinned| {
             if ask.known.is_some() && ask.known == pinned.stamp {
-                return Ok(true);
+                return Ok(false);
             }
             let progress = |bytes| {
                 if told.is_ok() {
                     told = tell(output, &Answer::Progress(bytes));
                 }
             };
-            database.copy(&path_of(&ask.to), limit, progress).map(|()| false)
+            database.copy(&path_of(&ask.to), ask.like.as_deref().map(path_of).as_deref(), limit, progress)
         });
         told?;
         // Before anything else, so that whoever waits can go on; what is pinned is still known then.
         database.release();
         let answer = match (done, database.pinned()) {
-            (Ok(true), Ok(pinned)) => Answer::Unchanged(pinned),
-            (Ok(false), Ok(pinned)) => Answer::Copied(pinned),
+            (Ok(false), Ok(pinned)) => Answer::Unchanged(pinned),
+            (Ok(true), Ok(pinned)) => Answer::Copied(pinned),
             (Err(trouble), _) | (_, Err(trouble)) => trouble.into(),
         };
         database.let_go();
