@@ -1,3 +1,5 @@
+//! Copies of pages beside writers that write and checkpoints that run; and what an earlier copy spares.
+
 use std::path::{Path, PathBuf};
 
 use super::*;
