@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -79,25 +79,31 @@ impl SecretRef {
             },
             Self::File(path) => {
                 let failed = |source| SecretError::Read { path: path.clone(), source };
-                let mode = platform::mode(&fs::metadata(path).map_err(failed)?);
+                let file = File::open(path).map_err(failed)?;
+                // Of the very file that is read, whatever the path names a moment later.
+                let mode = platform::mode(&file.metadata().map_err(failed)?);
                 if mode & 0o027 != 0 {
                     return Err(SecretError::Exposed { path: path.clone(), mode });
                 }
-                self.read_file(path)?
+                self.read_file(path, file)?
             }
             Self::Credential(name) => match env::var_os("CREDENTIALS_DIRECTORY") {
-                Some(folder) => self.read_file(&Path::new(&folder).join(name))?,
+                Some(folder) => {
+                    let path = Path::new(&folder).join(name);
+                    let file = File::open(&path).map_err(|source| SecretError::Read { path: path.clone(), source })?;
+                    self.read_file(&path, file)?
+                }
                 None => return Err(SecretError::NoCredentials { name: name.clone() }),
             },
         };
         if age::secrecy::ExposeSecret::expose_secret(&secret).is_empty() { Err(self.unusable()) } else { Ok(secret) }
     }
 
-    fn read_file(&self, path: &Path) -> Result<SecretString, SecretError> {
+    fn read_file(&self, path: &Path, file: File) -> Result<SecretString, SecretError> {
         let failed = |source| SecretError::Read { path: path.to_owned(), source };
         let mut bytes = Vec::new();
         let limit = SECRET_BYTES_MAX as u64 + 1;
-        File::open(path).map_err(failed)?.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+        file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
         if bytes.len() > SECRET_BYTES_MAX {
             return Err(self.unusable());
         }
@@ -145,6 +151,7 @@ impl fmt::Display for SecretRef {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use age::secrecy::ExposeSecret as _;
