@@ -151,7 +151,7 @@ fn lists_what_is_away(machine: &Machine, on_a: &[GenerationId]) {
     let listed = machine.world.offsite(["list"]).expect(0);
     let newest = on_a.last().unwrap().as_str();
     let mut lines = listed.stdout.lines().skip_while(|line| !line.starts_with(newest)).skip(1);
-    let line = lines.find(|line| line.contains("far (a)")).unwrap();
+    let line = lines.find(|line| line.trim_start().starts_with("far (a)")).unwrap();
     assert!(line.contains("not connected, last seen 20"), "{listed}");
     assert!(listed.stdout.contains("No disk of far is connected."), "{listed}");
     // What was pruned is not said to be anywhere.
