@@ -193,16 +193,18 @@ impl Step {
 }
 
 impl Journal {
-    /// How much longer than usual (the median of the same book) steps took that were under way at some time in one of the
-    /// windows. Steps that met a slow one in the same book are left out: they waited for each other.
+    /// How much longer than usual (the median of the same book) steps took from the beginning of a window on that were under
+    /// way at some time in it: what they had waited for before is not the window's doing. Steps that met a slow one in the same book are left out: they waited for each other.
     pub fn longer(&self, windows: &[Window]) -> Longer {
         let books = self.steps.iter().map(|step| step.book).max().map_or(0, |last| last + 1);
         let usual: Vec<i64> = (0..books).map(|book| self.median_us(book)).collect();
         let slow: Vec<&Step> = self.steps.iter().filter(|step| step.slow).collect();
         let waited = |step: &Step| slow.iter().any(|s| s.book == step.book && s.meets((step.at_us, step.end_us())));
-        let met = |step: &&Step| windows.iter().any(|window| step.meets(*window));
-        let met = self.steps.iter().filter(|step| !step.slow).filter(met).filter(|step| !waited(step));
-        let mut longer: Vec<i64> = met.map(|step| (step.took_us - usual[step.book]).max(0)).collect();
+        let mut longer = Vec::new();
+        for window in windows {
+            let met = self.steps.iter().filter(|step| !step.slow && step.meets(*window) && !waited(step));
+            longer.extend(met.map(|step| (step.end_us() - step.at_us.max(window.0) - usual[step.book]).max(0)));
+        }
         longer.sort_unstable();
         Longer(longer)
     }
