@@ -28,6 +28,9 @@ const FINISH_LIMIT: Duration = Duration::from_secs(20);
 /// Smaller pieces than this are the smallest there are.
 const LARGE_BYTES: u64 = 2 << 20;
 
+/// So many objects are sent at once: enough to fill the line of an office, and each has one part in memory.
+const PARALLEL_MAX: usize = 4;
+
 /// Turns true when somebody asks to stop.
 pub type Interrupt = watch::Receiver<bool>;
 
@@ -169,7 +172,7 @@ pub async fn send_all(
     progress: &Arc<Progress>,
     mut stored: impl FnMut(&mut State, &Spooled) -> Result<(), UploadError>,
 ) -> Result<(), UploadError> {
-    let parallel = target.store.limits().requests_max.clamp(1, 8);
+    let parallel = target.store.limits().requests_max.clamp(1, PARALLEL_MAX);
     let mut sending: JoinSet<Result<Spooled, UploadError>> = JoinSet::new();
     let mut open = true;
     let mut asked = interrupt.clone();

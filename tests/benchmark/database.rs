@@ -73,8 +73,24 @@ pub(crate) fn create(path: &Path, words: &Words, rng: &mut Rng, bytes: u64) {
     transaction.commit().unwrap();
 }
 
-/// A day's work: 0.75 % of the payments are changed, at random, and 1 % are added.
-pub(crate) fn one_day(path: &Path, words: &Words, rng: &mut Rng) {
+/// What a day does to the payments, in ten-thousandths of the rows that there are.
+#[derive(Clone, Copy)]
+pub(crate) struct Day {
+    /// Changed, at random.
+    pub(crate) changed: u64,
+    /// Added.
+    pub(crate) added: u64,
+}
+
+impl Day {
+    /// A day of an office that grows fast.
+    pub(crate) const GROWING: Self = Self { changed: 75, added: 100 };
+    /// A day on which only what is there is worked on.
+    pub(crate) const CHANGING: Self = Self { changed: 100, added: 0 };
+}
+
+/// A day's work.
+pub(crate) fn one_day(path: &Path, words: &Words, rng: &mut Rng, day: Day) {
     let mut database = Connection::open(path).unwrap();
     database.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF").unwrap();
     let payments: u64 = database.query_row("SELECT max(id) FROM payment", [], |row| row.get(0)).unwrap();
@@ -82,12 +98,12 @@ pub(crate) fn one_day(path: &Path, words: &Words, rng: &mut Rng) {
     let transaction = database.transaction().unwrap();
     let mut change =
         transaction.prepare("UPDATE payment SET status = ?2, cents = ?3, note = ?4 WHERE id = ?1").unwrap();
-    for _ in 0..payments * 3 / 400 {
+    for _ in 0..payments * day.changed / 10_000 {
         let (id, count) = (rng.between(1, payments), rng.between(10, 30));
         change.execute(params![id, rng.pick(&STATES), rng.below(900_000), words.text(rng, count)]).unwrap();
     }
     drop(change);
-    insert(&transaction, words, rng, payments + 1..payments + payments / 100 + 1, customers);
+    insert(&transaction, words, rng, payments + 1..payments + payments * day.added / 10_000 + 1, customers);
     transaction.commit().unwrap();
 }
 

@@ -10,6 +10,7 @@
     reason = "a benchmark: a panic says where it failed, and printing is its work"
 )]
 
+mod ballast;
 mod database;
 mod measure;
 mod office;
@@ -91,6 +92,7 @@ fn main() {
     let made = Office::make(&made, arguments.seed, arguments.size << 20);
     let bytes = made.bytes();
     eprintln!("{:.2} GiB", bytes as f64 / f64::from(1 << 30));
+    let _held = ballast::hold(6 * bytes);
     let yardstick = Yardstick { root: &folder, recipient: &recipient, identity: &identity, log: &log };
     yardstick.tar(&made);
     let mut bench = Bench { arguments: &arguments, yardstick, made, report: Report::default() };
