@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use crate::format::Sha256;
 use crate::format::names::ChainFolder;
 use crate::generation::Class;
 use crate::ids::{GenerationId, SiteName};
@@ -26,6 +27,7 @@ use crate::state::{Delivery, Phase, State};
 use crate::upload::{self, Interrupt, Spooled, StoreTarget, UploadError};
 
 mod begin;
+mod carry;
 mod commit;
 mod error;
 mod lock;
@@ -35,6 +37,9 @@ pub use lock::LockTerms;
 
 /// Packs that a full may have: four digits number them, and by hand they are taken in the order of their names.
 const FULL_PACKS_MAX: u64 = 9000;
+
+/// Asks for the packs of committed generations only.
+const NO_DELIVERY: i64 = -1;
 
 /// How generations are brought into stores.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +60,8 @@ pub struct DeliverSettings<'a> {
     pub chain_days: u32,
     /// A chain takes so many generations, the full included.
     pub chain_generations: u32,
+    /// Digests of packs that a verification found bad: they are not carried over into new chains.
+    pub bad_packs: &'a BTreeSet<Sha256>,
     /// What happens by itself: the heartbeat tells when the next run is due.
     pub schedule: Option<&'a Schedule>,
 }
@@ -70,10 +77,12 @@ pub struct Delivered {
     pub sequence: u64,
     /// Bytes of its stream.
     pub stream_bytes: u64,
-    /// Bytes of the packs that it added.
-    pub added_bytes: u64,
-    /// Packs that it added.
-    pub added_packs: u64,
+    /// Bytes of the packs that were sent for it.
+    pub sent_bytes: u64,
+    /// Packs that were sent for it.
+    pub sent_packs: u64,
+    /// Bytes of the packs that the store copied for it.
+    pub copied_bytes: u64,
 }
 
 /// Where a delivery takes place.
@@ -116,10 +125,11 @@ pub fn deliver(
         (Some(delivery), None) => delivery,
         (Some(delivery), Some(generation)) if delivery.generation == *generation.id() => delivery,
         (Some(_), Some(_)) => return Err(DeliverError::Internal("another generation is unfinished")),
-        (None, Some(generation)) => place.begin(state, class, generation)?,
+        (None, Some(generation)) => place.begin(state, class, generation, local)?,
         (None, None) => return Err(DeliverError::Internal("no generation is unfinished")),
     };
     place.locked_until = place.lock_of(state, &delivery, generation)?;
+    let delivery = place.copy_carried(state, delivery)?;
     place.clean_spool(state, &delivery)?;
     if delivery.phase == Phase::Sealing {
         let generation = generation.ok_or(DeliverError::Internal("the staged copy is gone"))?;
@@ -181,12 +191,12 @@ impl Place<'_> {
                 let request = SealRequest {
                     generation,
                     previous: generation.previous()?.as_ref().and_then(find),
-                    full: find(&delivery.chain.name),
-                    later: LocalGeneration::between(local, &delivery.chain.name, &delivery.generation),
+                    full: find(&delivery.chain.origin),
+                    later: LocalGeneration::between(local, &delivery.chain.origin, &delivery.generation),
                     delivery,
                 };
                 let mut settings = self.seal_settings();
-                if delivery.number == 0 {
+                if delivery.is_plain_full() {
                     settings.pack_bytes = full_pack_bytes(self.target, total);
                 }
                 let stop = || sender.is_closed(); // when sending has failed or somebody asks to stop

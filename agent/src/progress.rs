@@ -12,6 +12,8 @@ pub enum Stage {
     Starting,
     /// Sources are being copied to staging.
     Capturing,
+    /// Packs of an earlier chain are being copied in the store.
+    Copying,
     /// The staged copy is being sealed, and packs are being sent.
     Sealing,
     /// The last objects are being sent.
@@ -125,7 +127,8 @@ impl Progress {
 
     /// The counters now.
     pub fn snapshot(&self) -> Snapshot {
-        let stages = [Stage::Capturing, Stage::Sealing, Stage::Sending, Stage::Restoring, Stage::Verifying];
+        let stages =
+            [Stage::Capturing, Stage::Copying, Stage::Sealing, Stage::Sending, Stage::Restoring, Stage::Verifying];
         let number = self.stage.load(Ordering::Relaxed);
         Snapshot {
             stage: stages.into_iter().find(|stage| *stage as u8 == number).unwrap_or(Stage::Starting),

@@ -7,13 +7,16 @@
 
 use std::num::NonZeroUsize;
 
+use crate::entry::{Entry, EntryKind};
 use crate::format::Sha256;
 use crate::frame::FrameError;
 use crate::keys::{RecipientError, Recipients};
 use crate::progress::Progress;
 use crate::spool::{Spool, SpoolError, full_hint};
-use crate::staging::{LocalGeneration, StagingError};
-use crate::state::{Delivery, SealedPack, State, StateError};
+use crate::staging::{IndexedEntry, LocalGeneration, StagingError};
+use crate::state::{ChunkHash, Delivery, SealedPack, State, StateError};
+
+use hashes::{CACHE, HashReader};
 
 mod feed;
 mod hashes;
@@ -49,9 +52,9 @@ pub struct SealRequest<'a> {
     pub generation: &'a LocalGeneration,
     /// The local generation before it, whose hashes spare reading what did not change.
     pub previous: Option<&'a LocalGeneration>,
-    /// The local generation that is the chain's full, if it is still there: what patches refer to.
+    /// The local generation that is the chain's origin, mostly its full, if it is still there: what patches refer to.
     pub full: Option<&'a LocalGeneration>,
-    /// Local generations between the full and this one, in the order of time: what they brought whole can be referred to, too.
+    /// Local generations between the origin and this one, in the order of time: what they brought whole can be referred to, too.
     pub later: &'a [LocalGeneration],
     /// The delivery it is for.
     pub delivery: &'a Delivery,
@@ -117,6 +120,26 @@ pub enum SealError {
     /// A contradiction inside the program.
     #[error("sealing went wrong inside the program ({0}): please report this; nothing was committed")]
     Internal(&'static str),
+}
+
+/// The size of a file, and hashes of the chunks that it has or had.
+type KnownFile = Result<(u64, Vec<ChunkHash>), StagingError>;
+
+/// The files of `now`, in stream order, with the chunks that they had in `known`, that or an earlier generation. Nothing if
+/// `known` was not sealed to its end.
+pub(crate) fn known_files(
+    now: &LocalGeneration,
+    known: &LocalGeneration,
+) -> Result<Option<impl Iterator<Item = KnownFile> + use<>>, StagingError> {
+    let Some(mut hashes) = HashReader::open(&known.cache_path(CACHE)) else { return Ok(None) };
+    Ok(Some(now.entries()?.filter_map(move |indexed| match indexed {
+        Ok(IndexedEntry { entry: Entry { path, kind: EntryKind::File { bytes, .. }, .. }, .. }) => {
+            let chunks = hashes.find(&path).map(|found| found.chunks);
+            Some(Ok((bytes, chunks.unwrap_or_default())))
+        }
+        Ok(_) => None,
+        Err(error) => Some(Err(error)),
+    })))
 }
 
 /// Seals a generation. Each finished pack is durable in the spool and recorded in `state` before `sealed` gets it;

@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use crate::durable;
 use crate::ids::SiteName;
 
+mod carried;
 mod chunks;
 mod disks;
 mod error;
@@ -19,6 +20,7 @@ mod mortal;
 mod pruned;
 mod records;
 
+pub use carried::{CarriedPack, CopyOrder};
 pub use chunks::{ChunkHash, Location, NewChunk, NewPatch};
 pub use disks::DiskRecord;
 pub use error::StateError;
@@ -26,7 +28,7 @@ pub use journal::{CommitObject, Delivery, NewDelivery, Phase};
 pub use records::{ChainRecord, CommittedRecord, PackRecord, SealedPack};
 
 /// Version of the database's schema.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// The database's name in the state folder.
 const FILE: &str = "state.db";
 const OPENING: &str = "it was opened";
@@ -37,7 +39,7 @@ const SCHEMA: &str = "
 CREATE TABLE chain (
   id INTEGER PRIMARY KEY, store TEXT NOT NULL, name TEXT NOT NULL, class TEXT NOT NULL, opened TEXT NOT NULL,
   content_bytes INTEGER NOT NULL DEFAULT 0, full_bytes INTEGER NOT NULL DEFAULT 0, closed INTEGER NOT NULL DEFAULT 0,
-  UNIQUE (store, name)
+  origin TEXT, UNIQUE (store, name)
 ) STRICT;
 CREATE TABLE delivery (
   id INTEGER PRIMARY KEY, chain INTEGER NOT NULL REFERENCES chain(id), generation TEXT NOT NULL, number INTEGER NOT NULL,
@@ -46,7 +48,8 @@ CREATE TABLE delivery (
 ) STRICT;
 CREATE TABLE pack (
   id INTEGER PRIMARY KEY, chain INTEGER NOT NULL REFERENCES chain(id), delivery INTEGER NOT NULL REFERENCES delivery(id),
-  name TEXT NOT NULL, at INTEGER NOT NULL, content INTEGER NOT NULL, sealed INTEGER NOT NULL, stored INTEGER NOT NULL
+  name TEXT NOT NULL, at INTEGER NOT NULL, content INTEGER NOT NULL, sealed INTEGER NOT NULL, stored INTEGER NOT NULL,
+  source TEXT
 ) STRICT;
 CREATE INDEX pack_chain ON pack (chain, at);
 CREATE TABLE patch (

@@ -72,6 +72,7 @@ pub const PROMISES: &[Promise] = &[
     ("a lost reply to completing is resolved", |s| Box::pin(abilities::completing_twice_is_harmless(s))),
     ("an upload given up is gone", |s| Box::pin(abilities::an_upload_given_up_is_gone(s))),
     ("leftovers are swept", |s| Box::pin(abilities::leftovers_are_swept(s))),
+    ("a copy is what was copied", |s| Box::pin(abilities::a_copy_is_what_was_copied(s))),
     ("older versions are kept", |s| Box::pin(abilities::older_versions_are_kept(s))),
     ("locks hold or are refused", |s| Box::pin(abilities::locks_hold_or_are_refused(s))),
     ("locks of parts hold or are refused", |s| Box::pin(abilities::locks_of_parts_hold(s))),

@@ -17,8 +17,8 @@ use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::key::{KeyPrefix, ObjectKey};
 use crate::settings::{Access, DirectorySettings, Mark};
 use crate::store::{
-    Body, ByteRange, ByteStream, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore, PutMode, PutOptions,
-    Versions,
+    Body, ByteRange, ByteStream, Copying, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore, PutMode,
+    PutOptions, Sha256Digest, Versions,
 };
 
 /// A store in a folder of this machine.
@@ -193,6 +193,10 @@ impl ObjectStore for DirectoryStore {
         None
     }
 
+    fn copying(&self) -> Option<&dyn Copying> {
+        Some(self)
+    }
+
     fn versions(&self) -> Option<&dyn Versions> {
         None
     }
@@ -202,6 +206,15 @@ impl ObjectStore for DirectoryStore {
             Access::Agent => None,
             Access::Keeper => Some(self),
         }
+    }
+}
+
+#[async_trait]
+impl Copying for DirectoryStore {
+    async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<Option<Sha256Digest>> {
+        let (root, old, new) = (self.root.clone(), self.path(from), self.path(to));
+        self.run("copying to", Some(to), move || files::copy_object(&root, &old, &new)).await?;
+        Ok(None)
     }
 }
 

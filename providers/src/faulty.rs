@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::key::{KeyPrefix, ObjectKey};
 use crate::store::{
-    Body, ByteRange, ByteStream, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore, ObjectVersion, Part,
-    PartLimits, PutOptions, Upload, Versions,
+    Body, ByteRange, ByteStream, Copying, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore,
+    ObjectVersion, Part, PartLimits, PutOptions, Sha256Digest, Upload, Versions,
 };
 
 /// What goes wrong with one call.
@@ -151,6 +151,10 @@ impl ObjectStore for Faulty {
         self.store.multipart().map(|_| self as _)
     }
 
+    fn copying(&self) -> Option<&dyn Copying> {
+        self.store.copying().map(|_| self as _)
+    }
+
     fn versions(&self) -> Option<&dyn Versions> {
         self.store.versions().map(|_| self as _)
     }
@@ -197,6 +201,16 @@ impl Multipart for Faulty {
             Some(inner) => self.listing("unfinished", prefix, inner.unfinished(prefix)),
             None => stream::empty().boxed(),
         }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Copying for Faulty {
+    async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<Option<Sha256Digest>> {
+        let inner = self.store.copying();
+        let inner = inner.ok_or_else(|| Error::new(ErrorKind::Unsupported, "copy").store(self))?;
+        self.call("copy", to.as_str(), inner.copy(from, to)).await
     }
 }
 

@@ -15,8 +15,8 @@ use crate::proof;
 use crate::retry::{Attempts, retry};
 use crate::settings::Policy;
 use crate::store::{
-    Body, ByteRange, ByteStream, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore, ObjectVersion, Part,
-    PartLimits, PutOptions, Upload, Versions,
+    Body, ByteRange, ByteStream, Copying, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore,
+    ObjectVersion, Part, PartLimits, PutOptions, Sha256Digest, Upload, Versions,
 };
 
 /// A store with retries and a limit on requests.
@@ -116,6 +116,10 @@ impl ObjectStore for Guarded {
         self.store.multipart().map(|_| self as _)
     }
 
+    fn copying(&self) -> Option<&dyn Copying> {
+        self.store.copying().map(|_| self as _)
+    }
+
     fn versions(&self) -> Option<&dyn Versions> {
         self.store.versions().map(|_| self as _)
     }
@@ -194,6 +198,20 @@ impl Multipart for Guarded {
             Ok(inner) => persistent(&self.policy, inner.unfinished(prefix)),
             Err(error) => stream::iter([Err(error)]).boxed(),
         }
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Copying for Guarded {
+    async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<Option<Sha256Digest>> {
+        let inner = self.store.copying();
+        let inner = inner.ok_or_else(|| Error::new(ErrorKind::Unsupported, "copying to").store(self))?;
+        retry(&self.policy, || async {
+            let _slot = self.slot().await;
+            inner.copy(from, to).await
+        })
+        .await
     }
 }
 

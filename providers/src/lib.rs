@@ -39,8 +39,8 @@ pub use settings::{
     WebdavLogin, WebdavSettings,
 };
 pub use store::{
-    Body, ByteRange, ByteStream, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore, ObjectVersion, Part,
-    PartLimits, PutMode, PutOptions, Sha256Digest, Upload, Versions,
+    Body, ByteRange, ByteStream, Copying, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore,
+    ObjectVersion, Part, PartLimits, PutMode, PutOptions, Sha256Digest, Upload, Versions,
 };
 
 /// Reads an answer to PROPFIND, as tests of foreign bytes want it: whatever comes, it ends, and its entries have paths.

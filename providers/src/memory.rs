@@ -14,8 +14,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyPrefix, ObjectKey};
 use crate::settings::Access;
 use crate::store::{
-    Body, ByteRange, ByteStream, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore, ObjectVersion, Part,
-    PartLimits, PutMode, PutOptions, Sha256Digest, Upload, Versions,
+    Body, ByteRange, ByteStream, Copying, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore,
+    ObjectVersion, Part, PartLimits, PutMode, PutOptions, Sha256Digest, Upload, Versions,
 };
 
 /// Bytes of one piece of a body that is read.
@@ -26,6 +26,7 @@ const PIECE_BYTES: usize = 1 << 16;
 pub struct MemoryStore {
     access: Access,
     part_limits: PartLimits,
+    copies: bool,
     state: Arc<Mutex<State>>,
 }
 
@@ -57,13 +58,20 @@ impl MemoryStore {
     pub fn new(seed: u64, access: Access, now: Timestamp) -> Self {
         let state = State { objects: BTreeMap::new(), uploads: BTreeMap::new(), random: seed | 1, now };
         let part_limits = PartLimits { part_bytes_min: 5 << 20, part_bytes_max: 5 << 30, parts_max: 10_000 };
-        Self { access, part_limits, state: Arc::new(Mutex::new(state)) }
+        Self { access, part_limits, copies: true, state: Arc::new(Mutex::new(state)) }
     }
 
     /// The same with other rules for parts, so that tests need not move much.
     #[must_use]
     pub fn with_part_limits(mut self, part_limits: PartLimits) -> Self {
         self.part_limits = part_limits;
+        self
+    }
+
+    /// The same as one of a kind that cannot copy.
+    #[must_use]
+    pub fn without_copying(mut self) -> Self {
+        self.copies = false;
         self
     }
 
@@ -212,6 +220,10 @@ impl ObjectStore for MemoryStore {
         Some(self)
     }
 
+    fn copying(&self) -> Option<&dyn Copying> {
+        if self.copies { Some(self) } else { None }
+    }
+
     fn versions(&self) -> Option<&dyn Versions> {
         Some(self)
     }
@@ -305,6 +317,16 @@ impl Multipart for MemoryStore {
             })
             .collect();
         stream::iter(self.shuffled(found)).map(Ok).boxed()
+    }
+}
+
+#[async_trait]
+impl Copying for MemoryStore {
+    async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<Option<Sha256Digest>> {
+        let content = self.find("copying", &from.clone().into())?.content.unwrap_or_default();
+        let body = Body::from_bytes(content);
+        self.put(to, &body, &PutOptions::CREATE).await?;
+        Ok(Some(*body.sha256()))
     }
 }
 

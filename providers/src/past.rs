@@ -15,8 +15,8 @@ use jiff::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyPrefix, ObjectKey};
 use crate::store::{
-    Body, ByteRange, ByteStream, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore, ObjectVersion,
-    PutOptions, Versions,
+    Body, ByteRange, ByteStream, Copying, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore,
+    ObjectVersion, PutOptions, Versions,
 };
 
 /// What S3 calls the version of an object in a bucket that keeps none.
@@ -119,6 +119,10 @@ impl ObjectStore for Past {
     }
 
     fn multipart(&self) -> Option<&dyn Multipart> {
+        None
+    }
+
+    fn copying(&self) -> Option<&dyn Copying> {
         None
     }
 

@@ -6,6 +6,7 @@
 
 mod classify;
 mod client;
+mod copy;
 mod lock;
 mod multipart;
 mod pages;
@@ -30,8 +31,8 @@ use crate::key::{KeyPrefix, ObjectKey};
 use crate::proof;
 use crate::settings::{Access, Policy, S3Settings, Seen};
 use crate::store::{
-    Body, ByteRange, ByteStream, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore, PutMode, PutOptions,
-    Versions,
+    Body, ByteRange, ByteStream, Copying, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore, PutMode,
+    PutOptions, Versions,
 };
 use crate::transport::{self, Transport};
 
@@ -272,6 +273,10 @@ impl ObjectStore for S3Store {
 
     fn multipart(&self) -> Option<&dyn Multipart> {
         self.seen.takes_parts.then_some(self)
+    }
+
+    fn copying(&self) -> Option<&dyn Copying> {
+        Some(self)
     }
 
     fn versions(&self) -> Option<&dyn Versions> {

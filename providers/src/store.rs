@@ -53,6 +53,9 @@ pub trait ObjectStore: fmt::Debug + fmt::Display + Send + Sync {
     /// Sending one object in parts that survive a restart.
     fn multipart(&self) -> Option<&dyn Multipart>;
 
+    /// Making an object of another one inside the store.
+    fn copying(&self) -> Option<&dyn Copying>;
+
     /// Older versions of objects.
     fn versions(&self) -> Option<&dyn Versions>;
 
@@ -91,6 +94,15 @@ pub trait Multipart: Send + Sync {
 
     /// Uploads below `prefix` that were begun and neither completed nor aborted.
     fn unfinished<'a>(&'a self, prefix: &'a KeyPrefix) -> BoxStream<'a, Result<Upload>>;
+}
+
+/// Making an object of another one without its bytes passing through this machine.
+#[async_trait]
+pub trait Copying: Send + Sync {
+    /// Makes the object `to`, which must be new, of the object `from`. Answers with the SHA-256 that the store itself
+    /// computed of what it copied, if it did; otherwise whether the copy is what it should be is for the caller to prove.
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) may also mean that an earlier reply was lost.
+    async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<Option<Sha256Digest>>;
 }
 
 /// Reading a store as it was at an earlier time.

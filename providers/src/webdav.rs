@@ -23,8 +23,8 @@ use crate::exact::exact;
 use crate::key::{KeyPrefix, ObjectKey};
 use crate::settings::{Access, Policy, Seen, WebdavSettings};
 use crate::store::{
-    Body, ByteRange, ByteStream, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore, PutMode, PutOptions,
-    Versions,
+    Body, ByteRange, ByteStream, Copying, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore, PutMode,
+    PutOptions, Sha256Digest, Versions,
 };
 use crate::transport::Expect;
 
@@ -109,12 +109,48 @@ impl WebdavStore {
 
     /// Gives a temporary file its name.
     async fn rename(&self, operation: &'static str, temporary: &str, name: &str, mode: PutMode) -> Result<()> {
+        self.make_of("MOVE", operation, temporary, name, mode).await
+    }
+
+    /// Moves or copies the file `from` to `name`.
+    async fn make_of(
+        &self,
+        method: &'static str,
+        operation: &'static str,
+        from: &str,
+        name: &str,
+        mode: PutMode,
+    ) -> Result<()> {
         let overwrite = if mode == PutMode::Overwrite { "T" } else { "F" };
-        let mut rename = Ask::new("MOVE", temporary)
+        let mut ask = Ask::new(method, from)
             .header(HeaderName::from_static("destination"), self.destination(operation, name)?)
             .header(HeaderName::from_static("overwrite"), HeaderValue::from_static(overwrite));
-        rename.expect = Expect::ASSEMBLY;
-        self.client.tell(operation, &rename, &[200, 201, 204]).await
+        ask.expect = Expect::ASSEMBLY;
+        self.client.tell(operation, &ask, &[200, 201, 204]).await
+    }
+
+    /// Copies by way of a temporary name, for a server may show a copy that it is still writing.
+    async fn duplicate(&self, from: &ObjectKey, to: &ObjectKey) -> Result<()> {
+        const OPERATION: &str = "copying to";
+        let source = self.client.look_at_file(OPERATION, from.as_str()).await?;
+        let bytes = source.and_then(|entry| entry.bytes).ok_or_else(|| Error::new(NotFound, OPERATION))?;
+        self.client.make_folders(OPERATION, to.folder().as_str()).await?;
+        if self.client.look_at_file(OPERATION, to.as_str()).await?.is_some() {
+            return Err(Error::new(ErrorKind::AlreadyExists, OPERATION));
+        }
+        let temporary = format!("{to}~{:016x}", random());
+        let copy = async {
+            self.make_of("COPY", OPERATION, from.as_str(), &temporary, PutMode::Create).await?;
+            self.expect_size(&temporary, bytes).await?;
+            self.rename(OPERATION, &temporary, to.as_str(), PutMode::Create).await?;
+            self.expect_size(to.as_str(), bytes).await
+        };
+        let copied = copy.await;
+        if copied.is_err() {
+            // It may be there. If this fails too, the sweep finds it.
+            let _ = self.client.tell(OPERATION, &Ask::new("DELETE", &temporary), &[200, 204]).await;
+        }
+        copied
     }
 
     async fn expect_size(&self, name: &str, bytes: u64) -> Result<()> {
@@ -298,6 +334,10 @@ impl ObjectStore for WebdavStore {
         self.uploads.as_ref().filter(|_| self.seen.takes_parts).map(|_| self as &dyn Multipart)
     }
 
+    fn copying(&self) -> Option<&dyn Copying> {
+        Some(self)
+    }
+
     fn versions(&self) -> Option<&dyn Versions> {
         None
     }
@@ -307,6 +347,14 @@ impl ObjectStore for WebdavStore {
             Access::Agent => None,
             Access::Keeper => Some(self),
         }
+    }
+}
+
+#[async_trait]
+impl Copying for WebdavStore {
+    async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<Option<Sha256Digest>> {
+        self.duplicate(from, to).await.map_err(self.named(to))?;
+        Ok(None)
     }
 }
 

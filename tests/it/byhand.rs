@@ -224,6 +224,32 @@ fn every_generation_of_a_chain_comes_back_by_the_script() {
 }
 
 #[test]
+fn a_full_that_was_made_in_the_store_and_what_builds_on_it_come_back_by_the_script() {
+    let mut rng = Rng::new(15);
+    let mut site = busy_site(&mut rng);
+    site.chain_generations = 2;
+    let mut days = Vec::new();
+    for _ in 0..4 {
+        days.push((site.backup(Class::Rolling), original(&site)));
+        change_pages(&site, &mut rng);
+    }
+    let chain = days[2].0.clone();
+    for (number, (generation, original)) in (0..).zip(&days[2..]) {
+        let manifest = site.manifest(generation);
+        assert_eq!((&manifest.head.chain, manifest.head.number, manifest.head.full_bytes), (&chain, number, 0));
+        assert!(manifest.extents.iter().any(|extent| matches!(extent, Extent::Patch(_))), "{manifest:?}");
+        let person = Person::new(&site, Class::Rolling, &chain, generation);
+        person.check();
+        // What tells a person that the pipe is not for it.
+        let said =
+            std::fs::read_to_string(person.folder.join(&person.chain).join(format!("{generation}.json"))).unwrap();
+        assert_eq!(said.lines().any(|line| line.contains("\"carried_bytes\"")), number == 0, "{said}");
+        person.must(&person.commands.script);
+        person.check_restored(original);
+    }
+}
+
+#[test]
 fn a_wrong_key_is_said_to_be_one() {
     let site = busy_site(&mut Rng::new(13));
     let generation = site.backup(Class::Rolling);

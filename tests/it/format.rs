@@ -2,7 +2,8 @@
 //!
 //! `tests/fixtures/v1` was written once and is never written again: a store with a full, an incremental with patches and
 //! an archival generation; the identity and the site's public key; and a list of what each generation restores to. In
-//! `tests/fixtures/v1-later` patches refer to what an incremental generation brought, as well as to the full.
+//! `tests/fixtures/v1-later` patches refer to what an incremental generation brought, as well as to the full. In
+//! `tests/fixtures/v1-carried` a second chain begins with copies of the first one's packs, patches among them.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -84,22 +85,31 @@ fn expected(fixture: &Fixture, stored: &Stored) -> PathBuf {
 
 #[test]
 fn everything_that_version_1_stored_opens() {
-    let (packs, patches, _) = open_everything(&fixture("v1"));
+    let (packs, patches, _) = open_everything(&fixture("v1"), 3);
     assert!(packs > 12 && patches > 0, "the fixture has lost its variety: {packs} packs, {patches} patches");
 }
 
 #[test]
 fn patches_of_what_an_incremental_generation_brought_open() {
-    let (_, patches, beyond) = open_everything(&fixture("v1-later"));
+    let (_, patches, beyond) = open_everything(&fixture("v1-later"), 3);
     assert!(beyond > 0 && patches > beyond, "the fixture has lost its variety: {beyond} of {patches} patches");
+}
+
+#[test]
+fn fulls_that_were_made_of_an_earlier_chains_packs_open() {
+    let fixture = fixture("v1-carried");
+    let (packs, patches, _) = open_everything(&fixture, 4);
+    let carried: Vec<u64> = fixture.list().into_iter().filter_map(|stored| stored.commit?.carried_bytes).collect();
+    assert!(matches!(carried[..], [bytes] if bytes > 50_000), "{carried:?}");
+    assert!(packs > 15 && patches > 8, "the fixture has lost its variety: {packs} packs, {patches} patches");
 }
 
 /// Restores and verifies every generation; answers with the number of packs, of patches, and of those that refer to what is
 /// not in the full.
-fn open_everything(fixture: &Fixture) -> (usize, usize, usize) {
+fn open_everything(fixture: &Fixture, count: u64) -> (usize, usize, usize) {
     let site = "townhall".parse().unwrap();
     let generations = fixture.list();
-    assert_eq!(generations.len(), 3);
+    assert_eq!(generations.len() as u64, count);
     let (mut packs, mut patches, mut beyond) = (0, 0, 0);
     for stored in &generations {
         assert_eq!(stored.trust, Trust::Signed);
@@ -122,7 +132,7 @@ fn open_everything(fixture: &Fixture) -> (usize, usize, usize) {
     let verified = verify::verify(fixture.store.as_ref(), &site, &generations, 100, 0, &progress);
     assert_eq!(fixture.runtime.block_on(verified).unwrap().findings, vec![]);
     let beat = fixture.runtime.block_on(catalog::heartbeat(fixture.store.as_ref(), &site, &fixture.public)).unwrap();
-    assert_eq!(beat.unwrap().sequence, 3);
+    assert_eq!(beat.unwrap().sequence, count);
     (packs, patches, beyond)
 }
 
@@ -136,7 +146,7 @@ fn instructions_of_every_version_are_known() {
 
 #[test]
 fn todays_script_restores_what_version_1_stored() {
-    for name in ["v1", "v1-later"] {
+    for name in ["v1", "v1-later", "v1-carried"] {
         restore_by_script(&fixture(name));
     }
 }

@@ -126,17 +126,18 @@ fn every_day_of_any_history_comes_back_as_it_was() {
     let cases = std::env::var("OFFSITE_HISTORIES").map_or(CASES, |cases| cases.parse().unwrap());
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 100, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
-    let histories = vec((vec((path(), deed()), 1..25), proptest::bool::weighted(0.2)), 1..4);
+    let histories = vec((vec((path(), deed()), 1..25), proptest::bool::weighted(0.2)), 1..5);
     runner
-        .run(&histories, |history: Vec<Day>| {
-            live(&history);
+        .run(&(histories, 1..4_u32), |(history, chain_generations): (Vec<Day>, u32)| {
+            live(&history, chain_generations);
             Ok(())
         })
         .unwrap();
 }
 
-fn live(history: &[Day]) {
-    let site = Site::in_memory();
+fn live(history: &[Day], chain_generations: u32) {
+    let mut site = Site::in_memory();
+    site.chain_generations = chain_generations;
     let mut days = Vec::new();
     for (deeds, archival) in history {
         for (path, deed) in deeds {

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use providers::{
-    Body, ByteRange, ByteStream, Deletion, KeyPrefix, Limits, Multipart, ObjectKey, ObjectMeta, ObjectRef, ObjectStore,
-    PutOptions, Result, Versions,
+    Body, ByteRange, ByteStream, Copying, Deletion, KeyPrefix, Limits, Multipart, ObjectKey, ObjectMeta, ObjectRef,
+    ObjectStore, PutOptions, Result, Versions,
 };
 use tests::engine::Site;
 use tests::tree::Tree;
@@ -127,6 +127,10 @@ impl ObjectStore for Hostile {
     }
 
     fn multipart(&self) -> Option<&dyn Multipart> {
+        None
+    }
+
+    fn copying(&self) -> Option<&dyn Copying> {
         None
     }
 

@@ -10,6 +10,7 @@
 
 mod byhand;
 mod capture;
+mod carried;
 mod chain;
 mod cli;
 mod config;

@@ -1,4 +1,5 @@
-//! Nights on a simulated clock: a small office, two stores, retention every night, an archival generation every quarter.
+//! Nights on a simulated clock: a small office, two stores, of which one can copy what it has, retention every night, an
+//! archival generation every quarter.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, FileTimes};
@@ -29,7 +30,8 @@ fn every_night_leaves_what_the_rules_say_and_all_of_it_comes_back() {
     let nights = std::env::var("OFFSITE_TEST_NIGHTS").ok().map_or(NIGHTS, |nights| nights.parse().unwrap());
     let mut site = Site::new();
     let start: Timestamp = "2026-01-01T22:00:00Z".parse().unwrap();
-    let stores = [1, 2].map(|seed| MemoryStore::new(seed, Access::Keeper, start));
+    let store = |seed| MemoryStore::new(seed, Access::Keeper, start);
+    let stores = [store(1), store(2).without_copying()];
     site.store = for_agent(&stores[0]);
     site.second = Some(for_agent(&stores[1]));
     let calendar = Calendar::new(TimeZone::get("Europe/Berlin").unwrap());
@@ -40,8 +42,8 @@ fn every_night_leaves_what_the_rules_say_and_all_of_it_comes_back() {
 
     let mut rng = Rng::new(8);
     let mut trees: BTreeMap<GenerationId, Tree> = BTreeMap::new();
-    let (mut rolling, mut archival, mut sent) = (Vec::new(), Vec::new(), 0);
-    let mut freed = 0;
+    let (mut rolling, mut archival) = (Vec::new(), Vec::new());
+    let (mut sent, mut copied, mut freed) = ([0; 2], [0; 2], [0; 2]);
     for night in 0..nights {
         let now = start + (24 * night).hours();
         set_clocks(&[&stores[0], &stores[1]], now);
@@ -53,14 +55,18 @@ fn every_night_leaves_what_the_rules_say_and_all_of_it_comes_back() {
             let now = now + minute.minutes();
             set_clocks(&[&stores[0], &stores[1]], now);
             let report = site.try_backup_kept_for(class, lifetime);
-            sent += report.stores.iter().map(|outcome| outcome.result.as_ref().unwrap().added_bytes).sum::<u64>();
+            for (which, outcome) in report.stores.iter().enumerate() {
+                let delivered = outcome.result.as_ref().unwrap();
+                sent[which] += delivered.sent_bytes;
+                copied[which] += delivered.copied_bytes;
+            }
             let id = report.generation.unwrap().0;
             dated(&site, &id, now);
             trees.insert(id.clone(), Tree::read(&site.source()));
             if class == Class::Rolling { &mut rolling } else { &mut archival }.push((id, now));
         }
-        for store in &stores {
-            freed += keeper.prune(store).bytes;
+        for (store, freed) in stores.iter().zip(&mut freed) {
+            *freed += keeper.prune(store).bytes;
         }
         prune_local(&site, &calendar, now + 10.minutes());
     }
@@ -82,19 +88,25 @@ fn every_night_leaves_what_the_rules_say_and_all_of_it_comes_back() {
     }
     for (which, store) in stores.iter().enumerate() {
         site.store = for_agent(store);
-        for generation in names_of(&keeper.proved(store)) {
-            let to = tempfile::tempdir_in(site.world.path(".")).unwrap();
-            let report = site.restore(&generation, to.path()).unwrap();
-            assert!(report.lost.is_empty(), "{report:?}");
-            trees[&generation].assert_equals(&Tree::read(&to.path().join("docs")));
-        }
+        assert_all_come_back(&site, &names_of(&keeper.proved(store)), &trees);
         let objects = keeper.objects(store);
         let used: usize = objects.values().map(Vec::len).sum();
-        eprintln!("store {which}: {} generations, {} objects, {used} bytes", keeper.proved(store).len(), objects.len());
+        eprint!("store {which}: {} bytes sent, {} copied, {} freed, ", sent[which], copied[which], freed[which]);
+        eprintln!("{used} used by {} objects", objects.len());
     }
     let local = agent::staging::generations(&site.world.path("staging")).unwrap();
     assert!((10..=20).contains(&local.len()) || nights < 14, "{} local generations", local.len());
-    eprintln!("{nights} nights until {last}: {sent} bytes sent to both, {freed} freed, {} local", local.len());
+    assert!(copied[1] == 0 && (nights < 14 || copied[0] > 0 && sent[0] < sent[1]), "{sent:?} sent, {copied:?} copied");
+    eprintln!("{nights} nights until {last}: {} local generations", local.len());
+}
+
+fn assert_all_come_back(site: &Site, generations: &BTreeSet<GenerationId>, trees: &BTreeMap<GenerationId, Tree>) {
+    for generation in generations {
+        let to = tempfile::tempdir_in(site.world.path(".")).unwrap();
+        let report = site.restore(generation, to.path()).unwrap();
+        assert!(report.lost.is_empty(), "{report:?}");
+        trees[generation].assert_equals(&Tree::read(&to.path().join("docs")));
+    }
 }
 
 /// Letters come and go, and pages of a ledger change.
@@ -146,7 +158,7 @@ fn prune_local(site: &Site, calendar: &Calendar, now: Timestamp) {
     let mut needed: BTreeMap<GenerationId, Vec<String>> = BTreeMap::new();
     for store in ["nas", "usb"] {
         let chain = state.open_chain(&store.parse().unwrap()).unwrap();
-        needed.entry(chain.unwrap().name).or_default().push(store.to_owned());
+        needed.entry(chain.unwrap().origin).or_default().push(store.to_owned());
     }
     let generations = staging.generations().unwrap();
     let plan = local::plan(&generations, &LOCAL, &LIMITS, calendar, &Holds::default(), &needed, now);

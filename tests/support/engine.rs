@@ -1,5 +1,6 @@
 //! The engine itself, in this process: a site with a folder as its source and a directory as its store.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use agent::calendar::Age;
 use agent::capture::{CutSettings, FolderSource, HolderProgram, Patterns, SourceConfig, SourceKind};
 use agent::catalog::{self, CatalogError, Stored};
 use agent::deliver::DeliverSettings;
+use agent::format::Sha256;
 use agent::format::manifest::Manifest;
 use agent::format::names::ChainFolder;
 use agent::generation::Class;
@@ -42,6 +44,8 @@ pub struct Site {
     pub second: Option<Arc<dyn ObjectStore>>,
     /// A pack is finished at this size.
     pub pack_bytes: u64,
+    /// Digests of packs that were found bad.
+    pub bad_packs: BTreeSet<Sha256>,
     /// Generations in a chain.
     pub chain_generations: u32,
     runtime: Runtime,
@@ -89,6 +93,7 @@ impl Site {
             second: None,
             pack_bytes: 1 << 20,
             chain_generations: 100,
+            bad_packs: BTreeSet::new(),
             recipients: Recipients::parse([&identity.recipient]).unwrap(),
             key,
             runtime: Runtime::new().unwrap(),
@@ -159,6 +164,7 @@ impl Site {
                 spool_bytes: 64 << 20,
                 chain_days: 7,
                 chain_generations: self.chain_generations,
+                bad_packs: &self.bad_packs,
                 schedule: None,
             },
             staging: &self.world.path("staging"),

@@ -122,6 +122,7 @@ fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failu
     let key = signing_key(&config.place.signing_key)?;
     let targets: Vec<StoreTarget> = stores.iter().map(target).collect();
     let holder = HolderProgram::this().map_err(|error| Failure::new(Kind::Failed, error))?;
+    let bad_packs = evidence::bad_packs(&config.place);
     let cut = CutSettings { hold_limit: config.capture.hold_limit, ..CutSettings::default() };
     let request = BackupRequest {
         settings: DeliverSettings {
@@ -133,6 +134,7 @@ fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failu
             spool_bytes: config.seal.spool_bytes,
             chain_days: config.chain.days,
             chain_generations: config.chain.generations,
+            bad_packs: &bad_packs,
             schedule: Some(&config.place.schedule),
         },
         staging: &config.place.staging,

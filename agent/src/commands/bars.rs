@@ -102,6 +102,7 @@ fn name(stage: Stage) -> &'static str {
     match stage {
         Stage::Starting => "starting",
         Stage::Capturing => "copying",
+        Stage::Copying => "copying in the store",
         Stage::Sealing => "sealing",
         Stage::Sending => "finishing",
         Stage::Restoring => "restoring",

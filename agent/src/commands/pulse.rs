@@ -144,6 +144,7 @@ fn stage(stage: Stage) -> &'static str {
     match stage {
         Stage::Starting => "starting",
         Stage::Capturing => "copying",
+        Stage::Copying => "having packs copied in the store",
         Stage::Sealing => "sealing and sending",
         Stage::Sending => "sending the last of it",
         Stage::Restoring => "restoring",

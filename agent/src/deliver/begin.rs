@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use providers::{Body, ErrorKind, PutOptions};
 
-use super::{DeliverError, Place};
+use super::{DeliverError, NO_DELIVERY, Place};
 use crate::byhand::{RESTORE_SCRIPT, RESTORE_TEXT};
 use crate::catalog::{self, CatalogError};
 use crate::clock;
@@ -13,12 +13,20 @@ use crate::format::Sha256;
 use crate::format::names::{self, ChainFolder};
 use crate::generation::Class;
 use crate::staging::LocalGeneration;
-use crate::state::{ChainRecord, CommittedRecord, Delivery, NewDelivery, State, StateError};
+use crate::state::{CarriedPack, ChainRecord, CommittedRecord, Delivery, NewDelivery, State, StateError};
 
-/// Asks for the packs of committed generations only.
-const NO_DELIVERY: i64 = -1;
 /// What an interrupted write left in a store is given up after this time: far longer than any upload of a run that lives.
 const LEFTOVER_AGE: Duration = Duration::from_secs(3 * 24 * 3600);
+
+/// The chain that a new generation becomes part of.
+enum Chain {
+    /// The open one.
+    Open(ChainRecord),
+    /// A new one, with packs of the one before it.
+    Carried(ChainRecord, Vec<CarriedPack>),
+    /// A new one with nothing in it.
+    New,
+}
 
 impl Place<'_> {
     /// The newest generation in the store, by this machine's memory and the store's heartbeat, which have to agree.
@@ -72,29 +80,47 @@ impl Place<'_> {
         state: &mut State,
         class: Class,
         generation: &LocalGeneration,
+        local: &[LocalGeneration],
     ) -> Result<Delivery, DeliverError> {
         self.check_clock(class)?;
         let now = clock::now();
-        let open = state.open_chain(&self.target.name)?;
-        let chain = match (class, open) {
-            (Class::Rolling, Some(open))
-                if self.takes_more(state, &open, now)? && self.is_whole(state, &open)? && self.is_locked(&open)? =>
-            {
-                Some(open)
-            }
-            (Class::Rolling, Some(open)) => {
-                state.close_chain(&open)?;
-                None
-            }
-            _ => None,
+        let chain = match state.open_chain(&self.target.name)?.filter(|_| class == Class::Rolling) {
+            Some(open) => self.goes_on(state, open, generation, local, now)?,
+            None => Chain::New,
         };
-        if chain.is_none() {
+        if !matches!(chain, Chain::Open(_)) {
             self.sweep();
         }
         self.help_texts()?;
-        let new =
-            NewDelivery { store: &self.target.name, class, generation: generation.id(), chain: chain.as_ref(), now };
-        Ok(state.begin(&new)?)
+        let new = |chain| NewDelivery { store: &self.target.name, class, generation: generation.id(), chain, now };
+        Ok(match &chain {
+            Chain::Open(open) => state.begin(&new(Some(open)))?,
+            Chain::Carried(from, packs) => state.begin_carried(&new(None), from, packs)?,
+            Chain::New => state.begin(&new(None))?,
+        })
+    }
+
+    /// What becomes of the open chain: it takes the generation, its packs are carried over into a new one, or it is closed.
+    fn goes_on(
+        &self,
+        state: &mut State,
+        open: ChainRecord,
+        generation: &LocalGeneration,
+        local: &[LocalGeneration],
+        now: Timestamp,
+    ) -> Result<Chain, DeliverError> {
+        if self.takes_more(state, &open, now)? {
+            if self.is_whole(state, &open)? && self.is_locked(&open)? {
+                return Ok(Chain::Open(open));
+            }
+        } else if self.may_carry(&open, local) && self.is_whole(state, &open)? {
+            let packs = self.worth_carrying(state, &open, generation, local)?;
+            if !packs.is_empty() {
+                return Ok(Chain::Carried(open, packs));
+            }
+        }
+        state.close_chain(&open)?;
+        Ok(Chain::New)
     }
 
     /// Gives up what interrupted writes of long ago left in the store. No delivery is under way, so nothing of it is of use.

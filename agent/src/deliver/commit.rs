@@ -34,9 +34,10 @@ pub(super) fn prepare(
     let packs = state.packs(&delivery.chain, delivery.id)?;
     let added: Vec<&PackRecord> = packs.iter().filter(|pack| pack.name.number == delivery.number).collect();
     let added_bytes = added.iter().map(|pack| pack.sealed).sum();
+    let carried_bytes = added.iter().filter(|pack| pack.carried).map(|pack| pack.sealed).sum();
     let stream_bytes = sealed.stream_bytes;
     let whole = Extent::Plain { from: 0, bytes: sealed.stream_bytes };
-    if delivery.number == 0 && !matches!(sealed.extents.as_slice(), [only] if only.extent == whole) {
+    if delivery.is_plain_full() && !matches!(sealed.extents.as_slice(), [only] if only.extent == whole) {
         return Err(DeliverError::Internal("a full is not its packs in order"));
     }
     let manifest = make_manifest(place, delivery, &packs, sealed)?;
@@ -66,6 +67,7 @@ pub(super) fn prepare(
         stream_bytes,
         needed_bytes,
         added_bytes,
+        carried_bytes: (delivery.number == 0 && delivery.chain.is_carried()).then_some(carried_bytes),
         manifest: ObjectDigest { bytes: stored.bytes, sha256: stored.sha256 },
         packs: ObjectDigest { bytes: list.len() as u64, sha256: Sha256::of(&list) },
         previous: previous.map(|p| Previous { generation: p.generation, sha256: p.commit_sha256 }),
@@ -122,13 +124,16 @@ pub(super) fn send(place: &Place<'_>, state: &mut State, delivery: &Delivery) ->
         .filter(|record| record.generation == delivery.generation)
         .ok_or(DeliverError::Internal("a committed generation is not recorded"))?;
     place.spool.keep_only(&|_| false)?;
+    let (copied, sent): (Vec<&PackRecord>, Vec<&PackRecord>) =
+        packs.iter().filter(|pack| pack.name.number == delivery.number).partition(|pack| pack.carried);
     let delivered = Delivered {
         chain: delivery.chain.name.clone(),
         full: delivery.number == 0,
         sequence: record.sequence,
         stream_bytes: record.stream_bytes,
-        added_bytes: record.added_bytes,
-        added_packs: packs.iter().filter(|pack| pack.name.number == delivery.number).count() as u64,
+        sent_bytes: sent.iter().map(|pack| pack.sealed).sum(),
+        sent_packs: sent.len() as u64,
+        copied_bytes: copied.iter().map(|pack| pack.sealed).sum(),
     };
     match heartbeat(place, &record) {
         Ok(()) => Ok(delivered),
@@ -181,7 +186,14 @@ fn make_manifest(
     packs: &[PackRecord],
     sealed: Sealed,
 ) -> Result<Manifest, DeliverError> {
-    let full_bytes = if delivery.number == 0 { sealed.stream_bytes } else { delivery.chain.full_bytes };
+    let full_bytes = if delivery.is_plain_full() {
+        sealed.stream_bytes
+    } else if delivery.chain.is_carried() {
+        // No run of positions is the stream of a full that is made of an earlier chain's packs.
+        0
+    } else {
+        delivery.chain.full_bytes
+    };
     let needed = needed_packs(packs, &sealed);
     let numbers: BTreeMap<i64, u32> = needed.iter().map(|pack| pack.id).zip(0..).collect();
     let mut extents = Vec::with_capacity(sealed.extents.len());

@@ -6,6 +6,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::format::Sha256;
+use crate::format::names::PackName;
 use crate::generation::{Class, CutMethod, Grade};
 
 /// What was done.
@@ -198,6 +200,17 @@ pub struct Verify {
     pub findings: Vec<String>,
 }
 
+impl Verify {
+    /// The digests of the packs that something was found about; each finding begins with what it is about.
+    pub fn bad_packs(&self) -> impl Iterator<Item = Sha256> {
+        self.findings.iter().filter_map(|finding| {
+            let object = finding.strip_prefix('`')?.split('`').next()?;
+            let name: PackName = object.rsplit('/').next()?.parse().ok()?;
+            Some(name.sha256)
+        })
+    }
+}
+
 /// What a store really does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
@@ -235,4 +248,23 @@ pub struct Undelivered {
     pub attempts: u32,
     /// Why the last try failed.
     pub why: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verification_tells_which_packs_were_bad() {
+        let sha256 = Sha256::of(b"x");
+        let verify = Verify {
+            findings: vec![
+                format!("`townhall/rolling/20261122T233004Z-7f3a/packs/01-0002-{sha256}.patch.age`: it is missing"),
+                "`townhall/RESTORE.txt`: it cannot be read".to_owned(),
+                "the bucket does not answer".to_owned(),
+            ],
+            ..Verify::default()
+        };
+        assert_eq!(verify.bad_packs().collect::<Vec<_>>(), [sha256]);
+    }
 }

@@ -51,6 +51,9 @@ pub struct Commit {
     pub needed_bytes: u64,
     /// Bytes of the packs that it added.
     pub added_bytes: u64,
+    /// Of a full that is made of copies of an earlier chain's packs: their bytes. It is not its packs in order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried_bytes: Option<u64>,
     /// The manifest.
     pub manifest: ObjectDigest,
     /// The list of packs.

@@ -70,7 +70,7 @@ pub(super) fn feed(
     progress: &Progress,
     stop: &(dyn Fn() -> bool + Sync),
 ) -> Result<Fed, SealError> {
-    let full = request.full.filter(|_| request.delivery.number > 0);
+    let full = request.full.filter(|_| !request.delivery.is_plain_full());
     let moved = full.map(|full| Moved::new(full, request.generation));
     let frame = Work { slot: 0, content: Vec::new(), chunks: Vec::new(), reference: None, output: Vec::new() };
     let mut feeder = Feeder {
@@ -158,7 +158,7 @@ impl Feeder<'_> {
         let entry = own_entry(name, bytes, time)?;
         let head = self.header(&entry)?;
         let file = File::open(path).map_err(|e| cache_error(path, e))?;
-        let old = Old::of_list(self.full.as_mut().and_then(|full| full.list(name)));
+        let old = Old::of_list(self.full.as_ref().and_then(|full| full.list(name)));
         let hashes = self.content(&entry.path, file, bytes, None, old)?;
         if name != ENTRIES {
             self.pad(bytes)?;
@@ -220,9 +220,8 @@ impl Feeder<'_> {
 
     /// Takes the next `bytes` bytes of the stream from what the chain has, if it has them.
     fn find(&mut self, hash: &ChunkHash, bytes: u64) -> Result<bool, SealError> {
-        let number = self.request.delivery.number;
-        // A full is its packs in order, nothing left out: what was sealed before a crash is taken by position, not by hash.
-        let known = if number == 0 {
+        // A plain full is its packs in order, nothing left out: what was sealed before a crash is taken by position, not by hash.
+        let known = if self.request.delivery.is_plain_full() {
             let sealed = self.chain.content_bytes.saturating_sub(self.position);
             if sealed > 0 && sealed < bytes {
                 return Err(SealError::Internal("what was sealed before does not end where a chunk does"));
@@ -394,7 +393,7 @@ impl ListFile {
 }
 
 /// An entry for a document of the generation itself.
-pub(super) fn own_entry(name: &str, bytes: u64, seconds: i64) -> Result<Entry, SealError> {
+fn own_entry(name: &str, bytes: u64, seconds: i64) -> Result<Entry, SealError> {
     let path = EntryPath::new(name).map_err(|_| SealError::Internal("a list has no name"))?;
     let kind = EntryKind::File { bytes, sparse: false };
     Ok(Entry { path, kind, mode: 0o600, uid: 0, gid: 0, mtime: Mtime { seconds, nanoseconds: 0 } })

@@ -64,7 +64,7 @@ impl LaterFile {
     ) -> Result<Option<u64>, SealError> {
         let hash = usize::try_from(at / CHUNK).ok().and_then(|index| self.chunks.get(index)).copied();
         let Some(hash) = hash else { return Ok(None) };
-        // What the full has is looked for there, where more than a chunk is at hand.
+        // What the origin has is looked for there, where more than a chunk is at hand.
         let Some(position) = state.find_plain(chain, &hash)?.filter(|position| *position >= chain.full_bytes) else {
             return Ok(None);
         };

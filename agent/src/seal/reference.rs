@@ -1,21 +1,20 @@
 //! The chain's full on this machine: old bytes that new content may be a patch of.
 //!
-//! A patch is only as good as the reference that the restorer will have, which is the *stored* full. So old bytes count
-//! only if the index of chunks proves that they were sealed, at the position the patch will name.
+//! A patch is only as good as the reference that the restorer will have, which is the *stored* content. So old bytes count
+//! only if the index of chunks knows them, and where it knows them is the position that the patch will name. Nothing has to
+//! be known of where the staged copy's bytes were put when it was sealed, for which chain, and what became of its packs.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 
 use super::SealError;
-use super::feed::own_entry;
 use super::landmarks::{Landmarks, same_place};
 use crate::entry::{EntryKind, EntryPath};
-use crate::format::entries::{GENERATION, SUMS};
-use crate::format::{CHUNK_BYTES_MAX, tar};
+use crate::format::CHUNK_BYTES_MAX;
 use crate::patch::REFERENCE_MAX;
 use crate::staging::{Entries, LocalGeneration};
-use crate::state::{ChainRecord, Location, State};
+use crate::state::{ChainRecord, State};
 
 const CHUNK: u64 = CHUNK_BYTES_MAX as u64;
 
@@ -27,34 +26,24 @@ pub(super) struct Full {
     next: Option<FullFile>,
 }
 
-/// A file of the full: what it is called there, and where its content lies.
+/// A file of the full.
 #[derive(Clone, Debug)]
 pub(super) struct FullFile {
     pub(super) path: EntryPath,
-    /// Position of its content.
-    pub(super) position: u64,
     pub(super) bytes: u64,
 }
 
 /// All files of the full, in stream order. It ends at what cannot be read.
-pub(super) struct FullFiles {
-    entries: Entries,
-    /// Position of what comes next.
-    position: u64,
-    /// Whether nothing was unreadable so far.
-    whole: bool,
-}
+pub(super) struct FullFiles(Entries);
 
 /// One file of the full.
 pub(super) struct OldFile {
     file: File,
-    /// Position of its content.
-    position: u64,
     bytes: u64,
     /// Built when content is not found at its old place.
     landmarks: Option<Landmarks>,
-    /// Chunks that were proved to be what was sealed.
-    proved: Vec<bool>,
+    /// Positions of its chunks, as far as they were looked for and found.
+    positions: Vec<Option<u64>>,
 }
 
 /// Old bytes, and their position.
@@ -66,15 +55,7 @@ pub(super) struct Reference {
 impl FullFiles {
     /// Those of the local generation that was sealed as the full; `None` if it cannot be read.
     pub(super) fn of(generation: &LocalGeneration) -> Option<Self> {
-        let document = generation.document_bytes().ok()?.len() as u64;
-        let mut files = Self { entries: generation.entries().ok()?, position: 0, whole: true };
-        files.pass_own(GENERATION, document)?;
-        Some(files)
-    }
-
-    fn pass_own(&mut self, name: &str, bytes: u64) -> Option<()> {
-        self.position += own_head(name, bytes)? + bytes + tar::padding(bytes) as u64;
-        Some(())
+        generation.entries().ok().map(Self)
     }
 }
 
@@ -83,16 +64,9 @@ impl Iterator for FullFiles {
 
     fn next(&mut self) -> Option<FullFile> {
         loop {
-            let Ok(indexed) = self.entries.next()? else {
-                self.whole = false;
-                return None;
-            };
-            let entry = indexed.entry;
-            self.position += tar::header(&entry).len() as u64;
+            let entry = self.0.next()?.ok()?.entry;
             if let EntryKind::File { bytes, .. } = entry.kind {
-                let position = self.position;
-                self.position += bytes + tar::padding(bytes) as u64;
-                return Some(FullFile { path: entry.path, position, bytes });
+                return Some(FullFile { path: entry.path, bytes });
             }
         }
     }
@@ -117,34 +91,22 @@ impl Full {
     }
 
     /// The full's own list of this name, if it was kept.
-    pub(super) fn list(&mut self, name: &str) -> Option<OldFile> {
-        while self.next.is_some() {
-            self.next = self.files.next();
-        }
-        let open = |name: &str| File::open(self.generation.cache_path(name)).and_then(|f| Ok((f.metadata()?.len(), f)));
-        let (bytes, file) = open(name).ok().filter(|_| self.files.whole)?;
-        let position = self.files.position + own_head(name, bytes)?;
-        if name == SUMS {
-            self.files.pass_own(name, bytes)?;
-        }
-        Some(OldFile::new(file, position, bytes))
+    pub(super) fn list(&self, name: &str) -> Option<OldFile> {
+        let file = File::open(self.generation.cache_path(name)).ok()?;
+        let bytes = file.metadata().ok()?.len();
+        Some(OldFile::new(file, bytes))
     }
-}
-
-/// Length of the header of one of the generation's own documents.
-fn own_head(name: &str, bytes: u64) -> Option<u64> {
-    own_entry(name, bytes, 0).ok().map(|entry| tar::header(&entry).len() as u64)
 }
 
 impl OldFile {
     /// The staged copy of a file of the full; `None` if it cannot be opened.
     pub(super) fn open(full: &LocalGeneration, found: &FullFile) -> Option<Self> {
-        full.open_file(&found.path).ok().map(|file| Self::new(file, found.position, found.bytes))
+        full.open_file(&found.path).ok().map(|file| Self::new(file, found.bytes))
     }
 
-    fn new(file: File, position: u64, bytes: u64) -> Self {
+    fn new(file: File, bytes: u64) -> Self {
         let chunks = usize::try_from(bytes.div_ceil(CHUNK)).unwrap_or(0);
-        Self { file, position, bytes, landmarks: None, proved: vec![false; chunks] }
+        Self { file, bytes, landmarks: None, positions: vec![None; chunks] }
     }
 
     /// Whether `content`, which stands at `at` in a file of another name, seems to come from this one. Nothing is proved.
@@ -195,8 +157,8 @@ impl OldFile {
         if self.read(&chunks, into) { self.prove(&chunks, run, state, chain, into) } else { Ok(None) }
     }
 
-    /// Leaves of `bytes`, which are those of `chunks`, those of `run`, if the index says that they were sealed where they
-    /// should have been.
+    /// Leaves of `bytes`, which are those of `chunks`, those of `run`, and answers with their position, if the chain has
+    /// these chunks as they are, one behind the other.
     fn prove(
         &mut self,
         chunks: &Range<u64>,
@@ -205,21 +167,24 @@ impl OldFile {
         chain: &ChainRecord,
         bytes: &mut Vec<u8>,
     ) -> Result<Option<u64>, SealError> {
-        for (index, chunk) in (chunks.start / CHUNK..).zip(bytes.chunks(CHUNK_BYTES_MAX)) {
-            let proved = usize::try_from(index).ok().and_then(|index| self.proved.get_mut(index));
-            let Some(proved) = proved else { return Ok(None) };
-            if !*proved {
-                let wanted = Location::Plain(self.position + index * CHUNK);
-                *proved = state.find_chunk(chain, &blake3::hash(chunk).into())? == Some(wanted);
+        let mut first = None;
+        for (chunk, at) in bytes.chunks(CHUNK_BYTES_MAX).zip((chunks.start..).step_by(CHUNK_BYTES_MAX)) {
+            let known = usize::try_from(at / CHUNK).ok().and_then(|index| self.positions.get_mut(index));
+            let Some(known) = known else { return Ok(None) };
+            if known.is_none() {
+                *known = state.find_plain(chain, &blake3::hash(chunk).into())?;
             }
-            if !*proved {
+            let Some(position) = *known else { return Ok(None) };
+            if position != *first.get_or_insert(position) + (at - chunks.start) {
                 return Ok(None);
             }
         }
-        let Some(range) = part(bytes, chunks, &run).filter(|range| !range.is_empty()) else { return Ok(None) };
+        let (Some(first), Some(range)) = (first, part(bytes, chunks, &run).filter(|range| !range.is_empty())) else {
+            return Ok(None);
+        };
         bytes.truncate(range.end);
         bytes.drain(..range.start);
-        Ok(Some(self.position + run.start))
+        Ok(Some(first + (run.start - chunks.start)))
     }
 
     /// The whole chunks that `run` lies in.

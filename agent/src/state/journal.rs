@@ -26,6 +26,13 @@ pub struct Delivery {
     pub phase: Phase,
 }
 
+impl Delivery {
+    /// Whether it becomes a full that is its packs in order, with nothing of an earlier chain in it.
+    pub fn is_plain_full(&self) -> bool {
+        self.number == 0 && !self.chain.is_carried()
+    }
+}
+
 /// How far a delivery has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -71,7 +78,8 @@ pub struct CommitObject {
     pub stored: bool,
 }
 
-const CHAIN: &str = "chain.id, chain.name, chain.class, chain.opened, chain.content_bytes, chain.full_bytes";
+const CHAIN: &str = "chain.id, chain.name, chain.class, chain.opened, chain.content_bytes, chain.full_bytes,
+  coalesce(chain.origin, chain.name)";
 const DELIVERY: &str = "delivery.id, delivery.generation, delivery.number, delivery.phase";
 
 impl State {
@@ -96,22 +104,9 @@ impl State {
 
     /// Begins a delivery: the fact from which everything else of it is resumed.
     pub fn begin(&mut self, new: &NewDelivery<'_>) -> Result<Delivery, StateError> {
-        let sql = format!(
-            "SELECT {CHAIN}, {DELIVERY} FROM delivery JOIN chain ON chain.id = delivery.chain WHERE delivery.id = ?1"
-        );
         self.change("a run was begun", |t| {
-            let chain = match new.chain {
-                Some(chain) => chain.id,
-                None => t.prepare("INSERT INTO chain (store, name, class, opened) VALUES (?1, ?2, ?3, ?4)")?.insert(
-                    (new.store.as_str(), new.generation.as_str(), class_text(new.class), new.now.to_string()),
-                )?,
-            };
-            let number: u32 =
-                t.query_row("SELECT count(*) FROM delivery WHERE chain = ?1", [chain], |row| row.get(0))?;
-            let id = t
-                .prepare("INSERT INTO delivery (chain, generation, number, phase) VALUES (?1, ?2, ?3, 'sealing')")?
-                .insert((chain, new.generation.as_str(), number))?;
-            t.query_row(&sql, [id], delivery_of)
+            let (_, id) = insert(t, new)?;
+            read(t, id)
         })
     }
 
@@ -160,7 +155,7 @@ impl State {
                     grade_text(record.grade),
                 ),
             )?;
-            if delivery.number == 0 {
+            if delivery.is_plain_full() {
                 let sql = "UPDATE chain SET full_bytes = ?2 WHERE id = ?1";
                 t.execute(sql, (delivery.chain.id, record.stream_bytes))?;
             }
@@ -289,8 +284,34 @@ impl State {
     }
 }
 
+/// Adds a delivery, and its chain if that is new; answers with the numbers of both.
+pub(super) fn insert(t: &rusqlite::Transaction<'_>, new: &NewDelivery<'_>) -> rusqlite::Result<(i64, i64)> {
+    let chain = match new.chain {
+        Some(chain) => chain.id,
+        None => t.prepare("INSERT INTO chain (store, name, class, opened) VALUES (?1, ?2, ?3, ?4)")?.insert((
+            new.store.as_str(),
+            new.generation.as_str(),
+            class_text(new.class),
+            new.now.to_string(),
+        ))?,
+    };
+    let number: u32 = t.query_row("SELECT count(*) FROM delivery WHERE chain = ?1", [chain], |row| row.get(0))?;
+    let id = t
+        .prepare("INSERT INTO delivery (chain, generation, number, phase) VALUES (?1, ?2, ?3, 'sealing')")?
+        .insert((chain, new.generation.as_str(), number))?;
+    Ok((chain, id))
+}
+
+/// The delivery with the number `id`.
+pub(super) fn read(t: &rusqlite::Transaction<'_>, id: i64) -> rusqlite::Result<Delivery> {
+    let sql = format!(
+        "SELECT {CHAIN}, {DELIVERY} FROM delivery JOIN chain ON chain.id = delivery.chain WHERE delivery.id = ?1"
+    );
+    t.query_row(&sql, [id], delivery_of)
+}
+
 /// Removes what is known of the chain's chunks, patches and packs, unless something of it is still under way.
-fn forget_content(transaction: &rusqlite::Transaction<'_>, chain: i64) -> rusqlite::Result<()> {
+pub(super) fn forget_content(transaction: &rusqlite::Transaction<'_>, chain: i64) -> rusqlite::Result<()> {
     let under_way = "SELECT 1 FROM delivery WHERE chain = ?1 AND phase IN ('sealing', 'committing')";
     if transaction.prepare(under_way)?.exists([chain])? {
         return Ok(());
@@ -320,17 +341,18 @@ fn chain_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<ChainRecord> {
         opened: parsed(row, 3)?,
         content_bytes: row.get(4)?,
         full_bytes: row.get(5)?,
+        origin: parsed(row, 6)?,
     })
 }
 
 fn delivery_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Delivery> {
-    let phase = match row.get::<_, String>(9)?.as_str() {
+    let phase = match row.get::<_, String>(10)?.as_str() {
         "sealing" => Phase::Sealing,
         "committing" => Phase::Committing,
         "committed" => Phase::Committed,
         _ => Phase::Abandoned,
     };
-    Ok(Delivery { id: row.get(6)?, chain: chain_of(row)?, generation: parsed(row, 7)?, number: row.get(8)?, phase })
+    Ok(Delivery { id: row.get(7)?, chain: chain_of(row)?, generation: parsed(row, 8)?, number: row.get(9)?, phase })
 }
 
 fn class_text(class: Class) -> &'static str {

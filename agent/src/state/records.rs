@@ -21,8 +21,18 @@ pub struct ChainRecord {
     pub opened: Timestamp,
     /// End of its content: the position of the next plain byte.
     pub content_bytes: u64,
-    /// Bytes of its full's stream; 0 until the full is sealed.
+    /// End of what its origin brought, which lies at its beginning; 0 until that is sealed. What lies behind came later.
     pub full_bytes: u64,
+    /// The generation that was sealed with nothing before it, and whose staged copy patches refer to: the chain's own full,
+    /// or that of an earlier chain whose packs this one has copies of.
+    pub origin: ChainId,
+}
+
+impl ChainRecord {
+    /// Whether its full is made of an earlier chain's packs.
+    pub fn is_carried(&self) -> bool {
+        self.origin != self.name
+    }
 }
 
 /// A pack that was sealed for a chain.
@@ -40,6 +50,8 @@ pub struct PackRecord {
     pub sealed: u64,
     /// Whether the store has it.
     pub stored: bool,
+    /// Whether it is a copy of an earlier chain's pack.
+    pub carried: bool,
 }
 
 /// A pack that has just been sealed and lies in the spool.
@@ -83,7 +95,8 @@ pub struct CommittedRecord {
 impl State {
     /// The packs of a chain that belong to committed generations or to `delivery`, plain packs by position first.
     pub fn packs(&self, chain: &ChainRecord, delivery: i64) -> Result<Vec<PackRecord>, StateError> {
-        let sql = "SELECT pack.id, pack.name, pack.at, pack.content, pack.sealed, pack.stored
+        let sql = "SELECT pack.id, pack.name, pack.at, pack.content, pack.sealed, pack.stored,
+                     pack.source IS NOT NULL
                    FROM pack JOIN delivery ON delivery.id = pack.delivery
                    WHERE pack.chain = ?1 AND (delivery.phase = 'committed' OR delivery.id = ?2)
                    ORDER BY pack.name LIKE '%.patch.age', pack.at, pack.id";
@@ -97,6 +110,7 @@ impl State {
                     content: row.get(3)?,
                     sealed: row.get(4)?,
                     stored: row.get(5)?,
+                    carried: row.get(6)?,
                 })
             })?;
             rows.collect()

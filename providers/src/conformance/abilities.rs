@@ -135,6 +135,30 @@ pub(super) async fn an_upload_given_up_is_gone(subject: Subject) {
     assert_eq!(listed(&*subject.agent, &subject.prefix).await, []);
 }
 
+pub(super) async fn a_copy_is_what_was_copied(subject: Subject) {
+    let Some(copying) = subject.agent.copying() else { return };
+    let key = |name| subject.prefix.key(name).unwrap();
+    let (from, to, other) = (key("old/from.age"), key("new/packs/to.age"), key("old/other.age"));
+    let sent = body(1, 300_000);
+    subject.agent.put(&from, &sent, &PutOptions::CREATE).await.unwrap();
+    subject.agent.put(&other, &body(2, 1000), &PutOptions::CREATE).await.unwrap();
+    let said = copying.copy(&from, &to).await.unwrap();
+    assert!(said.is_none_or(|said| said == *sent.sha256()), "the store says that it copied something else");
+    assert!(crate::proof::holds(&*subject.agent, &to, 300_000, sent.sha256()).await.unwrap().is_some());
+    for from in [&from, &other] {
+        let taken = copying.copy(from, &to).await.unwrap_err();
+        assert_eq!(taken.kind, ErrorKind::AlreadyExists, "{taken}");
+    }
+    let absent = copying.copy(&key("old/absent.age"), &key("new/none.age")).await.unwrap_err();
+    assert_eq!(absent.kind, ErrorKind::NotFound, "{absent}");
+    let mut all = vec![(from.clone(), 300_000), (other, 1000), (to.clone(), 300_000)];
+    all.sort();
+    assert_eq!(listed(&*subject.agent, &subject.prefix).await, all);
+    // Each goes by itself.
+    subject.keeper.deletion().unwrap().delete(&from.into()).await.unwrap();
+    assert!(read(&*subject.agent, to, ByteRange::All).await.unwrap() == noise(1, 300_000), "other bytes came back");
+}
+
 pub(super) async fn leftovers_are_swept(subject: Subject) {
     let kept = subject.prefix.key("kept.age").unwrap();
     subject.agent.put(&kept, &body(1, 100), &PutOptions::CREATE).await.unwrap();

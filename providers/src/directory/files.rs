@@ -81,6 +81,25 @@ pub(super) fn write(root: &Path, path: &Path, body: &Body, replace: bool) -> Res
     Ok(bytes)
 }
 
+/// Gives the object at `from` the name `to`, which must be free, as well. Where the file system has no links, its bytes are
+/// copied.
+pub(super) fn copy_object(root: &Path, from: &Path, to: &Path) -> io::Result<()> {
+    let meta = from.symlink_metadata()?;
+    if !meta.is_file() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let folder = to.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    make_folders(root, folder)?;
+    match rustix::fs::linkat(CWD, from, CWD, to, AtFlags::empty()) {
+        Ok(()) => sync_folder(folder),
+        Err(Errno::EXIST) => Err(io::ErrorKind::AlreadyExists.into()),
+        Err(_) => match write(root, to, &Body::from_file(from.to_owned(), meta.len(), [0; 32]), false) {
+            Ok(_) => Ok(()),
+            Err(WriteError::Body(cause) | WriteError::Store(cause)) => Err(cause),
+        },
+    }
+}
+
 /// What lies at `path`. Anything but a plain file is no object.
 pub(super) fn meta(key: ObjectKey, path: &Path) -> io::Result<ObjectMeta> {
     let meta = path.symlink_metadata()?;

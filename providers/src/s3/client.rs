@@ -105,6 +105,7 @@ impl HttpConnector for Connector {
                 Some(query) if query.contains("uploadId=") && request.method() == http::Method::POST => {
                     Expect::ASSEMBLY
                 }
+                Some(query) if query.contains("x-id=CopyObject") => Expect::ASSEMBLY,
                 _ => Expect::MESSAGE,
             };
             let answer = transport.send(request, expect).await.map_err(|cause| match cause {

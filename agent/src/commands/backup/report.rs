@@ -84,6 +84,7 @@ struct Stored {
     content_bytes: Option<u64>,
     sent_bytes: Option<u64>,
     sent_packs: Option<u64>,
+    copied_bytes: Option<u64>,
     exit_code: u8,
     error: Vec<String>,
 }
@@ -113,6 +114,7 @@ impl Report {
             content_bytes: None,
             sent_bytes: None,
             sent_packs: None,
+            copied_bytes: None,
             exit_code: missing.kind().code(),
             error: missing.messages(),
         }));
@@ -328,7 +330,10 @@ impl Stored {
         let kind = if full { "full" } else { "incremental" };
         let packs = show::counted(packs, "pack");
         let (sent, content) = (Size(sent), Size(content));
-        let _ = writeln!(text, "  {:24} {kind}, {sent} sent in {packs} for {content} of content", self.shown());
+        let copied =
+            self.copied_bytes.filter(|bytes| *bytes > 0).map(|bytes| format!("{} copied there, ", Size(bytes)));
+        let copied = copied.unwrap_or_default();
+        let _ = writeln!(text, "  {:24} {kind}, {copied}{sent} sent in {packs} for {content} of content", self.shown());
         if let (Some(slot), Some(bring)) = (&self.slot, &self.bring) {
             let _ = writeln!(text, "  {:24} take the disk {slot} away, and bring {bring} for the next run", "");
         }
@@ -380,8 +385,9 @@ fn stored(outcome: &Outcome) -> Stored {
         chain: delivered.map(|delivered| delivered.chain.to_string()),
         full: delivered.map(|delivered| delivered.full),
         content_bytes: delivered.map(|delivered| delivered.stream_bytes),
-        sent_bytes: delivered.map(|delivered| delivered.added_bytes),
-        sent_packs: delivered.map(|delivered| delivered.added_packs),
+        sent_bytes: delivered.map(|delivered| delivered.sent_bytes),
+        sent_packs: delivered.map(|delivered| delivered.sent_packs),
+        copied_bytes: delivered.map(|delivered| delivered.copied_bytes),
         exit_code: error.map_or(0, |error| kind(error).code()),
         error: error.map(|error| failure::chain(error)).unwrap_or_default(),
     }

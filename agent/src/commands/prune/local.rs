@@ -53,10 +53,14 @@ fn needed(place: &Place, state: Option<&State>) -> Result<BTreeMap<GenerationId,
     let Some(state) = state else { return Ok(needed) };
     for (store, shown) in stores::remembered_places(place, Some(state)).map_err(failed)? {
         if let Some(chain) = state.open_chain(&store).map_err(failed)? {
-            needed.entry(chain.name).or_default().push(format!("tonight's patches for {shown} refer to it"));
+            needed.entry(chain.origin).or_default().push(format!("tonight's patches for {shown} refer to it"));
         }
         if let Some(delivery) = state.unfinished(&store).map_err(failed)? {
             needed.entry(delivery.generation).or_default().push(format!("on its way to {shown}"));
+            if delivery.chain.is_carried() {
+                let origin = needed.entry(delivery.chain.origin).or_default();
+                origin.push(format!("what is on its way to {shown} refers to it"));
+            }
         }
     }
     Ok(needed)

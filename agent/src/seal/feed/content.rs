@@ -131,7 +131,7 @@ impl Feeder<'_> {
             self.put_by(content);
             return Ok(());
         }
-        if self.request.delivery.number == 0 {
+        if self.request.delivery.is_plain_full() {
             return self.plain(hash, content);
         }
         let mut bytes = self.buffer();
