@@ -92,6 +92,32 @@ impl S3Store {
         classify(operation, cause).key(key).store(self)
     }
 
+    /// The same of a request for one object. Where a credential may list only what lies below its own prefix, servers do not
+    /// say that an object is not there, but that access is denied; a listing of just this name tells.
+    async fn failed_for<E>(
+        &self,
+        operation: &'static str,
+        object: &ObjectRef,
+        cause: SdkError<E, HttpResponse>,
+    ) -> Error
+    where
+        E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
+    {
+        let error = self.failed(operation, &object.key, cause);
+        if error.kind != ErrorKind::Denied || object.version.is_some() || !self.is_absent(&object.key).await {
+            return error;
+        }
+        self.error(ErrorKind::NotFound, operation).key(&object.key)
+    }
+
+    /// Whether the listing says so; what cannot be listed may be there.
+    async fn is_absent(&self, key: &ObjectKey) -> bool {
+        let name = self.full(key);
+        let request = self.client().await.list_objects_v2().bucket(self.bucket()).prefix(&name).max_keys(1);
+        let listed = request.send().await;
+        listed.is_ok_and(|listed| listed.contents().iter().all(|object| object.key() != Some(name.as_str())))
+    }
+
     /// Refuses to create what is there. Not every server looks by itself, so we do, before it is asked to, unless it was
     /// seen to; a credential that may not look leaves it to the server.
     async fn refuse_taken(&self, operation: &'static str, key: &ObjectKey) -> Result<()> {
@@ -191,7 +217,7 @@ impl ObjectStore for S3Store {
             Err(cause) if cause.raw_response().is_some_and(|answer| answer.status().as_u16() == 416) => {
                 return Ok(stream::empty().boxed());
             }
-            Err(cause) => return Err(self.failed(OPERATION, &object.key, cause)),
+            Err(cause) => return Err(self.failed_for(OPERATION, object, cause).await),
         };
         self.refuse_other_version(OPERATION, object, reply.version_id())?;
         let named = |error: Error| error.key(&object.key).store(self);
@@ -207,7 +233,10 @@ impl ObjectStore for S3Store {
     async fn head(&self, object: &ObjectRef) -> Result<ObjectMeta> {
         let request = self.client().await.head_object().bucket(self.bucket()).key(self.full(&object.key));
         let reply = request.set_version_id(object.version.clone()).send().await;
-        let reply = reply.map_err(|cause| self.failed("looking at", &object.key, cause))?;
+        let reply = match reply {
+            Ok(reply) => reply,
+            Err(cause) => return Err(self.failed_for("looking at", object, cause).await),
+        };
         self.refuse_other_version("looking at", object, reply.version_id())?;
         let bytes = reply.content_length().and_then(|bytes| u64::try_from(bytes).ok());
         let bytes = bytes.ok_or_else(|| {

@@ -44,7 +44,15 @@ impl Ceph {
 
     /// The policies of all roles in one, as a bucket has it.
     fn with_policy(bucket: Bucket) -> Bucket {
-        let mut statements = Vec::new();
+        // What another user stores belongs to that user: without this, the owner of the bucket could not even read it.
+        let all = format!("arn:aws:s3:::{}", bucket.name);
+        let mut statements = vec![json!({
+            "Sid": "Owner",
+            "Effect": "Allow",
+            "Principal": { "AWS": ["arn:aws:iam:::user/admin-of-tests"] },
+            "Action": ["s3:*"],
+            "Resource": [all, format!("{all}/*")],
+        })];
         for role in &ROLES {
             let policy: Value = serde_json::from_str(&role.policy(&bucket.name)).unwrap();
             for mut statement in policy["Statement"].as_array().unwrap().clone() {
@@ -59,16 +67,21 @@ impl Ceph {
     }
 }
 
+/// The server outlives the tests, so a bucket's name is of this run.
+fn of_this_run(name: &str) -> String {
+    format!("{}-{}", unique(name), jiff::Timestamp::now().as_millisecond())
+}
+
 impl S3Server for Ceph {
     fn url(&self) -> String {
         self.url.clone()
     }
 
     fn bucket(&self, name: &str) -> Bucket {
-        Self::with_policy(Bucket::make(unique(name), self.url(), false))
+        Self::with_policy(Bucket::make(of_this_run(name), self.url(), false))
     }
 
     fn locking_bucket(&self, name: &str) -> Bucket {
-        Self::with_policy(Bucket::make(unique(name), self.url(), true))
+        Self::with_policy(Bucket::make(of_this_run(name), self.url(), true))
     }
 }
