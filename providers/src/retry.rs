@@ -35,7 +35,7 @@ impl Attempts {
     pub(crate) async fn wait_after(&mut self, mut failed: Error) -> Result<()> {
         let Retry::Later { after } = failed.retry else { return Err(failed) };
         let wait = self.waits.next_backoff().unwrap_or(WAIT_MAX).max(after.unwrap_or_default());
-        if self.made >= self.policy.attempts || self.begun.elapsed() + wait > self.policy.elapsed_max {
+        if self.made >= self.policy.attempts || self.begun.elapsed().saturating_add(wait) > self.policy.elapsed_max {
             failed.retry = Retry::Exhausted { attempts: self.made };
             return Err(failed);
         }

@@ -102,7 +102,9 @@ impl Transport {
         let patience = expect.thinking.max(self.silence);
         let answer = body::unless_silent(self.client.execute(request), &moved, self.silence, patience).await?;
         let answer = http::Response::from(answer.map_err(TransportError::Failed)?);
-        Ok(answer.map(|body| Patient::new(body, self.silence, expect.bytes_max)))
+        // What is wrong is a message, however large what was asked for might be.
+        let bytes_max = if answer.status().is_success() { expect.bytes_max } else { Expect::MESSAGE.bytes_max };
+        Ok(answer.map(|body| Patient::new(body, self.silence, bytes_max.min(expect.bytes_max))))
     }
 }
 

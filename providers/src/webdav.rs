@@ -287,8 +287,13 @@ impl ObjectStore for WebdavStore {
 
     fn list<'a>(&'a self, prefix: &'a KeyPrefix) -> BoxStream<'a, Result<ObjectMeta>> {
         let pending = vec![prefix.as_str().to_owned()];
-        stream::unfold(pending, move |mut pending| async move {
+        stream::unfold((pending, 0), move |(mut pending, looked_into)| async move {
             let folder = pending.pop()?;
+            if looked_into == FOLDERS_MAX || pending.len() > FOLDERS_MAX {
+                let endless =
+                    Error::new(ErrorKind::Protocol, "listing").store(self).because("there is no end of folders");
+                return Some((stream::iter(vec![Err(endless)]), (Vec::new(), looked_into)));
+            }
             let items = match self.list_folder(&folder, &mut pending).await {
                 Ok(found) => found.into_iter().map(Ok).collect(),
                 Err(error) => {
@@ -296,7 +301,7 @@ impl ObjectStore for WebdavStore {
                     vec![Err(error)]
                 }
             };
-            Some((stream::iter(items), pending))
+            Some((stream::iter(items), (pending, looked_into + 1)))
         })
         .flatten()
         .boxed()
@@ -305,7 +310,14 @@ impl ObjectStore for WebdavStore {
     async fn sweep(&self, prefix: &KeyPrefix, before: Timestamp) -> Result<u64> {
         const OPERATION: &str = "removing leftovers";
         let (mut swept, mut pending) = (0, vec![prefix.as_str().to_owned()]);
+        let mut looked_into = 0;
         while let Some(folder) = pending.pop() {
+            looked_into += 1;
+            if looked_into > FOLDERS_MAX || pending.len() > FOLDERS_MAX {
+                return Err(Error::new(ErrorKind::Protocol, OPERATION)
+                    .store(self)
+                    .because("there is no end of folders"));
+            }
             let found = self.client.look_into(OPERATION, &folder).await.map_err(|error| error.store(self))?;
             for (name, entry) in found {
                 if entry.is_folder && name.parse::<KeyPrefix>().is_ok() {
@@ -407,6 +419,9 @@ fn first(content: ByteStream, wanted: u64) -> ByteStream {
     })
     .boxed()
 }
+
+/// A place has far fewer folders: a few for each chain. A server that goes on naming new ones is not followed for ever.
+const FOLDERS_MAX: usize = 200_000;
 
 fn is_temporary(name: &str) -> bool {
     name.rsplit_once('~').is_some_and(|(key, random)| {

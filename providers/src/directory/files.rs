@@ -203,8 +203,14 @@ pub(super) fn delete(root: &Path, path: &Path) -> io::Result<()> {
     }
     let mut folder = path.parent();
     while let Some(current) = folder.filter(|folder| *folder != root) {
-        if fs::remove_dir(current).is_err() {
-            return sync_folder(current);
+        match fs::remove_dir(current) {
+            // Somebody who deletes beside us was first.
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(_) => match sync_folder(current) {
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+                done => return done,
+            },
+            Ok(()) => {}
         }
         folder = current.parent();
     }

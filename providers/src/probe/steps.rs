@@ -221,7 +221,7 @@ impl Probe<'_> {
 
     async fn lock(&self, theirs: Timestamp) -> Result<(), Ended> {
         let key = self.key("locked")?;
-        let until = theirs + SignedDuration::from_mins(1);
+        let until = theirs.checked_add(SignedDuration::from_mins(1)).map_err(|error| Ended::No(error.to_string()))?;
         let options = PutOptions { locked_until: Some(until), ..PutOptions::CREATE };
         let version = self.stores.agent.put(&key, &Body::from_bytes(content()), &options).await?.version;
         let object = ObjectRef { key, version };

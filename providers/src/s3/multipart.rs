@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
-use futures_util::stream::{BoxStream, TryStreamExt as _};
+use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
 
 use super::classify::classify;
 use super::client::KnownDigest;
@@ -99,10 +99,10 @@ impl Multipart for S3Store {
             let next = reply.next_part_number_marker().filter(|_| more).map(str::to_owned);
             Ok(Page { items: items.collect(), next })
         });
-        let mut parts: Vec<_> = found.try_collect().await?;
-        parts.sort_by_key(|part| part.number);
         // A server that died while a part was replaced may list both (seen on SeaweedFS): the caller takes the proved one.
-        let listed_max = 2 * usize::try_from(self.part_limits().parts_max).unwrap_or(usize::MAX / 2);
+        let listed_max = 2 * usize::try_from(self.part_limits().parts_max).unwrap_or(usize::MAX / 4);
+        let mut parts: Vec<_> = found.take(listed_max + 1).try_collect().await?;
+        parts.sort_by_key(|part| part.number);
         if parts.len() > listed_max {
             let error: Error = self.error(ErrorKind::Protocol, OPERATION).key(key);
             return Err(error.because("more parts are listed than there can be"));
