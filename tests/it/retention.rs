@@ -275,7 +275,9 @@ fn it_is_finished_if_it_died_beside_what_it_remembers() {
             ),
             0
         );
-        assert_eq!((ids(&machine).len(), machine.local().len()), (2, 2));
+        assert_eq!(ids(&machine).len(), 2);
+        // On this machine the last two, and the one that patches refer to, if that is neither.
+        assert!(matches!(machine.local().len(), 2 | 3), "{:?}", machine.local());
         for night in 0..3 {
             std::fs::write(machine.source().join(format!("more-{night}")), format!("{moment}")).unwrap();
             machine.backup(&[]).expect(0);

@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -201,13 +202,22 @@ impl Drop for Server {
     }
 }
 
-/// Ports that are free on the loopback interface, given by the kernel.
+/// Ports that are free on the loopback interface, each given once.
 ///
-/// A number is given back before the server takes it. Linux gives listeners odd ports and connections even ones as
-/// long as it can, so that only another server could take it in between.
+/// They lie below those that the kernel gives by itself to connections and listeners, so that nobody takes one while its
+/// server is dead and about to be started again.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(97);
+    std::array::from_fn(|_| {
+        loop {
+            let number = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % 22_000;
+            let port = 10_000 + u16::try_from(number).unwrap();
+            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                break port;
+            }
+        }
+    })
 }
 
 /// Where the program `name` lies: among the tools that tests/run installed, or where the system has it.
