@@ -320,6 +320,7 @@ fn read_place(reader: &Reader<'_>, root: &Section<'_, '_>) -> Option<Place> {
     let stores: Vec<StoreConfig> = sections.into_iter().filter_map(StoreConfig::read).collect();
     report_twins(reader, "store", stores.iter().map(|store| store.name.as_str()));
     stores::report_shadows(reader, &stores);
+    report_shared_folders(reader, &stores, [("staging", &staging), ("state", &state)]);
     let calendar = office::read(root);
     let schedule = jobs::read(reader, root, site.as_ref(), &calendar);
     let reports = reports::read(reader, root);
@@ -418,6 +419,26 @@ fn read_sources(reader: &Reader<'_>, root: &Section<'_, '_>) -> Vec<SourceEntry>
     }
     report_twins(reader, "source", sources.iter().map(|source| source.name.as_str()));
     sources
+}
+
+/// What leaves the building lies by itself: staging is not encrypted, and two stores in one folder take each other for thieves.
+fn report_shared_folders(reader: &Reader<'_>, stores: &[StoreConfig], own: [(&str, &PathBuf); 2]) {
+    let mut seen = BTreeSet::new();
+    for store in stores {
+        let Some(folder) = store.directory() else { continue };
+        let report = |what: String| reader.report(store.key("path"), None, what);
+        for (what, path) in own {
+            if path.starts_with(folder) || folder.starts_with(path) {
+                report(format!(
+                    "{what} ({}) and a store have to be two folders, neither within the other",
+                    path.display()
+                ));
+            }
+        }
+        if !seen.insert(folder) {
+            report("another store has this folder already; leave one of them out".to_owned());
+        }
+    }
 }
 
 fn report_twins<'n>(reader: &Reader<'_>, what: &str, names: impl Iterator<Item = &'n str>) {

@@ -84,6 +84,13 @@ fn a_line_that_is_not_toml_is_named_and_not_shown() {
 fn nothing_is_copied_into_itself() {
     let shown = problems(&office().replace("/mnt/usb", "/srv/docs/backup"));
     assert!(shown[0].starts_with("source[1].path: it contains the directory store"), "{shown:?}");
+    for inside in ["staging = \"/mnt/usb/staging\"\n", "state = \"/mnt/usb/office\"\n", "staging = \"/mnt\"\n"] {
+        let shown = problems(&format!("{inside}{}", office()));
+        assert!(shown[0].starts_with("store[1].path: sta"), "{shown:?}");
+        assert!(shown[0].ends_with("have to be two folders, neither within the other"), "{shown:?}");
+    }
+    let same = format!("{}[[store]]\nname = \"nas\"\ntype = \"directory\"\npath = \"/mnt/usb\"\n", office());
+    assert_eq!(problems(&same), ["store[2].path: another store has this folder already; leave one of them out"]);
 }
 
 #[test]
