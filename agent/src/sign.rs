@@ -177,11 +177,12 @@ fn fingerprint(keynum: &[u8]) -> String {
     keynum.iter().rev().map(|byte| format!("{byte:02X}")).collect()
 }
 
-/// The library takes the lengths of the two signatures on trust: 74 and 64 bytes, in base64.
+/// The library takes the lengths of the two signatures on trust: 74 and 64 bytes, in base64. It passes over space around them.
 fn check_shape(signature: &str) -> Result<(), SignError> {
+    let is_base64 = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte));
     let lines: Vec<&str> = signature.lines().collect();
     match lines.as_slice() {
-        [_, first, _, second] if first.len() == 100 && second.len() == 88 => Ok(()),
+        [_, a, _, b] if a.len() == 100 && b.len() == 88 && is_base64(a) && is_base64(b) => Ok(()),
         _ => Err(SignError::Malformed),
     }
 }
@@ -247,6 +248,9 @@ mod tests {
         let mut cases: Vec<String> = (0..signature.len() - 1).map(|end| signature[..end].to_owned()).collect();
         cases.push(format!("{signature}more\n"));
         cases.push(signature.replace('R', "S"));
+        // The library passes over the spaces, and then takes the three bytes that are left for sixty-four.
+        let fourth = signature.lines().nth(3).unwrap();
+        cases.push(signature.replace(fourth, &format!("AAAA{}", " ".repeat(84))));
         for at in 0..signature.len() * 8 {
             let mut flipped = signature.clone().into_bytes();
             flipped[at / 8] ^= 1 << (at % 8);

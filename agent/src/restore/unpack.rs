@@ -63,7 +63,7 @@ impl Unpacker {
             let hint = self.context.decompress_stream(&mut output, &mut input).map_err(refused)?;
             self.from += input.pos();
             inside = hint != 0;
-            if offset + self.content.len() as u64 > bytes {
+            if self.content.len() as u64 > bytes.saturating_sub(offset) {
                 return Err(PackError::Size);
             }
             if !more && self.content.is_empty() {

@@ -63,7 +63,9 @@ fn check_patch(manifest: &Manifest, runs: &[(u64, u64)], patch: &PatchExtent) ->
     let pack = manifest.packs.get(patch.pack as usize).filter(|pack| pack.name.patches);
     let pack = pack.ok_or(ManifestError::Sense("a patch lies in a pack that is not named"))?;
     let within = |from: u64, bytes: u64, all: u64| from.checked_add(bytes).is_some_and(|end| end <= all);
-    if patch.gives > PATCH_BYTES_MAX || patch.reference_bytes > PATCH_REFERENCE_BYTES_MAX {
+    // What cannot be compressed grows a little.
+    let packed_max = PATCH_BYTES_MAX + (64 << 10);
+    if patch.gives > PATCH_BYTES_MAX || patch.packed > packed_max || patch.reference_bytes > PATCH_REFERENCE_BYTES_MAX {
         return Err(ManifestError::Sense("a patch is larger than the format allows"));
     }
     if !within(patch.from, patch.packed, pack.content)
