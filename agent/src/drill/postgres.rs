@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::{self, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -30,7 +31,7 @@ const SETTINGS: [&str; 12] = [
 
 /// The same for a server that has settings of its own, for another machine: nobody is let in before it has recovered, and
 /// nothing of it gets out.
-const SETTINGS_OF_A_COPY: [&str; 21] = [
+const SETTINGS_OF_A_COPY: [&str; 23] = [
     "listen_addresses=",
     "port=5432",
     "hot_standby=off",
@@ -41,6 +42,9 @@ const SETTINGS_OF_A_COPY: [&str; 21] = [
     "archive_mode=off",
     "archive_cleanup_command=",
     "recovery_end_command=",
+    "primary_conninfo=",
+    // A subscription of the copy would take the changes that the real one is waiting for.
+    "max_logical_replication_workers=0",
     "shared_preload_libraries=",
     "ssl=off",
     "autovacuum=off",
@@ -190,8 +194,12 @@ impl DatabaseServer for Cluster {
         if !file.exists() {
             return Ok(Vec::new());
         }
+        let failed = |error| format!("{} could not be read: {error}", file.display());
+        // What is read came from elsewhere, and psql would run commands of this machine for a backslash.
+        let text = String::from_utf8_lossy(&fs::read(&file).map_err(failed)?).into_owned();
+        let plain: Vec<&str> = text.lines().filter(|line| !line.contains('\\')).collect();
         let mut command = self.psql("postgres", None);
-        command.args(["--set=ON_ERROR_STOP=0", "--file"]).arg(file);
+        command.arg("--set=ON_ERROR_STOP=0").stdin(input(&plain.join("\n"), folder).map_err(failed)?);
         let said = server::run_to_end(&mut command, ANSWER_WITHIN)?.said;
         // Folders of tablespaces are those of the machine that is lost; everything is restored without them.
         let errors = said.lines().filter(|line| line.contains("ERROR:") && !line.contains("tablespace"));
@@ -211,10 +219,8 @@ impl DatabaseServer for Cluster {
 
     fn count(&self, database: &str) -> Result<Rows, String> {
         let mut command = self.psql(database, None);
-        let script = self.home.join("count.sql");
-        let wrote = std::fs::write(&script, COUNTS);
-        wrote.map_err(|error| format!("{} could not be written: {error}", script.display()))?;
-        let printed = server::run(command.arg("--file").arg(&script), LOAD_WITHIN)?;
+        let failed = |error| format!("the rows could not be counted: {error}");
+        let printed = server::run(command.stdin(input(COUNTS, &self.home).map_err(failed)?), LOAD_WITHIN)?;
         let row =
             |line: &str| line.rsplit_once('|').and_then(|(table, count)| Some((table.to_owned(), count.parse().ok()?)));
         Ok(printed.lines().filter_map(row).collect())
@@ -253,6 +259,14 @@ fn psql(programs: &Programs, home: &Path, administrator: &str, database: &str, s
     command.arg("--dbname").arg(format!("dbname='{}'", conninfo(database))).stdin(Stdio::null());
     command.args(sql.map(|sql| ["--command", sql]).iter().flatten());
     command
+}
+
+/// What a program is to read, in a file without a name below `folder`: nobody can put another in its place.
+fn input(text: &str, folder: &Path) -> io::Result<Stdio> {
+    let mut file = tempfile::tempfile_in(folder)?;
+    file.write_all(text.as_bytes())?;
+    file.rewind()?;
+    Ok(file.into())
 }
 
 /// A value of a connection string.

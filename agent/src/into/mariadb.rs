@@ -92,11 +92,12 @@ fn load_one(server: &Server, dump: &Dump, watch: IntoWatch<'_>) -> Result<Loaded
     tool::run_on(name_of_client, client.arg("--database").arg(database), &dump.file, database)?;
     watch(IntoEvent::Checking(database));
     let mut check = program(name_of_check, server);
-    let checked_by = tool::check(name_of_check, check.args(["--databases", database]).stdin(Stdio::null()), database)?;
+    let checked_by =
+        tool::check(name_of_check, check.args(["--databases", "--", database]).stdin(Stdio::null()), database)?;
     if let Some(program) = checked_by {
         // It succeeds when it has looked; what it found stands in what it printed.
         let mut check = self::program(name_of_check, server);
-        check.args(["--silent", "--databases", database]).stdin(Stdio::null());
+        check.args(["--silent", "--databases", "--", database]).stdin(Stdio::null());
         let found = tool::run(name_of_check, &mut check, database)?;
         if !found.trim().is_empty() {
             return Err(IntoError::Damaged { program, database: database.clone(), said: tool::last(&found) });

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use secrecy::ExposeSecret as _;
@@ -74,13 +75,28 @@ fn make_roles(request: &IntoRequest<'_>) -> Result<(), IntoError> {
     let there = ask(request.server, MAINTENANCE, "SELECT quote_ident(rolname) FROM pg_roles")?;
     let there: BTreeSet<&str> = there.lines().collect();
     let wanted = roles_to_make(&text, &there);
-    ask(request.server, MAINTENANCE, &wanted).map(drop)
+    run_script(request.server, wanted).map_err(|source| IntoError::Read { path, source })?
+}
+
+/// Has the client run all statements or none. They go through a pipe: everybody on this machine can read a command line, and there
+/// are passwords in them.
+fn run_script(server: &Server, statements: String) -> std::io::Result<Result<(), IntoError>> {
+    let (reader, mut writer) = std::io::pipe()?;
+    let feeder = std::thread::spawn(move || writer.write_all(statements.as_bytes()));
+    let ran = {
+        let mut client = client(server, MAINTENANCE);
+        tool::run(CLIENT, client.args(["--single-transaction", "--file=-"]).stdin(reader), MAINTENANCE)
+    };
+    // One that ended early has read no more, and has said why.
+    drop(feeder.join());
+    Ok(ran.map(drop))
 }
 
 fn roles_to_make(globals: &str, there: &BTreeSet<&str>) -> String {
     let keep = |line: &&str| {
         !line.contains(" TABLESPACE ")
-            && !line.starts_with('\\')
+            // To the client, a backslash is a command of its own.
+            && !line.contains('\\')
             && role_of(line).is_none_or(|role| !there.contains(role))
     };
     globals.lines().filter(keep).collect::<Vec<_>>().join("\n")
@@ -165,10 +181,15 @@ fn renamed(script: &str, name: &str) -> Vec<String> {
 }
 
 fn ask(server: &Server, database: &str, statements: &str) -> Result<String, IntoError> {
-    let mut client = program(CLIENT, server, database);
-    client.args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--no-password", "--set=ON_ERROR_STOP=1"]);
+    let mut client = client(server, database);
     let printed = tool::run(CLIENT, client.args(["--command", statements]).stdin(Stdio::null()), database)?;
     Ok(printed.trim_end().to_owned())
+}
+
+fn client(server: &Server, database: &str) -> Command {
+    let mut client = program(CLIENT, server, database);
+    client.args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--no-password", "--set=ON_ERROR_STOP=1"]);
+    client
 }
 
 fn program(name: &str, server: &Server, database: &str) -> Command {
