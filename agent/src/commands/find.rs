@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
 use providers::{Access, ObjectStore, Policy};
 use tokio::runtime::Runtime;
 
@@ -15,6 +14,7 @@ use crate::catalog::{self, CatalogError, Pulse, Stored, Trust};
 use crate::cli::{AsOf, Which};
 use crate::config::Place;
 use crate::failure::{self, Failure, Kind};
+use crate::format::commit::Commit;
 use crate::format::names;
 use crate::ids::{GenerationId, SiteName, StoreName};
 use crate::sign::SitePublicKey;
@@ -84,6 +84,14 @@ impl<'a> Stores<'a> {
     /// That nothing that is meant was found in these stores.
     pub(super) fn nothing(&self, place: &Place, which: &Which) -> Failure {
         let names = self.read.iter().map(|(store, _)| store.shown()).collect::<Vec<_>>().join(", ");
+        let stored = self.read.iter().flat_map(|(_, read)| read.iter().flatten());
+        let refused = stored.filter(|stored| matches!(stored.trust, Trust::Refused(_))).count();
+        if refused > 0 && matches!(which, Which::Latest) {
+            let what = format!("{refused} generations are in {names}, and none of them is known to be this site's");
+            return Failure::new(Kind::Verification, what)
+                .hint("compare `[signing] public_key` with the recovery sheet, letter by letter")
+                .hint("`offsite list` says why each of them is refused");
+        }
         let mut failure = nothing(which, &names);
         if let Which::Id(id) = which
             && let Ok(Some(disk)) = self.disk_of(place, id)
@@ -139,12 +147,15 @@ impl<'a> Stores<'a> {
             Which::Id(id) => {
                 all.filter(|(_, stored)| stored.generation == *id).min_by_key(|(_, stored)| refused(stored))
             }
-            // Of equals, the first store's: the last of equals is taken, so they are looked at from the end.
+            // Of a store, what was stored last, whatever a clock that was wrong for a night says. Of equals, the first
+            // store's: the last of equals is taken, so they are looked at from the end.
             Which::Latest => {
-                let genuine: Vec<_> =
-                    all.filter_map(|(store, stored)| Some((cut_of(stored)?, store, stored))).collect();
-                let newest = genuine.into_iter().rev().max_by_key(|(cut, ..)| *cut);
-                newest.map(|(_, store, stored)| (store, stored))
+                let last = self.read.iter().rev().filter_map(|(store, read)| {
+                    let genuine = read.iter().flatten().filter_map(|stored| Some((commit_of(stored)?, stored)));
+                    let (commit, stored) = genuine.max_by_key(|(commit, _)| commit.sequence)?;
+                    Some((commit.cut, store, stored))
+                });
+                last.max_by_key(|(cut, ..)| *cut).map(|(_, store, stored)| (store, stored))
             }
         }
     }
@@ -209,9 +220,9 @@ pub(super) fn kind_of_catalog(error: &CatalogError) -> Kind {
     }
 }
 
-fn cut_of(stored: &Stored) -> Option<Timestamp> {
+fn commit_of(stored: &Stored) -> Option<&Commit> {
     match stored.trust {
         Trust::Refused(_) => None,
-        Trust::Signed | Trust::Unchecked => stored.commit.as_ref().map(|commit| commit.cut),
+        Trust::Signed | Trust::Unchecked => stored.commit.as_ref(),
     }
 }

@@ -109,7 +109,7 @@ impl Place<'_> {
         local: &[LocalGeneration],
         now: Timestamp,
     ) -> Result<Chain, DeliverError> {
-        if self.takes_more(state, &open, now)? {
+        if self.takes_more(state, &open, now)? && self.is_undamaged(state, &open)? {
             if self.is_whole(state, &open)? && self.is_locked(&open)? {
                 return Ok(Chain::Open(open));
             }
@@ -185,6 +185,21 @@ impl Place<'_> {
             );
         }
         Ok(missing.is_empty())
+    }
+
+    /// Whether no verification on this machine found damage in what the next generation of a chain would need.
+    fn is_undamaged(&self, state: &State, chain: &ChainRecord) -> Result<bool, DeliverError> {
+        let packs = state.packs(chain, NO_DELIVERY)?;
+        let damaged = packs.iter().find(|pack| self.settings.bad_packs.contains(&pack.name.sha256));
+        if let Some(pack) = damaged {
+            tracing::warn!(
+                store = %self.target.name,
+                "a verification found damage in `{}` of the chain {}: a new chain is begun",
+                pack.name,
+                chain.name
+            );
+        }
+        Ok(damaged.is_none())
     }
 
     /// Puts the instructions for restoring by hand beside the data, once.
