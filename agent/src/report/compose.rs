@@ -97,8 +97,8 @@ fn drilled(drill: &Drill, context: &Context<'_>) -> Report {
     let verdict = format!("THE REHEARSED RESTORE FAILED: {first}.");
     let mut todo: Vec<String> = drill.findings.iter().map(|finding| sentence(finding)).collect();
     todo.push(
-        "Until a rehearsal passes, do not rely on this copy. Make a new full one, `offsite backup --full`, and rehearse \
-         again: `offsite drill --identity FILE`."
+        "Until a rehearsal passes, do not rely on this copy. If it is the copy that is damaged, make a new full one, \
+         `offsite backup --full`. Then rehearse again: `offsite drill --identity FILE`."
             .to_owned(),
     );
     build(context, Kind::DrillFailed, "REHEARSED RESTORE FAILED", verdict, tables, todo)

@@ -142,7 +142,7 @@ fn by_hand() -> String {
          have.</li><li>Put the folder of a copy, CHAIN (<code>rolling/&hellip;</code> or <code>archive/&hellip;</code>), beside \
          key.txt, open a terminal there, and write:</li></ol>\n<b>Linux</b><pre>{}</pre>\n<b>macOS</b>: the same, after <code>brew install age zstd</code><br>\n\
          <b>Windows</b> (cmd, not PowerShell)<pre>{}</pre>\n<p>This gives the first copy \
-         of the chain, unless its .json says carried_bytes. Any other: <code>sh restore.sh key.txt CHAIN GENERATION OUT</code>, with restore.sh from the folder of the \
+         of the chain, not the newest, unless its .json says carried_bytes. The newest, or any other: <code>sh restore.sh key.txt CHAIN GENERATION OUT</code>, with restore.sh from the folder of the \
          site; on Windows, in WSL. GENERATION is the time of the copy, such as 20261122T233004Z-7f3a.</p>\n",
         escape(LINUX),
         escape(WINDOWS)

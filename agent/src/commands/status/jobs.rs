@@ -83,7 +83,8 @@ impl Jobs {
         }
         if self.daemon.is_none() {
             lines.push(
-                "the daemon does not run, so nothing happens by itself; start it: `systemctl enable --now offsite`"
+                "the daemon does not run, so nothing happens by itself; start it: `systemctl enable --now offsite`, or \
+                 `offsite daemon` without the package"
                     .to_owned(),
             );
         }

@@ -9,11 +9,12 @@ use crate::probed;
 
 impl Status {
     pub(super) fn text(&self, now: Timestamp) -> String {
-        let mut text = if self.attention.is_empty() {
-            format!("Site {}: {}\n", self.site, show::good("all is well"))
-        } else {
-            format!("Site {}: {}\n", self.site, show::bad("NEEDS ATTENTION"))
+        let verdict = match (self.attention.is_empty(), &self.last_run) {
+            (false, _) => show::bad("NEEDS ATTENTION"),
+            (true, Some(_)) => show::good("all is well"),
+            (true, None) => "no backup was made on this machine yet".to_owned(),
         };
+        let mut text = format!("Site {}: {verdict}\n", self.site);
         for line in &self.attention {
             text.push_str(&show::wrapped("  ! ", line));
         }
