@@ -164,7 +164,8 @@ fn a_forged_generation_is_listed_as_refused_and_never_restored() {
     let listed = office.expect(5, &["list"]);
     assert!(listed.stdout.contains("REFUSED"), "{listed}");
     office.expect(5, &["verify"]);
-    office.expect(1, &["restore", "latest", "--to", "to", "--identity", &office.key]);
+    let none = office.expect(5, &["restore", "latest", "--to", "to", "--identity", &office.key]);
+    assert!(none.stderr.contains("none of them is known to be this site's"), "{none}");
     let id = document.file_stem().unwrap().to_str().unwrap();
     let refused = office.expect(5, &["restore", id, "--to", "to", "--identity", &office.key]);
     assert!(refused.stderr.contains("refused"), "{refused}");
