@@ -8,23 +8,21 @@ use crate::platform;
 
 /// Writes `bytes` to `path` in one step: after a crash the file is the old one or the new one, and private (0600).
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = parent(path)?;
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+    let mut file = draft_of(path)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
-    sync_folder(folder)
+    sync_folder(parent(path)?)
 }
 
 /// As [`write()`], of a file that is for others to read (0644).
 pub fn write_for_others(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = parent(path)?;
-    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+    let mut file = draft_of(path)?;
     file.write_all(bytes)?;
     platform::let_others_read(file.as_file())?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
-    sync_folder(folder)
+    sync_folder(parent(path)?)
 }
 
 /// Renames `from` to `to` and makes the change last. Both lie in one file system.
@@ -48,6 +46,36 @@ pub fn create_folder(folder: &Path) -> io::Result<()> {
 /// Creates the new file `path`, private (0600); an existing one is an error.
 pub fn create_new(path: &Path) -> io::Result<File> {
     platform::private_file(OpenOptions::new().write(true).create_new(true)).open(path)
+}
+
+/// A new private file (0600) that others see only once it is whole. One that is not published is removed.
+#[derive(Debug)]
+pub struct Draft {
+    path: tempfile::TempPath,
+}
+
+impl Draft {
+    /// An empty draft in the folder of `path`.
+    pub fn beside(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: draft_of(path)?.into_temp_path() })
+    }
+
+    /// Where it is written.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the draft, which its writer has synced, the name `path`, unless something has that name by now.
+    pub fn publish(self, path: &Path) -> io::Result<()> {
+        match self.path.persist_noclobber(path) {
+            Err(failed) if failed.error.kind() != io::ErrorKind::AlreadyExists => Err(failed.error),
+            _ => sync_folder(parent(path)?),
+        }
+    }
+}
+
+fn draft_of(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new().prefix(".new-").tempfile_in(parent(path)?)
 }
 
 fn parent(path: &Path) -> io::Result<&Path> {

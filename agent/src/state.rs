@@ -82,20 +82,15 @@ impl State {
         let path = folder.join(FILE);
         let in_folder = |source| StateError::folder(folder, source);
         durable::create_folder(folder).map_err(in_folder)?;
-        if !path.exists() {
-            durable::create_new(&path).map_err(in_folder)?;
+        if !path.try_exists().map_err(in_folder)? {
+            Self::make(folder, &path, site)?;
         }
         let connection = Connection::open(&path).map_err(|source| StateError::database(&path, OPENING, source))?;
-        let mut state = Self { connection, path };
+        let state = Self { connection, path };
         state.during(OPENING, |c| c.busy_timeout(BUSY_LIMIT))?;
-        let mut version = state.during(OPENING, version)?;
-        if version.is_none() {
-            state.make(site)?;
-            version = Some(SCHEMA_VERSION);
-        }
-        match version {
-            Some(SCHEMA_VERSION) => {}
-            found => return Err(StateError::Version { path: state.path, found: found.unwrap_or_default() }),
+        let version = state.during(OPENING, |c| c.query_row("PRAGMA user_version", [], |row| row.get(0)))?;
+        if version != SCHEMA_VERSION {
+            return Err(StateError::Version { path: state.path, found: version });
         }
         state.during(OPENING, pragmas)?;
         state.check_owner(site)?;
@@ -122,17 +117,23 @@ impl State {
         &self.path
     }
 
-    /// Makes the tables, unless another process was faster.
-    fn make(&mut self, site: &SiteName) -> Result<(), StateError> {
-        self.during(OPENING, pragmas)?;
-        self.change("the state was made", |t| {
-            if version(t)?.is_none() {
-                t.execute_batch(SCHEMA)?;
-                t.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-                t.execute("INSERT INTO about (name, value) VALUES ('site', ?1)", [site.as_str()])?;
-            }
-            Ok(())
-        })
+    /// Makes a new state at `path`: whole beside its place first, so that no other process ever opens half of one. One
+    /// that another process put there meanwhile stays.
+    fn make(folder: &Path, path: &Path, site: &SiteName) -> Result<(), StateError> {
+        let in_folder = |source| StateError::folder(folder, source);
+        let draft = durable::Draft::beside(path).map_err(in_folder)?;
+        let fail = |source| StateError::database(path, OPENING, source);
+        let connection = Connection::open(draft.path()).map_err(fail)?;
+        let mut state = Self { connection, path: path.to_owned() };
+        state.during(OPENING, pragmas)?;
+        state.change("the state was made", |t| {
+            t.execute_batch(SCHEMA)?;
+            t.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            t.execute("INSERT INTO about (name, value) VALUES ('site', ?1)", [site.as_str()]).map(drop)
+        })?;
+        // With the last connection the write-ahead log goes into the database itself.
+        state.connection.close().map_err(|(_, source)| fail(source))?;
+        draft.publish(path).map_err(in_folder)
     }
 
     fn check_owner(&self, site: &SiteName) -> Result<(), StateError> {
@@ -171,13 +172,6 @@ impl State {
         };
         run().map_err(|source| StateError::database(path, fact, source))
     }
-}
-
-/// The version of the schema; `None` if the database is empty.
-fn version(connection: &Connection) -> rusqlite::Result<Option<i64>> {
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    Ok((version != 0 || tables != 0).then_some(version))
 }
 
 fn pragmas(connection: &Connection) -> rusqlite::Result<()> {

@@ -28,6 +28,25 @@ fn another_sites_state_is_not_used() {
 }
 
 #[test]
+fn processes_that_open_a_new_state_at_once_all_find_it_whole() {
+    let site = "townhall".parse().unwrap();
+    for _ in 0..50 {
+        let folder = tempfile::tempdir().unwrap();
+        let start = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for opener in [(); 4].map(|()| {
+                scope.spawn(|| {
+                    start.wait();
+                    State::open(folder.path(), &site).map(drop)
+                })
+            }) {
+                opener.join().unwrap().unwrap();
+            }
+        });
+    }
+}
+
+#[test]
 fn a_damaged_state_is_not_used_and_not_touched() {
     let (folder, mut state) = opened();
     for number in 0..200 {
