@@ -53,6 +53,7 @@ pub mod into;
 pub mod keeper;
 pub mod probed;
 pub mod prune;
+pub mod psql;
 pub mod restore;
 pub mod upload;
 pub mod verify;

@@ -21,7 +21,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
-use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
 
@@ -32,7 +32,7 @@ use crate::proof;
 use crate::settings::{Access, Policy, S3Settings, Seen};
 use crate::store::{
     Body, ByteRange, ByteStream, Copying, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore, PutMode,
-    PutOptions, Versions,
+    PutOptions, Versions, sweep_uploads,
 };
 use crate::transport::{self, Transport};
 
@@ -275,15 +275,7 @@ impl ObjectStore for S3Store {
     }
 
     async fn sweep(&self, prefix: &KeyPrefix, before: Timestamp) -> Result<u64> {
-        let mut swept = 0;
-        let mut unfinished = self.unfinished(prefix);
-        while let Some(upload) = unfinished.try_next().await? {
-            if upload.begun.is_some_and(|begun| begun < before) {
-                self.abort(&upload).await?;
-                swept += 1;
-            }
-        }
-        Ok(swept)
+        sweep_uploads(self, prefix, before).await
     }
 
     async fn now(&self) -> Result<Timestamp> {

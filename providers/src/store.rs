@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, TryStreamExt as _};
 use jiff::Timestamp;
 
 use crate::error::Result;
@@ -94,6 +94,19 @@ pub trait Multipart: Send + Sync {
 
     /// Uploads below `prefix` that were begun and neither completed nor aborted.
     fn unfinished<'a>(&'a self, prefix: &'a KeyPrefix) -> BoxStream<'a, Result<Upload>>;
+}
+
+/// Gives up the unfinished uploads below `prefix` that were begun before `before`; answers how many.
+pub(crate) async fn sweep_uploads(store: &dyn Multipart, prefix: &KeyPrefix, before: Timestamp) -> Result<u64> {
+    let mut swept = 0;
+    let mut unfinished = store.unfinished(prefix);
+    while let Some(upload) = unfinished.try_next().await? {
+        if upload.begun.is_some_and(|begun| begun < before) {
+            store.abort(&upload).await?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
 }
 
 /// Making an object of another one without its bytes passing through this machine.

@@ -24,7 +24,7 @@ use crate::key::{KeyPrefix, ObjectKey};
 use crate::settings::{Access, Policy, Seen, WebdavSettings};
 use crate::store::{
     Body, ByteRange, ByteStream, Copying, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore, PutMode,
-    PutOptions, Sha256Digest, Versions,
+    PutOptions, Sha256Digest, Versions, sweep_uploads,
 };
 use crate::transport::Expect;
 
@@ -330,7 +330,7 @@ impl ObjectStore for WebdavStore {
             }
         }
         if self.uploads.is_some() {
-            swept += self.sweep_uploads(prefix, before).await?;
+            swept += sweep_uploads(self, prefix, before).await?;
         }
         Ok(swept)
     }

@@ -1,7 +1,6 @@
 //! Restoring by hand: the commands of `RESTORE.txt` as they stand there, where nothing is installed but `age`, `zstd`,
 //! `tar`, `minisign` and what POSIX and coreutils have.
 
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -9,35 +8,15 @@ use agent::format::manifest::Extent;
 use agent::generation::Class;
 use agent::ids::GenerationId;
 use agent::keys::generate_identity;
+use tests::bare::BareMachine;
 use tests::engine::Site;
 use tests::tree::{Kind, Tree};
-use tests::{Rng, office, process};
-
-/// Everything that the commands, the script, and `tar` may call.
-const TOOLS: [&str; 17] = [
-    "sh",
-    "age",
-    "zstd",
-    "tar",
-    "minisign",
-    "sha256sum",
-    "sed",
-    "grep",
-    "head",
-    "tail",
-    "wc",
-    "cat",
-    "mkdir",
-    "rm",
-    "rmdir",
-    "cp",
-    "ls",
-];
+use tests::{Rng, office};
 
 /// A person's new folder: the copy's folder, `restore.sh` and `key.txt` side by side, as `RESTORE.txt` says.
 struct Person {
     folder: PathBuf,
-    tools: PathBuf,
+    machine: BareMachine,
     chain: String,
     commands: Commands,
 }
@@ -56,10 +35,7 @@ struct Commands {
 impl Person {
     fn new(site: &Site, class: Class, chain: &GenerationId, generation: &GenerationId) -> Self {
         let folder = site.world.make_folder(format!("person-{generation}"));
-        let tools = site.world.make_folder("tools");
-        for tool in TOOLS.iter().filter(|tool| !tools.join(tool).exists()) {
-            symlink(process::program(tool), tools.join(tool)).unwrap();
-        }
+        let machine = BareMachine::new(site.world.make_folder("tools"), &["minisign"]);
         let place = site.store_folder().join(site.name.as_str());
         copy_folder(&site.chain_folder(class, chain), &folder.join(chain.as_str()));
         std::fs::copy(place.join("restore.sh"), folder.join("restore.sh")).unwrap();
@@ -68,13 +44,11 @@ impl Person {
         let names = [("CHAIN", chain.as_str()), ("GENERATION", generation.as_str()), ("OUT", "back")];
         let key = site.key.public().to_string();
         let commands = Commands::of(&text, &[&names[..], &[("RW...", &key)]].concat());
-        Self { folder, tools, chain: chain.to_string(), commands }
+        Self { folder, machine, chain: chain.to_string(), commands }
     }
 
     fn run(&self, command: &str) -> Output {
-        let mut shell = Command::new(self.tools.join("sh"));
-        shell.args(["-c", command]).current_dir(&self.folder).env_clear().env("PATH", &self.tools);
-        shell.output().unwrap()
+        self.machine.shell(command, &self.folder).output().unwrap()
     }
 
     #[track_caller]

@@ -3,33 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use tests::bare::BareMachine;
 use tests::servers::{Bucket, Keys, SeaweedFs, seaweedfs};
 use tests::{Rng, World, office, process};
-
-/// Everything that a person's machine has. `script` gives a program a terminal, which `age` asks for a passphrase.
-const TOOLS: [&str; 17] = [
-    "sh",
-    "age",
-    "zstd",
-    "tar",
-    "sha256sum",
-    "sed",
-    "grep",
-    "head",
-    "tail",
-    "wc",
-    "cat",
-    "mkdir",
-    "rm",
-    "rmdir",
-    "cp",
-    "ls",
-    "script",
-];
 
 /// An office whose copies lie in a bucket, and nowhere else any more.
 struct Office {
@@ -81,11 +60,8 @@ impl Office {
                 std::fs::write(path, self.bucket.read(&key)).unwrap();
             }
         }
-        let tools = self.world.make_folder("tools");
-        for tool in TOOLS {
-            symlink(process::program(tool), tools.join(tool)).unwrap();
-        }
-        Person { folder, tools }
+        // `script` gives a program a terminal, which `age` asks for a passphrase.
+        Person { folder, machine: BareMachine::new(self.world.make_folder("tools"), &["script"]) }
     }
 
     /// Everything that was copied is in `folder`.
@@ -108,16 +84,13 @@ fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 /// Somebody with a new machine, in a folder with what was fetched.
 struct Person {
     folder: PathBuf,
-    tools: PathBuf,
+    machine: BareMachine,
 }
 
 impl Person {
     #[track_caller]
     fn must(&self, command: &str, input: &str) -> String {
-        let mut shell = Command::new(self.tools.join("sh"));
-        shell.args(["-c", command]).current_dir(&self.folder).env_clear().env("PATH", &self.tools);
-        // `script` starts this shell.
-        shell.env("SHELL", self.tools.join("sh"));
+        let mut shell = self.machine.shell(command, &self.folder);
         let output = run(shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()), input.as_bytes());
         let said = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
         assert!(output.status.success(), "{command}\nfailed: {said}");

@@ -11,6 +11,7 @@
     reason = "support of tests: a panic is a failed test that says where"
 )]
 
+pub mod bare;
 pub mod captures;
 pub mod clerks;
 pub mod disk;

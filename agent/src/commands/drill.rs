@@ -10,10 +10,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::bars::Bars;
-use super::find::{self, Stores};
+use super::find::Stores;
 use super::output::{Output, can_ask, say};
 use super::{Ended, evidence, key, load_place, prompt};
-use crate::cli::{DrillArgs, PassphraseSource, Which};
+use crate::cli::{DrillArgs, PassphraseSource};
 use crate::config::{Config, Place, Span};
 use crate::drill::{self, About, DrillRequest, Outcome, SweeperProgram, Verdict};
 use crate::evidence::{Drill, DrilledDatabase, Record};
@@ -108,14 +108,7 @@ fn attempt(
     let (identities, overdue) = identities(arguments, place)?;
     let mut stores = Stores::read(place, arguments.from.as_ref())?;
     stores.complain()?;
-    let places = stores.read.iter().map(|(store, _)| store.config.name.as_str()).collect::<Vec<_>>().join(", ");
-    let (store, stored) =
-        stores.find(&arguments.generation).ok_or_else(|| find::nothing(&arguments.generation, &places))?;
-    if arguments.generation == Which::Latest
-        && let Some(failure) = stores.outdated(store, stored)
-    {
-        return Err(failure);
-    }
+    let (store, stored) = stores.choose(place, &arguments.generation)?;
     let sweeper = SweeperProgram::this().map_err(|error| Failure::new(Kind::Failed, error))?;
     let origin = StoredOrigin {
         store: &store.store,

@@ -123,8 +123,17 @@ impl<'a> Stores<'a> {
         self.read.iter().map(|(store, _)| store).zip(&self.pulses).filter(|(_, pulse)| **pulse != Pulse::Fits)
     }
 
+    /// The generation that is meant, and its store. What is left is not taken for the latest where that is gone.
+    pub(super) fn choose(&self, place: &Place, which: &Which) -> Result<(&OpenStore<'a>, &Stored), Failure> {
+        let (store, stored) = self.find(which).ok_or_else(|| self.nothing(place, which))?;
+        match self.outdated(store, stored).filter(|_| *which == Which::Latest) {
+            Some(failure) => Err(failure),
+            None => Ok((store, stored)),
+        }
+    }
+
     /// That `newest`, which is the newest genuine generation of `store`, is not the newest that there was.
-    pub(super) fn outdated(&self, store: &OpenStore<'_>, newest: &Stored) -> Option<Failure> {
+    fn outdated(&self, store: &OpenStore<'_>, newest: &Stored) -> Option<Failure> {
         let there = |id: &GenerationId| {
             let mut all = self.read.iter().flat_map(|(_, read)| read.iter().flatten());
             all.any(|stored| stored.generation == *id && !matches!(stored.trust, Trust::Refused(_)))

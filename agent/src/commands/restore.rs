@@ -128,18 +128,13 @@ fn from_store(
     let mut stores = Stores::read_as_of(place, arguments.from.as_ref().and_then(From::store), arguments.as_of)?;
     stores.complain()?;
     let here = find::local(place, &arguments.generation).ok().flatten();
-    let (store, stored) = stores.find(&arguments.generation).ok_or_else(|| {
-        let failure = stores.nothing(place, &arguments.generation);
-        if here.is_some() { failure.hint("this machine has it: `--from local`") } else { failure }
+    let (store, stored) = stores.choose(place, &arguments.generation).map_err(|failure| match &here {
+        Some(here) => failure.hint(format!("this machine has {}: `--from local` restores it", here.id())),
+        None => failure,
     })?;
     // Whoever shows a key wants what is off site; what is newer here may be what they need.
     if let Some(here) = here.filter(|here| *here.id() > stored.generation && arguments.from.is_none()) {
         say(&format!("note: this machine has a newer copy, {}: `--from local` restores it", here.id()));
-    }
-    if arguments.generation == Which::Latest
-        && let Some(failure) = stores.outdated(store, stored)
-    {
-        return Err(failure);
     }
     tracing::info!(store = %store.config.name, generation = %stored.generation, "restoring");
     let origin = StoredOrigin {

@@ -5,12 +5,12 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::server::{self, Account, DatabaseServer, LOAD_WITHIN, NoServer, START_WITHIN, Server};
+use crate::psql;
 use crate::rows::Rows;
 
 /// Settings that make a server which only has to live for an hour fast, and keep it to itself.
@@ -157,7 +157,7 @@ impl Cluster {
         home: PathBuf,
         administrator: &str,
     ) -> Result<Self, String> {
-        let ask = || psql(programs, &home, administrator, "postgres", Some("SELECT 1"));
+        let ask = || client(programs, &home, administrator, "postgres", Some("SELECT 1"));
         let server = Server::start(&mut command, log, within, || server::run(&mut ask(), ANSWER_WITHIN).is_ok())?;
         Ok(Self { _server: server, programs: programs.clone(), home, administrator: administrator.to_owned() })
     }
@@ -179,8 +179,8 @@ impl Cluster {
         command.arg("--host").arg(&self.home).args(["--username", &self.administrator]);
     }
 
-    fn psql(&self, database: &str, sql: Option<&str>) -> Command {
-        psql(&self.programs, &self.home, &self.administrator, database, sql)
+    fn client(&self, database: &str, sql: Option<&str>) -> Command {
+        client(&self.programs, &self.home, &self.administrator, database, sql)
     }
 }
 
@@ -195,12 +195,12 @@ impl DatabaseServer for Cluster {
             return Ok(Vec::new());
         }
         let failed = |error| format!("{} could not be read: {error}", file.display());
-        // What is read came from elsewhere, and psql would run commands of this machine for a backslash.
-        let text = String::from_utf8_lossy(&fs::read(&file).map_err(failed)?).into_owned();
-        let plain: Vec<&str> = text.lines().filter(|line| !line.contains('\\')).collect();
-        let mut command = self.psql("postgres", None);
-        command.arg("--set=ON_ERROR_STOP=0").stdin(input(&plain.join("\n"), folder).map_err(failed)?);
-        let said = server::run_to_end(&mut command, ANSWER_WITHIN)?.said;
+        let text = fs::read(&file).map_err(failed)?;
+        let statements = psql::plain_lines(&String::from_utf8_lossy(&text)).collect::<Vec<_>>().join("\n");
+        let mut command = self.client("postgres", None);
+        let command = command.arg("--set=ON_ERROR_STOP=0");
+        let run = |pipe| server::run_to_end(command.stdin(pipe), ANSWER_WITHIN);
+        let said = psql::fed(statements, run).map_err(failed)??.said;
         // Folders of tablespaces are those of the machine that is lost; everything is restored without them.
         let errors = said.lines().filter(|line| line.contains("ERROR:") && !line.contains("tablespace"));
         Ok(errors.map(|line| line.trim().to_owned()).collect())
@@ -218,9 +218,10 @@ impl DatabaseServer for Cluster {
     }
 
     fn count(&self, database: &str) -> Result<Rows, String> {
-        let mut command = self.psql(database, None);
+        let mut command = self.client(database, None);
         let failed = |error| format!("the rows could not be counted: {error}");
-        let printed = server::run(command.stdin(input(COUNTS, &self.home).map_err(failed)?), LOAD_WITHIN)?;
+        let run = |pipe| server::run(command.stdin(pipe), LOAD_WITHIN);
+        let printed = psql::fed(COUNTS.to_owned(), run).map_err(failed)??;
         let row =
             |line: &str| line.rsplit_once('|').and_then(|(table, count)| Some((table.to_owned(), count.parse().ok()?)));
         Ok(printed.lines().filter_map(row).collect())
@@ -244,12 +245,12 @@ impl DatabaseServer for Cluster {
     }
 
     fn ask(&self, database: &str, sql: &str) -> Result<String, String> {
-        let answer = server::run(&mut self.psql(database, Some(sql)), LOAD_WITHIN)?;
+        let answer = server::run(&mut self.client(database, Some(sql)), LOAD_WITHIN)?;
         Ok(answer.trim_end_matches('\n').to_owned())
     }
 }
 
-fn psql(programs: &Programs, home: &Path, administrator: &str, database: &str, sql: Option<&str>) -> Command {
+fn client(programs: &Programs, home: &Path, administrator: &str, database: &str, sql: Option<&str>) -> Command {
     let mut command = server::program(&programs.path("psql"), home, None);
     command.args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--no-password", "--field-separator=|"]);
     command
@@ -259,14 +260,6 @@ fn psql(programs: &Programs, home: &Path, administrator: &str, database: &str, s
     command.arg("--dbname").arg(format!("dbname='{}'", conninfo(database))).stdin(Stdio::null());
     command.args(sql.map(|sql| ["--command", sql]).iter().flatten());
     command
-}
-
-/// What a program is to read, in a file without a name below `folder`: nobody can put another in its place.
-fn input(text: &str, folder: &Path) -> io::Result<Stdio> {
-    let mut file = tempfile::tempfile_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    file.rewind()?;
-    Ok(file.into())
 }
 
 /// A value of a connection string.

@@ -4,12 +4,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use secrecy::ExposeSecret as _;
 
 use super::{Dump, IntoError, IntoEvent, IntoRequest, IntoWatch, Loaded, Server, in_parallel, tool};
+use crate::psql;
 
 const CLIENT: &str = "psql";
 const RESTORE: &str = "pg_restore";
@@ -75,31 +75,16 @@ fn make_roles(request: &IntoRequest<'_>) -> Result<(), IntoError> {
     let there = ask(request.server, MAINTENANCE, "SELECT quote_ident(rolname) FROM pg_roles")?;
     let there: BTreeSet<&str> = there.lines().collect();
     let wanted = roles_to_make(&text, &there);
-    run_script(request.server, wanted).map_err(|source| IntoError::Read { path, source })?
-}
-
-/// Has the client run all statements or none. They go through a pipe: everybody on this machine can read a command line, and there
-/// are passwords in them.
-fn run_script(server: &Server, statements: String) -> std::io::Result<Result<(), IntoError>> {
-    let (reader, mut writer) = std::io::pipe()?;
-    let feeder = std::thread::spawn(move || writer.write_all(statements.as_bytes()));
-    let ran = {
-        let mut client = client(server, MAINTENANCE);
-        tool::run(CLIENT, client.args(["--single-transaction", "--file=-"]).stdin(reader), MAINTENANCE)
-    };
-    // One that ended early has read no more, and has said why.
-    drop(feeder.join());
-    Ok(ran.map(drop))
+    // All of them or none.
+    let mut client = client(request.server, MAINTENANCE);
+    let client = client.args(["--single-transaction", "--file=-"]);
+    let run = |pipe| tool::run(CLIENT, client.stdin(pipe), MAINTENANCE);
+    psql::fed(wanted, run).map_err(|source| IntoError::Read { path, source })?.map(drop)
 }
 
 fn roles_to_make(globals: &str, there: &BTreeSet<&str>) -> String {
-    let keep = |line: &&str| {
-        !line.contains(" TABLESPACE ")
-            // To the client, a backslash is a command of its own.
-            && !line.contains('\\')
-            && role_of(line).is_none_or(|role| !there.contains(role))
-    };
-    globals.lines().filter(keep).collect::<Vec<_>>().join("\n")
+    let keep = |line: &&str| !line.contains(" TABLESPACE ") && role_of(line).is_none_or(|role| !there.contains(role));
+    psql::plain_lines(globals).filter(keep).collect::<Vec<_>>().join("\n")
 }
 
 /// Whose line it is, as statements name him.

@@ -8,9 +8,8 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 use http::HeaderName;
-use jiff::Timestamp;
 use url::Url;
 
 use super::client::Ask;
@@ -247,19 +246,6 @@ impl Multipart for WebdavStore {
 }
 
 impl WebdavStore {
-    /// Gives up the uploads below `prefix` that nobody has touched since `before`; answers how many.
-    pub(super) async fn sweep_uploads(&self, prefix: &KeyPrefix, before: Timestamp) -> Result<u64> {
-        let mut swept = 0;
-        let mut unfinished = self.unfinished(prefix);
-        while let Some(upload) = unfinished.try_next().await? {
-            if upload.begun.is_some_and(|begun| begun < before) {
-                self.abort(&upload).await?;
-                swept += 1;
-            }
-        }
-        Ok(swept)
-    }
-
     async fn put_numbered(&self, operation: &'static str, places: &Places, number: u32, content: Bytes) -> Result<()> {
         let name = &format!("{}{number:05}", places.parts);
         let destination = self.destination(operation, &places.temporary)?;
