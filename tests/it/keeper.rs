@@ -1,18 +1,29 @@
 //! The keeper: many sites in one bucket, faults in some of them, and a site whose agent cannot delete.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use agent::backup::BackupReport;
+use agent::calendar::Calendar;
 use agent::format::Sha256;
 use agent::format::commit::{Commit, Heartbeat};
-use agent::sign::SiteKey;
+use agent::generation::Class;
+use agent::ids::{GenerationId, SiteName};
+use agent::keeper::{self, Keeping, SiteReport, Terms};
+use agent::retention::Rules;
+use agent::sign::{SiteKey, SitePublicKey};
+use agent::staging::Staging;
 use futures_util::{StreamExt as _, stream};
-use providers::faulty::{Fault, Faulty};
-use providers::{Access, Body, Policy, PutOptions, StoreSettings};
-use tests::World;
+use jiff::{Timestamp, ToSpan as _};
+use providers::faulty::{Call, Fault, Faulty};
+use providers::{Access, Body, MemoryStore, ObjectKey, ObjectStore as _, Policy, PutOptions, StoreSettings};
+use tests::engine::Site;
 use tests::machine::{Machine, bucket_settings};
+use tests::nights::{LIMITS, NO_RULES, for_agent, set_clocks};
 use tests::servers::{Keys, seaweedfs};
+use tests::{Rng, World};
 
 const SITES: usize = 200;
 
@@ -162,6 +173,162 @@ fn two_hundred_sites_are_looked_after_in_one_pass() {
     let again = machine.keep(&world, "site-001", &whole);
     assert!(again.iter().all(|site| site.is_good() == (site.site != "site-100")), "{again:?}");
     assert_eq!(lists.load(Ordering::Relaxed), 1, "listings");
+}
+
+/// A site in memory whose fulls are made in the store, and a keeper.
+struct Carrying {
+    site: Site,
+    store: MemoryStore,
+    key: SiteKey,
+    sites: BTreeMap<SiteName, SitePublicKey>,
+    now: Timestamp,
+    rng: Rng,
+    database: Vec<u8>,
+}
+
+impl Carrying {
+    fn new() -> Self {
+        let now: Timestamp = "2026-11-01T23:00:00Z".parse().unwrap();
+        let store = MemoryStore::new(3, Access::Keeper, now);
+        let mut site = Site::in_memory();
+        site.store = for_agent(&store);
+        site.chain_generations = 2;
+        let mut rng = Rng::new(13);
+        let database = rng.bytes(3 << 20);
+        let sites = [(site.name.clone(), site.public().clone())].into();
+        Self { site, store, key: SiteKey::generate().unwrap(), sites, now, rng, database }
+    }
+
+    /// The next night's backup, and whether its full was made in the store.
+    fn night(&mut self) -> (GenerationId, bool) {
+        let report = self.try_night();
+        let delivered = report.stores[0].result.as_ref().unwrap();
+        (report.generation.unwrap().0, delivered.copied_bytes > 2 << 20)
+    }
+
+    fn try_night(&mut self) -> BackupReport {
+        self.now += 24.hours();
+        set_clocks(&[&self.store], self.now);
+        let at = usize::try_from(self.rng.below(900_000)).unwrap();
+        self.database[at..at + 100].copy_from_slice(&self.rng.bytes(100));
+        std::fs::write(self.site.source().join("database"), &self.database).unwrap();
+        self.site.try_backup(Class::Rolling)
+    }
+
+    /// A keeper's run, in which everything is read within so many days.
+    fn keep(&self, round_days: u32, rules: &Rules) -> SiteReport {
+        let calendar = Calendar::new(jiff::tz::TimeZone::UTC);
+        let keeping = Keeping {
+            sites: &self.sites,
+            only: &BTreeSet::new(),
+            key: &self.key,
+            ledgers: &self.site.world.path("ledgers"),
+            terms: Terms { rules, limits: &LIMITS, calendar: &calendar },
+            own: &BTreeMap::new(),
+            round_days,
+            budget: u64::MAX,
+            dry_run: false,
+            lifted: &[],
+        };
+        let (_stop, interrupt) = tokio::sync::watch::channel(false);
+        let mut reports = Vec::new();
+        self.site.block_on(keeper::keep(&self.store, &keeping, &interrupt, |report| reports.push(report))).unwrap();
+        reports.remove(0)
+    }
+
+    fn packs_of(&self, chain: &GenerationId) -> BTreeSet<String> {
+        let folder = format!("townhall/rolling/{chain}/packs/");
+        self.site.keys().into_iter().filter(|key| key.starts_with(&folder)).collect()
+    }
+
+    /// One bit of an object is turned.
+    fn damage(&self, key: &str) {
+        let key: ObjectKey = key.parse().unwrap();
+        let mut bytes = self.site.block_on(agent::catalog::small(&self.store, &key, u64::MAX)).unwrap();
+        bytes[1000] ^= 1;
+        let body = Body::from_bytes(bytes);
+        self.site.block_on(self.store.put(&key, &body, &PutOptions::OVERWRITE)).unwrap();
+    }
+
+    #[track_caller]
+    fn assert_comes_back(&self, generation: &GenerationId) {
+        let to = tempfile::tempdir_in(self.site.world.path(".")).unwrap();
+        assert_eq!(self.site.restore(generation, to.path()).unwrap().lost, vec![]);
+        assert!(std::fs::read(to.path().join("docs/database")).unwrap() == self.database);
+    }
+}
+
+const KEEP_ALL: Rules = Rules { last: 100, ..NO_RULES };
+const KEEP_ONE: Rules = Rules { last: 1, ..NO_RULES };
+
+/// A copy has the digest of what it was made of: that this was read says nothing of it.
+#[test]
+fn a_copied_pack_is_read_for_itself_before_anybody_vouches_for_it() {
+    let mut carrying = Carrying::new();
+    let old = carrying.night().0;
+    let full = carrying.keep(1, &KEEP_ALL);
+    assert!(full.is_good() && full.countersigned == [old.clone()] && full.read_bytes == full.bytes, "{full:?}");
+    carrying.night();
+    let (new, carried) = carrying.night();
+    assert!(carried);
+    let copies = carrying.packs_of(&new);
+    let copy = copies.iter().find(|key| key.contains("/00-0002-")).unwrap();
+    carrying.damage(copy);
+    // A thirtieth of everything: of the copies next to nothing.
+    let some = carrying.keep(30, &KEEP_ALL);
+    assert!(!some.countersigned.contains(&new) && some.read_bytes < some.bytes / 2, "{some:?}");
+    carrying.now += 24.hours();
+    set_clocks(&[&carrying.store], carrying.now);
+    let all = carrying.keep(1, &KEEP_ALL);
+    assert_eq!(all.findings.len(), 1, "{all:?}");
+    assert!(all.findings[0].object == *copy && all.findings[0].harms == [new.clone()], "{all:?}");
+    assert!(!all.countersigned.contains(&new), "{all:?}");
+    // What is damaged in one chain is not in the other.
+    assert!(all.read_bytes > 3 << 20 && carrying.packs_of(&old).iter().all(|key| key != copy));
+}
+
+#[test]
+fn chains_of_copies_are_pruned_and_swept_like_any_other() {
+    let mut carrying = Carrying::new();
+    let first = carrying.night().0;
+    carrying.night();
+    let (second, carried) = carrying.night();
+    let copies = carrying.packs_of(&second);
+    assert!(carried && copies.len() > 2);
+    let kept = carrying.keep(1, &KEEP_ONE);
+    assert!(kept.is_good() && kept.freed.generations == 2 && kept.countersigned.contains(&second), "{kept:?}");
+    assert_eq!((carrying.packs_of(&first).len(), carrying.packs_of(&second)), (0, copies));
+    carrying.assert_comes_back(&second);
+
+    // The line breaks in the midst of copying, and the staged copy is lost: the copies that were made are of no use.
+    carrying.night();
+    let copied = Arc::new(AtomicU64::new(0));
+    let broken = Arc::clone(&copied);
+    let plan = move |call: &Call<'_>| match call.method {
+        "copy" if broken.fetch_add(1, Ordering::SeqCst) < 2 => Fault::None,
+        _ if broken.load(Ordering::SeqCst) > 2 => Fault::BrokenAfter(0),
+        _ => Fault::None,
+    };
+    carrying.site.store = Arc::new(Faulty::new(for_agent(&carrying.store), plan));
+    let report = carrying.try_night();
+    assert!(report.stores[0].result.is_err() && copied.load(Ordering::SeqCst) > 2, "{report:?}");
+    let lost = report.generation.unwrap().0;
+    carrying.site.store = for_agent(&carrying.store);
+    let staging = Staging::open(&carrying.site.world.path("staging"), carrying.now).unwrap();
+    staging.generations().unwrap().into_iter().find(|local| *local.id() == lost).unwrap().remove().unwrap();
+    drop(staging);
+    assert!(!carrying.night().1 && carrying.packs_of(&lost).len() == 2);
+    // An upload may rest for weeks.
+    carrying.now += 50 * 24.hours();
+    carrying.night();
+    let young = carrying.keep(1, &KEEP_ONE);
+    assert!(young.is_good() && carrying.packs_of(&lost).len() == 2, "{young:?}");
+    carrying.now += 10 * 24.hours();
+    let last = carrying.night().0;
+    let swept = carrying.keep(1, &KEEP_ONE);
+    assert!(swept.is_good() && carrying.packs_of(&lost).is_empty(), "{swept:?}");
+    assert!(swept.countersigned.contains(&last) && swept.read_bytes == swept.bytes, "{swept:?}");
+    carrying.assert_comes_back(&last);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use providers::ObjectKey;
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
@@ -62,9 +63,9 @@ pub(super) fn choose(items: &[Item], round: &Round) -> Vec<usize> {
 pub(super) struct Ledger {
     /// The day of the last run.
     pub(super) run: Option<i64>,
-    /// The day on which each object was last read and found whole.
+    /// The day on which each object was last read and found whole, by its [`id`](Self::id).
     pub(super) read: BTreeMap<Sha256, i64>,
-    /// Objects that were not as they should be.
+    /// Objects that were not as they should be, by the same.
     pub(super) bad: BTreeSet<Sha256>,
     /// The highest number that a genuine generation ever had: what is hidden together with the heartbeat that names it is
     /// missed all the same.
@@ -73,6 +74,12 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
+    /// What an object is remembered by: not its own digest, for a pack that the store copied into another chain has the same,
+    /// and is read for itself.
+    pub(super) fn id(key: &ObjectKey) -> Sha256 {
+        Sha256::of(key.as_str().as_bytes())
+    }
+
     /// The memory of `site` in `folder`. One that cannot be read is begun anew: it costs nothing but reading.
     pub(super) fn load(folder: &Path, site: &SiteName) -> Self {
         let text = fs::read(path(folder, site)).ok();

@@ -55,6 +55,8 @@ enum SiteError {
 /// An object that generations need.
 struct Needed {
     sha256: Sha256,
+    /// What the ledger knows it by.
+    id: Sha256,
     /// Its size; `None` if it is not there.
     bytes: Option<u64>,
     /// The day it was written.
@@ -186,7 +188,8 @@ impl Site<'_> {
         let mut need = |key: ObjectKey, sha256: Sha256, by: usize| {
             let found = there.get(&key);
             let written = found.and_then(|(_, at)| *at).map_or(0, day);
-            let entry = Needed { sha256, bytes: found.map(|(bytes, _)| *bytes), written, by: Vec::new() };
+            let bytes = found.map(|(bytes, _)| *bytes);
+            let entry = Needed { sha256, id: Ledger::id(&key), bytes, written, by: Vec::new() };
             needed.entry(key).or_insert(entry).by.push(by);
         };
         for (at, stored) in survey.generations.iter().enumerate() {
@@ -225,12 +228,11 @@ impl Site<'_> {
         let today = day(survey.now);
         let days = i64::from(self.keeping.round_days);
         let there: Vec<_> = needed.iter().filter_map(|(key, needed)| Some((key, needed, needed.bytes?))).collect();
-        let last =
-            |ledger: &Ledger, needed: &Needed| ledger.read.get(&needed.sha256).copied().unwrap_or(needed.written);
+        let last = |ledger: &Ledger, needed: &Needed| ledger.read.get(&needed.id).copied().unwrap_or(needed.written);
         let item = |(_, needed, bytes): &(_, &Needed, u64)| Item {
             bytes: *bytes,
             day: last(&ledger, needed),
-            bad: ledger.bad.contains(&needed.sha256),
+            bad: ledger.bad.contains(&needed.id),
         };
         let items: Vec<Item> = there.iter().map(item).collect();
         let elapsed = ledger.run.map_or(1, |run| today - run);
@@ -248,16 +250,16 @@ impl Site<'_> {
                     if sha256 == needed.sha256 {
                         report.read_objects += 1;
                         report.read_bytes += bytes;
-                        ledger.bad.remove(&needed.sha256);
-                        ledger.read.insert(needed.sha256, today);
+                        ledger.bad.remove(&needed.id);
+                        ledger.read.insert(needed.id, today);
                         continue;
                     }
                     format!("its bytes are not what was stored (SHA-256 is {sha256})")
                 }
                 Err(error) => format!("it cannot be read: {}", failure::one_line(&error)),
             };
-            ledger.read.remove(&needed.sha256);
-            ledger.bad.insert(needed.sha256);
+            ledger.read.remove(&needed.id);
+            ledger.bad.insert(needed.id);
             report.findings.push(Finding { object: key.to_string(), what, harms: harms(survey, needed) });
         }
         drop(reads);
@@ -267,7 +269,7 @@ impl Site<'_> {
         let newest = genuine.filter_map(|stored| Some(stored.commit.as_ref()?.sequence)).max();
         ledger.newest = ledger.newest.max(newest.unwrap_or(0));
         if !self.keeping.dry_run {
-            let known: BTreeSet<Sha256> = needed.values().map(|needed| needed.sha256).collect();
+            let known: BTreeSet<Sha256> = needed.values().map(|needed| needed.id).collect();
             ledger.save(self.keeping.ledgers, self.name, &known)?;
         }
         Ok(ledger)
@@ -287,7 +289,7 @@ impl Site<'_> {
         // For each generation: packs, bytes, the day of the oldest reading; nothing if one was not read.
         let mut read: Vec<Option<(u64, u64, i64)>> = vec![Some((0, 0, i64::MAX)); survey.generations.len()];
         for (key, needed) in needed {
-            let day = ledger.read.get(&needed.sha256).filter(|_| !ledger.bad.contains(&needed.sha256));
+            let day = ledger.read.get(&needed.id).filter(|_| !ledger.bad.contains(&needed.id));
             let packs = u64::from(!key.as_str().ends_with(names::MANIFEST));
             for at in &needed.by {
                 let Some(entry) = read.get_mut(*at) else { continue };
