@@ -186,6 +186,7 @@ pub async fn read(
             return refused(&format!("it has version {version} of the format: get the current `offsite`"));
         }
         Err(CommitError::Json(_)) => return refused("its document cannot be read"),
+        Err(error @ CommitError::Sense(_)) => return refused(&error.to_string()),
     };
     if commit.site != *site || commit.class != class || commit.chain != chain || commit.generation != generation {
         return refused("it is another generation under a false name: an old one replayed, or moved");

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use agent::catalog::{self, CatalogError, Trust};
+use agent::format::Sha256;
+use agent::format::commit::Commit;
+use agent::format::manifest::{Extent, Manifest};
 use agent::generation::Class;
+use agent::ids::GenerationId;
 use agent::progress::Progress;
 use agent::verify;
 use async_trait::async_trait;
@@ -289,6 +293,116 @@ fn sizes_that_nobody_signed_are_not_believed() {
         assert_eq!(report.findings.len(), 2, "{:?}", report.findings);
         assert!(hostile.given().0 < bytes_max, "{} bytes of {ending} were read", hostile.given().0);
     }
+}
+
+/// Chains of two generations; the second chain begins with copies.
+fn site_that_carries() -> (Site, GenerationId) {
+    let mut site = Site::in_memory();
+    site.chain_generations = 2;
+    let mut rng = Rng::new(62);
+    let database = site.source().join("database");
+    let mut content = rng.bytes(4 << 20);
+    let mut nights = Vec::new();
+    for night in 0..3 {
+        content[700 * night..][..100].copy_from_slice(&rng.bytes(100));
+        std::fs::write(&database, &content).unwrap();
+        nights.push(site.backup(Class::Rolling));
+    }
+    assert!(site.list()[2].commit.as_ref().unwrap().carried_bytes > Some(2 << 20));
+    (site, nights.remove(2))
+}
+
+/// What somebody who took the site's key puts in the place of a generation's documents.
+fn forge(site: &Site, generation: &GenerationId, manifest: Option<Manifest>, change: impl Fn(&mut Commit)) {
+    let stored = site.list().into_iter().find(|stored| stored.generation == *generation).unwrap();
+    let folder = site.chain_folder(Class::Rolling, &stored.chain);
+    let mut commit = stored.commit.unwrap();
+    if let Some(manifest) = manifest {
+        let plain = site.world.write("manifest", manifest.encode().unwrap());
+        let text = std::process::Command::new("zstd").arg("-qc").arg(plain).output().unwrap().stdout;
+        let sealed = site.recipients.iter().next().unwrap().seal(&text).unwrap();
+        let list: String =
+            manifest.packs.iter().map(|pack| format!("{}  packs/{}\n", pack.name.sha256, pack.name)).collect();
+        (commit.manifest.bytes, commit.manifest.sha256) = (sealed.len() as u64, Sha256::of(&sealed));
+        (commit.packs.bytes, commit.packs.sha256) = (list.len() as u64, Sha256::of(list.as_bytes()));
+        std::fs::write(folder.join(format!("{generation}.manifest.age")), sealed).unwrap();
+        std::fs::write(folder.join(format!("{generation}.packs")), list).unwrap();
+    }
+    change(&mut commit);
+    let text = commit.encode().unwrap();
+    let signature = site.key.sign(&text, &commit.trusted_comment()).unwrap();
+    std::fs::write(folder.join(format!("{generation}.json")), text).unwrap();
+    std::fs::write(folder.join(format!("{generation}.json.minisig")), signature).unwrap();
+}
+
+#[test]
+fn numbers_that_cannot_be_are_refused_though_they_are_signed() {
+    let changes: [fn(&mut Commit); 9] = [
+        |commit| commit.sequence = u64::MAX,
+        |commit| commit.stream_bytes = u64::MAX,
+        |commit| commit.needed_bytes = 1 << 63,
+        |commit| commit.added_bytes = u64::MAX,
+        |commit| commit.manifest.bytes = u64::MAX,
+        |commit| commit.packs.bytes = u64::MAX,
+        |commit| commit.carried_bytes = Some(u64::MAX),
+        |commit| commit.carried_bytes = Some(commit.added_bytes + 1),
+        // Only a full is made of copies.
+        |commit| commit.number = 1,
+    ];
+    let (site, generation) = site_that_carries();
+    let honest = site.list().pop().unwrap().commit.unwrap();
+    for (at, change) in changes.iter().enumerate() {
+        forge(&site, &generation, None, change);
+        let listed = site.list().pop().unwrap();
+        assert!(matches!(&listed.trust, Trust::Refused(why) if why.contains("no sense")), "{at}: {listed:?}");
+        assert!(site.restore(&generation, &site.world.path("restored")).is_err(), "{at}");
+        assert!(site.verify().findings.iter().any(|finding| finding.harms.contains(&generation)), "{at}");
+        site.world.offsite(["list"]).expect(5);
+        // Back to what was stored.
+        let folder = site.chain_folder(Class::Rolling, &listed.chain);
+        let (text, comment) = (honest.encode().unwrap(), honest.trusted_comment());
+        std::fs::write(folder.join(format!("{generation}.json")), &text).unwrap();
+        let signature = site.key.sign(&text, &comment).unwrap();
+        std::fs::write(folder.join(format!("{generation}.json.minisig")), signature).unwrap();
+    }
+    assert_eq!(site.restore(&generation, &site.world.path("restored")).unwrap().lost, vec![]);
+}
+
+/// A pack is looked for in the chain's own folder, whatever a manifest names, and positions between copies are nothing.
+#[test]
+fn a_manifest_reaches_nothing_but_the_packs_of_its_chain() {
+    let (site, generation) = site_that_carries();
+    let honest = site.manifest(&generation);
+    let mut others: Vec<_> = site.manifest(&site.list()[1].generation).packs;
+    others.retain(|other| honest.packs.iter().all(|pack| pack.name != other.name));
+    let (first, mut foreign) = (honest.packs[0].at, honest.clone());
+    // Of the chain before: it is there, with these very bytes.
+    let twin = others.iter().find(|other| other.name.number == 1 && !other.name.patches);
+    foreign.packs[0].name = twin.unwrap().name;
+    forge(&site, &generation, Some(foreign), |_| ());
+    let found = site.verify().findings;
+    assert!(found.iter().any(|finding| finding.what == "it is missing" && finding.harms == [generation.clone()]));
+    let to = site.world.path("foreign");
+    let lost = site.restore(&generation, &to).map_or(true, |report| !report.lost.is_empty());
+    assert!(lost && !to.join("docs/database").exists(), "another chain's pack was read");
+
+    let refused: [&dyn Fn(&mut Manifest); 6] = [
+        &|manifest| manifest.packs[1].at = first,
+        &|manifest| manifest.packs[1].at = u64::MAX,
+        &|manifest| manifest.packs[1].content = u64::MAX,
+        &|manifest| manifest.extents[0] = Extent::Plain { from: 1 << 40, bytes: 512 },
+        &|manifest| manifest.head.stream_bytes = u64::MAX,
+        &|manifest| manifest.head.site = "townhouse".parse().unwrap(),
+    ];
+    for (at, change) in refused.iter().enumerate() {
+        let mut manifest = honest.clone();
+        change(&mut manifest);
+        forge(&site, &generation, Some(manifest), |_| ());
+        let to = site.world.path(format!("refused-{at}"));
+        assert!(site.restore(&generation, &to).is_err() && !to.join("docs").exists(), "{at}");
+    }
+    forge(&site, &generation, Some(honest), |_| ());
+    assert_eq!(site.restore(&generation, &site.world.path("restored")).unwrap().lost, vec![]);
 }
 
 #[test]

@@ -119,6 +119,9 @@ pub enum CommitError {
     /// A newer program wrote it.
     #[error("the generation document has version {0}, which is newer than this program: get the current `offsite`")]
     Newer(u32),
+    /// Its numbers are impossible.
+    #[error("the generation document makes no sense: {0}")]
+    Sense(&'static str),
 }
 
 impl Commit {
@@ -139,7 +142,22 @@ impl Commit {
         if version > VERSION {
             return Err(CommitError::Newer(version));
         }
-        Ok(serde_json::from_slice(text)?)
+        let commit: Self = serde_json::from_slice(text)?;
+        commit.check()?;
+        Ok(commit)
+    }
+
+    /// Whoever holds a site's key signs whatever numbers he likes: what is reckoned with must be within the format.
+    fn check(&self) -> Result<(), CommitError> {
+        let (manifest, packs) = (self.manifest.bytes, self.packs.bytes);
+        let sizes = [self.stream_bytes, self.needed_bytes, self.added_bytes, manifest, packs, self.sequence];
+        if sizes.into_iter().any(|number| number >> 63 > 0) {
+            return Err(CommitError::Sense("a number is larger than the format allows"));
+        }
+        if self.carried_bytes.is_some_and(|carried| self.number > 0 || carried > self.added_bytes) {
+            return Err(CommitError::Sense("it says that it was made of more copies than it has"));
+        }
+        Ok(())
     }
 
     /// What the signature's trusted comment says, so that a person who checks it by hand sees what he has.
