@@ -76,6 +76,7 @@ pub const PROMISES: &[Promise] = &[
     ("older versions are kept", |s| Box::pin(abilities::older_versions_are_kept(s))),
     ("locks hold or are refused", |s| Box::pin(abilities::locks_hold_or_are_refused(s))),
     ("locks of parts hold or are refused", |s| Box::pin(abilities::locks_of_parts_hold(s))),
+    ("locks of copies hold or are refused", |s| Box::pin(abilities::locks_of_copies_hold_or_are_refused(s))),
 ];
 
 /// Checks every promise, one after the other, and panics at the first that is broken.

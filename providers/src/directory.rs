@@ -102,6 +102,16 @@ impl DirectoryStore {
         }
     }
 
+    fn refuse_lock(&self, operation: &'static str, key: &ObjectKey, locked_until: Option<Timestamp>) -> Result<()> {
+        match locked_until {
+            None => Ok(()),
+            Some(_) => Err(Error::new(ErrorKind::Unsupported, operation)
+                .key(key)
+                .store(self)
+                .because("a directory cannot lock objects against deletion")),
+        }
+    }
+
     /// One folder's worth of the listing; the folders found are put on `pending`.
     async fn list_folder(&self, folder: PathBuf, pending: &mut Vec<PathBuf>) -> Result<Vec<ObjectMeta>> {
         let root = self.root.clone();
@@ -118,12 +128,7 @@ impl ObjectStore for DirectoryStore {
     }
 
     async fn put(&self, key: &ObjectKey, body: &Body, options: &PutOptions) -> Result<ObjectMeta> {
-        if options.locked_until.is_some() {
-            return Err(Error::new(ErrorKind::Unsupported, "storing")
-                .key(key)
-                .store(self)
-                .because("a directory cannot lock objects against deletion"));
-        }
+        self.refuse_lock("storing", key, options.locked_until)?;
         let (root, path) = (self.root.clone(), self.path(key));
         let (source, replace) = (body.clone(), options.mode == PutMode::Overwrite);
         let work = move || files::write(&root, &path, &source, replace);
@@ -211,7 +216,13 @@ impl ObjectStore for DirectoryStore {
 
 #[async_trait]
 impl Copying for DirectoryStore {
-    async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<Option<Sha256Digest>> {
+    async fn copy(
+        &self,
+        from: &ObjectKey,
+        to: &ObjectKey,
+        locked_until: Option<Timestamp>,
+    ) -> Result<Option<Sha256Digest>> {
+        self.refuse_lock("copying to", to, locked_until)?;
         let (root, old, new) = (self.root.clone(), self.path(from), self.path(to));
         self.run("copying to", Some(to), move || files::copy_object(&root, &old, &new)).await?;
         Ok(None)

@@ -207,10 +207,15 @@ impl Multipart for Faulty {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Copying for Faulty {
-    async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<Option<Sha256Digest>> {
+    async fn copy(
+        &self,
+        from: &ObjectKey,
+        to: &ObjectKey,
+        locked_until: Option<Timestamp>,
+    ) -> Result<Option<Sha256Digest>> {
         let inner = self.store.copying();
         let inner = inner.ok_or_else(|| Error::new(ErrorKind::Unsupported, "copy").store(self))?;
-        self.call("copy", to.as_str(), inner.copy(from, to)).await
+        self.call("copy", to.as_str(), inner.copy(from, to, locked_until)).await
     }
 }
 

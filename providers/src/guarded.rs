@@ -204,12 +204,17 @@ impl Multipart for Guarded {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Copying for Guarded {
-    async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<Option<Sha256Digest>> {
+    async fn copy(
+        &self,
+        from: &ObjectKey,
+        to: &ObjectKey,
+        locked_until: Option<Timestamp>,
+    ) -> Result<Option<Sha256Digest>> {
         let inner = self.store.copying();
         let inner = inner.ok_or_else(|| Error::new(ErrorKind::Unsupported, "copying to").store(self))?;
         retry(&self.policy, || async {
             let _slot = self.slot().await;
-            inner.copy(from, to).await
+            inner.copy(from, to, locked_until).await
         })
         .await
     }

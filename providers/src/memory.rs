@@ -322,10 +322,15 @@ impl Multipart for MemoryStore {
 
 #[async_trait]
 impl Copying for MemoryStore {
-    async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<Option<Sha256Digest>> {
+    async fn copy(
+        &self,
+        from: &ObjectKey,
+        to: &ObjectKey,
+        locked_until: Option<Timestamp>,
+    ) -> Result<Option<Sha256Digest>> {
         let content = self.find("copying", &from.clone().into())?.content.unwrap_or_default();
         let body = Body::from_bytes(content);
-        self.put(to, &body, &PutOptions::CREATE).await?;
+        self.put(to, &body, &PutOptions { locked_until, ..PutOptions::CREATE }).await?;
         Ok(Some(*body.sha256()))
     }
 }

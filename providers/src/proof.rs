@@ -51,9 +51,9 @@ async fn head_of_size(store: &dyn ObjectStore, key: &ObjectKey, bytes: u64) -> R
     }
 }
 
+/// What the name shows now, and not its version: an agent's key may read no versions.
 async fn content_of(store: &dyn ObjectStore, meta: &ObjectMeta) -> Result<ByteStream> {
-    let object = ObjectRef { key: meta.key.clone(), version: meta.version.clone() };
-    store.get(&object, ByteRange::All).await
+    store.get(&meta.key.clone().into(), ByteRange::All).await
 }
 
 /// The digests of consecutive pieces of `sizes` bytes; of fewer, if the content ends early.

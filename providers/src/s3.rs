@@ -195,7 +195,7 @@ impl ObjectStore for S3Store {
             }
         };
         if let Some(until) = options.locked_until {
-            self.prove_locked(OPERATION, &meta, until).await?;
+            self.prove_locked(OPERATION, &meta.object(), until).await?;
         }
         Ok(meta)
     }

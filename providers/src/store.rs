@@ -112,10 +112,17 @@ pub(crate) async fn sweep_uploads(store: &dyn Multipart, prefix: &KeyPrefix, bef
 /// Making an object of another one without its bytes passing through this machine.
 #[async_trait]
 pub trait Copying: Send + Sync {
-    /// Makes the object `to`, which must be new, of the object `from`. Answers with the SHA-256 that the store itself
-    /// computed of what it copied, if it did; otherwise whether the copy is what it should be is for the caller to prove.
+    /// Makes the object `to`, which must be new, of the object `from`, with a lock of its own if it is to have one: that of
+    /// `from` does not count. Answers with the SHA-256 that the store itself computed of what it copied, if it did; otherwise
+    /// whether the copy is what it should be is for the caller to prove. What is larger than
+    /// [`put_bytes_max`](Limits::put_bytes_max) may be refused.
     /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) may also mean that an earlier reply was lost.
-    async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<Option<Sha256Digest>>;
+    async fn copy(
+        &self,
+        from: &ObjectKey,
+        to: &ObjectKey,
+        locked_until: Option<Timestamp>,
+    ) -> Result<Option<Sha256Digest>>;
 }
 
 /// Reading a store as it was at an earlier time.
@@ -226,6 +233,13 @@ pub struct ObjectMeta {
     pub sha256: Option<Sha256Digest>,
     /// When it was written, by the store's clock.
     pub modified: Option<Timestamp>,
+}
+
+impl ObjectMeta {
+    /// The object, in this very version.
+    pub fn object(&self) -> ObjectRef {
+        ObjectRef { key: self.key.clone(), version: self.version.clone() }
+    }
 }
 
 /// One version of an object.

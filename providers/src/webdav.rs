@@ -102,6 +102,14 @@ impl WebdavStore {
         self.expect_size(key.as_str(), content.len() as u64).await
     }
 
+    fn refuse_lock(&self, operation: &'static str, key: &ObjectKey, locked_until: Option<Timestamp>) -> Result<()> {
+        if locked_until.is_none() {
+            return Ok(());
+        }
+        let error = Error::new(ErrorKind::Unsupported, operation);
+        Err(self.named(key)(error.because("WebDAV cannot lock objects against deletion")))
+    }
+
     fn destination(&self, operation: &'static str, name: &str) -> Result<HeaderValue> {
         HeaderValue::try_from(self.client.address(name))
             .map_err(|cause| Error::new(ErrorKind::Config, operation).because(cause))
@@ -259,10 +267,7 @@ impl ObjectStore for WebdavStore {
     }
 
     async fn put(&self, key: &ObjectKey, body: &Body, options: &PutOptions) -> Result<ObjectMeta> {
-        if options.locked_until.is_some() {
-            let error = Error::new(ErrorKind::Unsupported, "storing");
-            return Err(self.named(key)(error.because("WebDAV cannot lock objects against deletion")));
-        }
+        self.refuse_lock("storing", key, options.locked_until)?;
         let content = body.read().await;
         let content =
             content.map_err(|cause| self.named(key)(Error::new(ErrorKind::Local, "storing").because(cause)))?;
@@ -364,7 +369,13 @@ impl ObjectStore for WebdavStore {
 
 #[async_trait]
 impl Copying for WebdavStore {
-    async fn copy(&self, from: &ObjectKey, to: &ObjectKey) -> Result<Option<Sha256Digest>> {
+    async fn copy(
+        &self,
+        from: &ObjectKey,
+        to: &ObjectKey,
+        locked_until: Option<Timestamp>,
+    ) -> Result<Option<Sha256Digest>> {
+        self.refuse_lock("copying to", to, locked_until)?;
         self.duplicate(from, to).await.map_err(self.named(to))?;
         Ok(None)
     }

@@ -116,6 +116,37 @@ fn fulls_that_are_made_in_the_store() {
     }
 }
 
+/// The same where a server makes the copies.
+#[test]
+fn fulls_that_a_server_makes() {
+    let server = seaweedfs();
+    let bucket = server.bucket("crash-copies");
+    let machine = Machine::with_bucket(&server.url(), &bucket.name);
+    let store = std::fs::read_to_string(machine.world.path("store.toml")).unwrap();
+    machine.world.write("store.toml", store.replace("24 MiB", "1 MiB"));
+    machine.configure(1, "");
+    let mut rng = Rng::new(7);
+    let mut database = rng.bytes(2_300_000);
+    std::fs::write(machine.source().join("database"), &database).unwrap();
+    machine.backup(&[]).expect(0);
+    let mut died = BTreeSet::new();
+    // Up to the second copy, before a byte is sealed.
+    for moment in 1..=6 {
+        database[700..][..100].copy_from_slice(&rng.bytes(100));
+        std::fs::write(machine.source().join("database"), &database).unwrap();
+        let first = Tree::read(&machine.source());
+        let outcome = machine.backup(&[]).env("OFFSITE_DIE_AT", moment.to_string()).run();
+        died.insert(fact(&outcome));
+        let next = machine.backup(&[]).expect(0).json();
+        assert_carried(&machine);
+        let new = next["generation"]["id"].as_str().unwrap().parse().unwrap();
+        first.assert_equals(&machine.restored(&new));
+        machine.assert_at_rest(true);
+    }
+    assert_eq!(died, both_sides(&["a run was begun", "a stored pack was recorded"]));
+    machine.verify();
+}
+
 /// The newest full is made of packs of an earlier chain.
 #[track_caller]
 fn assert_carried(machine: &Machine) {

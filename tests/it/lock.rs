@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use tests::machine::Machine;
+use tests::proxy::{Fault, Proxy};
 use tests::servers::{Bucket, Keys, s3_with_policies};
 use tests::tree::{Tree, assert_same};
 use tests::{Rng, office};
@@ -96,6 +97,56 @@ fn rolling_chains_are_locked_as_long_as_they_are_needed() {
     machine.configure(100, "");
     let third = machine.backup(&[]).expect(0).json();
     assert_eq!(third["stores"][0]["full"], true, "{third}");
+    machine.verify();
+}
+
+/// Copies have the date of the chain that they are made for, whatever that of the chain they come from is.
+#[test]
+fn fulls_that_are_made_in_the_bucket_have_locks_of_their_own() {
+    let server = s3_with_policies();
+    let bucket = server.locking_bucket("copied");
+    let url: providers::Url = server.url().parse().unwrap();
+    let proxy = Proxy::to(url.port().unwrap());
+    let lock = "mode = \"governance\", rolling = \"30 days\"";
+    let machine = Machine::with_locking_bucket(&proxy.url(), &bucket.name, lock);
+    let configure = |from: &str, to: &str| {
+        let store = std::fs::read_to_string(machine.world.path("store.toml")).unwrap();
+        machine.world.write("store.toml", store.replace(from, to));
+        machine.configure(1, "");
+    };
+    configure("24 MiB", "1 MiB");
+    let mut rng = Rng::new(6);
+    machine.world.write("source/database", rng.bytes(5 << 20));
+    let night = |copied: bool| {
+        let report = machine.backup(&[]).expect(0).json();
+        let stored = &report["stores"][0];
+        assert!(stored["full"] == true && (stored["copied_bytes"].as_u64() > Some(4 << 20)) == copied, "{report}");
+        let folder = format!("/rolling/{}/", stored["chain"].as_str().unwrap());
+        let ours: Vec<_> = bucket.versions().into_iter().filter(|version| version.key.contains(&folder)).collect();
+        for keys in [Keys::AGENT_A, Keys::SITE_A] {
+            assert!(
+                ours.iter().all(|version| !bucket.as_seen_by(keys).try_destroy(version)),
+                "{} of {ours:?}",
+                keys.id
+            );
+        }
+        let dates = machine.lock_dates(ours.iter().map(|version| version.key.as_str()));
+        assert!(ours.len() > 8 && dates.len() == 1, "all objects of a chain have one date: {dates:?} of {ours:?}");
+        dates.into_iter().next().unwrap()
+    };
+    let first = night(false);
+    configure("30 days", "60 days");
+    machine.world.write("source/letter", "of the second day");
+    let second = night(true);
+    assert_eq!(second.duration_since(first).as_hours() / 24, 30);
+    // Where the store does not copy, what is sent is locked.
+    proxy.script(|request| {
+        let copies = request.target.contains("x-id=CopyObject");
+        copies.then_some(Fault::Answer { status: 403, retry_after: None })
+    });
+    machine.world.write("source/letter", "of the third day");
+    night(false);
+    machine.restored(&machine.list().pop().unwrap().generation);
     machine.verify();
 }
 

@@ -15,6 +15,7 @@ mod chain;
 mod cli;
 mod config;
 mod conformance;
+mod copies;
 mod crash;
 mod cut;
 mod daemon;

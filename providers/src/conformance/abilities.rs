@@ -142,14 +142,14 @@ pub(super) async fn a_copy_is_what_was_copied(subject: Subject) {
     let sent = body(1, 300_000);
     subject.agent.put(&from, &sent, &PutOptions::CREATE).await.unwrap();
     subject.agent.put(&other, &body(2, 1000), &PutOptions::CREATE).await.unwrap();
-    let said = copying.copy(&from, &to).await.unwrap();
+    let said = copying.copy(&from, &to, None).await.unwrap();
     assert!(said.is_none_or(|said| said == *sent.sha256()), "the store says that it copied something else");
     assert!(crate::proof::holds(&*subject.agent, &to, 300_000, sent.sha256()).await.unwrap().is_some());
     for from in [&from, &other] {
-        let taken = copying.copy(from, &to).await.unwrap_err();
+        let taken = copying.copy(from, &to, None).await.unwrap_err();
         assert_eq!(taken.kind, ErrorKind::AlreadyExists, "{taken}");
     }
-    let absent = copying.copy(&key("old/absent.age"), &key("new/none.age")).await.unwrap_err();
+    let absent = copying.copy(&key("old/absent.age"), &key("new/none.age"), None).await.unwrap_err();
     assert_eq!(absent.kind, ErrorKind::NotFound, "{absent}");
     let mut all = vec![(from.clone(), 300_000), (other, 1000), (to.clone(), 300_000)];
     all.sort();
@@ -157,6 +157,25 @@ pub(super) async fn a_copy_is_what_was_copied(subject: Subject) {
     // Each goes by itself.
     subject.keeper.deletion().unwrap().delete(&from.into()).await.unwrap();
     assert!(read(&*subject.agent, to, ByteRange::All).await.unwrap() == noise(1, 300_000), "other bytes came back");
+}
+
+pub(super) async fn locks_of_copies_hold_or_are_refused(subject: Subject) {
+    let Some(copying) = subject.agent.copying() else { return };
+    let (from, to) = (subject.prefix.key("old.age").unwrap(), subject.prefix.key("copied.age").unwrap());
+    let until = subject.agent.now().await.unwrap() + SignedDuration::from_mins(1);
+    subject.agent.put(&from, &body(1, 100), &PutOptions::CREATE).await.unwrap();
+    let copied = copying.copy(&from, &to, Some(until)).await;
+    if subject.known.locks {
+        copied.unwrap();
+        let copy = subject.agent.head(&to.into()).await.unwrap().object();
+        assert_locked(&subject, copy, until).await;
+        let original = subject.agent.head(&from.into()).await.unwrap().object();
+        let versions = subject.agent.versions().unwrap();
+        assert_eq!(versions.locked_until(&original).await.unwrap(), None, "the lock of a copy is its own");
+    } else {
+        assert_eq!(copied.unwrap_err().kind, ErrorKind::Unsupported);
+        assert!(subject.agent.head(&to.into()).await.is_err(), "a copy that is not locked was made");
+    }
 }
 
 pub(super) async fn leftovers_are_swept(subject: Subject) {

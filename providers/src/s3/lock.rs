@@ -11,7 +11,7 @@ use super::classify::classify;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::ObjectKey;
 use crate::settings::LockMode;
-use crate::store::{ObjectMeta, ObjectRef, PutOptions, Versions as _};
+use crate::store::{ObjectRef, PutOptions, Versions as _};
 
 /// What the bucket said when it was asked whether it can lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,15 +66,15 @@ impl S3Store {
         }
     }
 
-    /// Proves the lock of an object that was put together from parts: some servers forget it on the way, and are told
-    /// again.
-    pub(super) async fn assure_assembled_locked(
+    /// Proves the lock of an object that was put together from parts, or copied: some servers forget it on the way, and are
+    /// told again.
+    pub(super) async fn assure_locked(
         &self,
         operation: &'static str,
-        meta: &ObjectMeta,
+        object: &ObjectRef,
         until: Timestamp,
     ) -> Result<()> {
-        if self.prove_locked(operation, meta, until).await.is_ok() {
+        if self.prove_locked(operation, object, until).await.is_ok() {
             return Ok(());
         }
         let mode = match self.settings.lock_mode {
@@ -82,25 +82,24 @@ impl S3Store {
             LockMode::Compliance => ObjectLockRetentionMode::Compliance,
         };
         let retention = ObjectLockRetention::builder().mode(mode).retain_until_date(self.lock(until).until).build();
-        let request = self.client().await.put_object_retention().bucket(self.bucket()).key(self.full(&meta.key));
-        let sent = request.set_version_id(meta.version.clone()).retention(retention).send().await;
-        sent.map_err(|cause| self.failed("locking", &meta.key, cause))?;
-        self.prove_locked(operation, meta, until).await
+        let request = self.client().await.put_object_retention().bucket(self.bucket()).key(self.full(&object.key));
+        let sent = request.set_version_id(object.version.clone()).retention(retention).send().await;
+        sent.map_err(|cause| self.failed("locking", &object.key, cause))?;
+        self.prove_locked(operation, object, until).await
     }
 
     /// Fails unless the store says of this very version that it is locked until then or longer.
     pub(super) async fn prove_locked(
         &self,
         operation: &'static str,
-        meta: &ObjectMeta,
+        object: &ObjectRef,
         until: Timestamp,
     ) -> Result<()> {
-        let object = ObjectRef { key: meta.key.clone(), version: meta.version.clone() };
-        match self.locked_until(&object).await? {
+        match self.locked_until(object).await? {
             Some(said) if said.as_second() >= until.as_second() => Ok(()),
             _ => Err(self
                 .error(ErrorKind::Unsupported, operation)
-                .key(&meta.key)
+                .key(&object.key)
                 .because("the store took the object and did not lock it")),
         }
     }

@@ -137,7 +137,7 @@ impl Multipart for S3Store {
             }
         };
         if let Some(until) = upload.locked_until {
-            self.assure_assembled_locked(OPERATION, &meta, until).await?;
+            self.assure_locked(OPERATION, &meta.object(), until).await?;
         }
         Ok(meta)
     }

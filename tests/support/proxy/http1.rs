@@ -139,8 +139,13 @@ impl Body {
 
 /// A reply of the proxy's own, in the form that S3 servers use.
 pub(super) fn answer(status: u16, retry_after: Option<u64>) -> Vec<u8> {
-    let body =
-        "<?xml version=\"1.0\"?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>";
+    let code = match status {
+        403 => "AccessDenied",
+        405 => "MethodNotAllowed",
+        501 => "NotImplemented",
+        _ => "SlowDown",
+    };
+    let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>As told.</Message></Error>");
     let retry = retry_after.map_or_else(String::new, |seconds| format!("Retry-After: {seconds}\r\n"));
     let length = body.len();
     format!(

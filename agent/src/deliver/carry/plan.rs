@@ -77,10 +77,11 @@ impl Usage {
         }
     }
 
-    /// The packs that are carried over, in their order; none if the full is to be sent. Those of `bad` never are.
-    pub(super) fn worth_carrying(&self, bad: &BTreeSet<Sha256>) -> Vec<PackRecord> {
+    /// The packs that are carried over, in their order; none if the full is to be sent. Those of `bad` never are, nor objects
+    /// of more than `largest` bytes.
+    pub(super) fn worth_carrying(&self, bad: &BTreeSet<Sha256>, largest: u64) -> Vec<PackRecord> {
         let (plain_packs, others) = self.packs.split_at(self.plain);
-        let is_good = |pack: &PackRecord| !bad.contains(&pack.name.sha256);
+        let is_good = |pack: &PackRecord| !bad.contains(&pack.name.sha256) && pack.sealed <= largest;
         let mut carried: Vec<PackRecord> = Vec::new();
         // What the whole stream would take, sealed anew, and what of it is not carried: each pack's content as it was sealed.
         let (mut whole, mut rest) = (0, 0);

@@ -50,7 +50,7 @@ fn unknown(usage: &mut Usage, chunks: u64) {
 
 fn carried(usage: &Usage, bad: &[i64]) -> Vec<i64> {
     let bad = bad.iter().map(|id| sha256(*id)).collect();
-    usage.worth_carrying(&bad).iter().map(|pack| pack.id).collect()
+    usage.worth_carrying(&bad, 5 * MIB).iter().map(|pack| pack.id).collect()
 }
 
 #[test]
@@ -82,6 +82,13 @@ fn what_was_found_bad_is_never_carried() {
     let mut all = usage();
     plain(&mut all, 0..100);
     assert_eq!(carried(&all, &[3, 7]), [0, 1, 2, 4, 5, 6, 8, 9]);
+}
+
+#[test]
+fn what_is_too_large_to_be_copied_is_not() {
+    let mut all = usage();
+    plain(&mut all, 0..100);
+    assert_eq!(all.worth_carrying(&BTreeSet::new(), 5 * MIB - 1), []);
 }
 
 #[test]
