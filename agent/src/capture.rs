@@ -11,12 +11,14 @@ mod guard;
 mod holder;
 mod mariadb;
 mod patterns;
+mod pivots;
 mod postgres;
 mod problems;
 mod protocol;
 mod room;
 mod session;
 mod settings;
+mod snapshots;
 mod sqlite;
 mod written;
 
@@ -35,12 +37,14 @@ use crate::ids::{SiteName, SourceName};
 use crate::platform;
 use crate::staging::{Draft, LocalGeneration, StagingError};
 
-use folder::{FolderError, Surroundings};
+use folder::{FolderError, Frozen, Surroundings};
 use freeze::FreezeSet;
 use mariadb::MariaDbSet;
-use postgres::{PhysicalSet, Pivots, PostgresSet};
+use pivots::Pivots;
+use postgres::{PhysicalSet, PostgresSet};
 use problems::Problems;
 use protocol::Party;
+use snapshots::SnapshotSet;
 use sqlite::{SqliteSet, file_bytes};
 
 pub(crate) use command::{tail, wait};
@@ -50,7 +54,7 @@ pub(crate) use postgres::{database_of, is_server};
 pub use room::room_needed;
 pub use settings::{
     CommandHold, CommandSource, CutSettings, Dialect, EnvValue, FolderSource, MariaDbSource, Output, PostgresMode,
-    PostgresSource, SourceConfig, SourceKind, SqliteSource,
+    PostgresSource, SnapshotKind, SourceConfig, SourceKind, SqliteSource,
 };
 
 /// What is to be captured.
@@ -222,17 +226,18 @@ fn cut_once(
         }
     }
     let mut engines = FreezeSet::open(&engines, request.holder, draft)?;
+    let mut folders = SnapshotSet::open(request.sources, request.site, draft, request.cut);
     let mut clusters = PostgresSet::open(&clusters, physical.members() == 0, request.cut);
     let mut servers = MariaDbSet::open(&servers, draft, request.cut)?;
     let mut databases = SqliteSet::open(&databases, request.holder, request.cut)?;
-    let mut pivots = Pivots { dumped: &mut clusters, physical };
+    let mut pivots = Pivots { dumped: &mut clusters, physical, folders: &mut folders };
     let mut parties: Vec<&mut dyn Party> = vec![&mut databases, &mut engines, &mut servers, &mut pivots];
     parties.retain(|party| party.members() > 0);
     let cut = protocol::cut(&mut parties, request.cut, &protocol::RealTime::start());
     watch(Event::Cut(&cut));
     let (server_guards, cluster_guards) = (servers.guard(), clusters.guard());
     had();
-    thread::scope(|scope| {
+    let copied: Result<Copies, CaptureError> = thread::scope(|scope| {
         let commanded = scope.spawn(|| engines.copy(watch));
         // Their dumps have begun already.
         let dumped = scope.spawn(|| servers.copy(server_guards, again, watch));
@@ -245,8 +250,15 @@ fn cut_once(
         copies.add(commanded.join().map_err(|_| CaptureError::Defect)??);
         let received = received.join().map_err(|_| CaptureError::Defect)?;
         copies.void = copies.void.take().or(received.err());
-        Ok((cut, copies))
-    })
+        Ok(copies)
+    });
+    let mut copies = copied?;
+    // Last, since a snapshot can wait, and may take long.
+    if copies.void.is_none() || !again {
+        let own = own_folders(request, draft);
+        copies.add(folders.copy(draft, &Surroundings { previous, own: &own, watch })?);
+    }
+    Ok((cut, copies))
 }
 
 /// Whether the server of `source`, if it has one, would let a capture do its work: it is asked. The error is one sentence
@@ -257,6 +269,12 @@ pub fn check_server(source: &SourceConfig) -> Result<(), String> {
         SourceKind::MariaDb(source) => mariadb::check(source),
         SourceKind::Sqlite(_) | SourceKind::Folder(_) | SourceKind::Command(_) => Ok(()),
     }
+}
+
+/// Whether each folder of `sources` that is to be had in a snapshot could be: one is taken and removed. What keeps it from it
+/// is one sentence that says what to do.
+pub fn check_snapshots<'a>(sources: &'a [SourceConfig], site: &SiteName) -> Vec<(&'a SourceName, String)> {
+    snapshots::check(sources, site)
 }
 
 /// What became of some sources.
@@ -284,9 +302,14 @@ impl Copies {
             cut.method = CutMethod::None;
             cut.failed_tries.push(why);
         }
+        let is_snapshot = |record: &SourceRecord| record.kind == "folder" && record.role == Role::Pivot;
+        let snapshot = self.records.iter().any(is_snapshot);
         for record in &mut self.records {
             record.role = match (cut.method, record.role) {
                 (CutMethod::None, _) => Role::Leisure,
+                // Nothing would show that it has not changed.
+                (_, Role::Pivot) if is_snapshot(record) => Role::Pivot,
+                (_, Role::Pivot) if snapshot => Role::Proved,
                 (CutMethod::Optimistic, Role::Pivot) => Role::Proved,
                 (_, role) => role,
             };
@@ -302,11 +325,7 @@ fn copy_others(
     previous: Option<&LocalGeneration>,
     watch: Watch<'_>,
 ) -> Result<Copies, CaptureError> {
-    let mut own = Vec::new();
-    for folder in request.own_folders.iter().map(PathBuf::as_path).chain([draft.root()]) {
-        // One that is not there yet cannot be met.
-        own.extend(platform::tree::path_stat(folder).map(|stat| (stat.dev, stat.ino)));
-    }
+    let own = own_folders(request, draft);
     let around = Surroundings { previous, own: &own, watch };
     let mut copies = Copies::default();
     // Commands first: what they copy is more likely to belong together with the databases.
@@ -325,34 +344,54 @@ fn copy_others(
     Ok(copies)
 }
 
-fn copy_other(
-    source: &SourceConfig,
+/// Our own folders, by file system and number.
+fn own_folders(request: &CaptureRequest<'_>, draft: &Draft) -> Vec<(u64, u64)> {
+    let folders = request.own_folders.iter().map(PathBuf::as_path).chain([draft.root()]);
+    // One that is not there yet cannot be met.
+    folders.filter_map(|folder| platform::tree::path_stat(folder).ok()).map(|stat| (stat.dev, stat.ino)).collect()
+}
+
+/// Copies a folder, as it is or as it was when it was `frozen`, and records what became of it.
+fn copy_folder(
+    source: &FolderSource,
+    record: &mut SourceRecord,
     draft: &Draft,
     around: &Surroundings<'_>,
+    frozen: Option<&Frozen<'_>>,
     problems: &mut Problems,
-) -> Result<SourceRecord, CaptureError> {
-    let mut record = empty_record(&source.name, source.kind.word(), clock::now());
-    let mut writer = draft.source(&source.name)?;
-    let copied = match &source.kind {
-        SourceKind::Sqlite(_) | SourceKind::MariaDb(_) | SourceKind::Postgres(_) => Ok(()),
-        SourceKind::Folder(folder) => match folder::copy(folder, &source.name, &mut writer, around, problems) {
-            Ok(()) => Ok(()),
-            Err(FolderError::Root(why)) => Err(format!("the folder {} cannot be read: {why}", folder.path.display())),
-            Err(FolderError::Full { needed }) => {
-                return Err(CaptureError::NoSpace { folder: draft.root().to_owned(), needed });
-            }
-            Err(FolderError::Staging(error)) => return Err(error.into()),
-        },
-        SourceKind::Command(command) => match command::run(command, writer.folder()) {
-            Ok(()) => written::record(&mut writer, &source.name, problems).map(Ok)?,
-            Err(why) => Err(why),
-        },
-    };
-    match copied {
+) -> Result<(), CaptureError> {
+    let mut writer = draft.source(&record.name)?;
+    match folder::copy(source, &record.name, &mut writer, around, frozen, problems) {
         Ok(()) => {
             let written = writer.finish()?;
-            record.entries = written.entries;
-            record.bytes = written.bytes;
+            (record.entries, record.bytes) = (written.entries, written.bytes);
+        }
+        Err(FolderError::Root(why)) => {
+            writer.discard()?;
+            problems.missing(None, format!("the folder {} cannot be read: {why}", source.path.display()));
+        }
+        Err(FolderError::Full { needed }) => {
+            return Err(CaptureError::NoSpace { folder: draft.root().to_owned(), needed });
+        }
+        Err(FolderError::Staging(error)) => return Err(error.into()),
+    }
+    record.finished = clock::now();
+    Ok(())
+}
+
+/// What a command writes.
+fn copy_command(
+    command: &CommandSource,
+    record: &mut SourceRecord,
+    draft: &Draft,
+    problems: &mut Problems,
+) -> Result<(), CaptureError> {
+    let mut writer = draft.source(&record.name)?;
+    match command::run(command, writer.folder()) {
+        Ok(()) => {
+            written::record(&mut writer, &record.name, problems)?;
+            let written = writer.finish()?;
+            (record.entries, record.bytes) = (written.entries, written.bytes);
         }
         Err(why) => {
             writer.discard()?;
@@ -360,6 +399,21 @@ fn copy_other(
         }
     }
     record.finished = clock::now();
+    Ok(())
+}
+
+fn copy_other(
+    source: &SourceConfig,
+    draft: &Draft,
+    around: &Surroundings<'_>,
+    problems: &mut Problems,
+) -> Result<SourceRecord, CaptureError> {
+    let mut record = empty_record(&source.name, source.kind.word(), clock::now());
+    match &source.kind {
+        SourceKind::Folder(folder) => copy_folder(folder, &mut record, draft, around, None, problems)?,
+        SourceKind::Command(command) => copy_command(command, &mut record, draft, problems)?,
+        SourceKind::Sqlite(_) | SourceKind::MariaDb(_) | SourceKind::Postgres(_) => {}
+    }
     Ok(record)
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod copy;
 pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod service;
+pub(crate) mod subvolume;
 pub(crate) mod tree;
 
 /// Makes the names in `folder` last over a loss of power.

@@ -54,6 +54,7 @@ mod retention;
 mod rotation;
 mod scale;
 mod signals;
+mod snapshots;
 mod stores_end_to_end;
 mod support;
 mod tidy;

@@ -1,6 +1,7 @@
 //! A clerk: a process that does business in several databases until its standard input ends, and then says how it went.
 //!
-//! `clerk SEED PAUSE_MS SLOW_PERMILLE SLOW_MS BOOK…`, each book as JSON: its name, its path, and the database of a server.
+//! `clerk SEED PAUSE_MS SLOW_PERMILLE SLOW_MS BOOK…`, each book as JSON: its name, its path, and the database of a server. A
+//! path that is a folder is one of papers: what is entered is written to a file in it, and is on disk then.
 //! Every piece of business writes its cause in one database and, when that is committed, its effect in another.
 
 #![allow(
@@ -11,7 +12,8 @@
     reason = "a program of the tests: a panic is a failed test that says where"
 )]
 
-use std::io::Read as _;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,7 +27,7 @@ fn main() {
     let seed: u64 = arguments[0].parse().unwrap();
     let pause = Duration::from_millis(arguments[1].parse().unwrap());
     let (slow_permille, slow_ms): (u64, u64) = (arguments[2].parse().unwrap(), arguments[3].parse().unwrap());
-    let mut books: Vec<Book> = arguments[4..].iter().map(|argument| Book::open(argument)).collect();
+    let mut books: Vec<Book> = arguments[4..].iter().map(|argument| Book::open(argument, seed)).collect();
     static DONE: AtomicBool = AtomicBool::new(false);
     std::thread::spawn(|| {
         std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
@@ -65,13 +67,19 @@ struct Book {
 enum Ledger {
     Sqlite(Connection),
     Server(Client),
+    Papers(File),
 }
 
 impl Book {
-    fn open(argument: &str) -> Self {
+    fn open(argument: &str, seed: u64) -> Self {
         let (name, path, database): (String, PathBuf, Option<clerks::Database>) =
             serde_json::from_str(argument).unwrap();
-        let ledger = if database.is_some() {
+        let ledger = if path.is_dir() && database.is_none() {
+            let file = File::options().create(true).append(true).open(path.join(format!("clerk-{seed}"))).unwrap();
+            // Its name as well.
+            File::open(&path).unwrap().sync_all().unwrap();
+            Ledger::Papers(file)
+        } else if database.is_some() {
             Ledger::Server(Client::open(&clerks::Book { name: "", path, database }))
         } else {
             let connection = Connection::open(path).unwrap();
@@ -83,6 +91,11 @@ impl Book {
 
     /// Enters a step; a slow one stays open for that long before it is committed.
     fn enter(&mut self, id: &str, cause: Option<&str>, slow: Option<Duration>, rng: &mut Rng) -> Result<(), String> {
+        if let Ledger::Papers(file) = &mut self.ledger {
+            let line = format!("{id}|{}\n", cause.unwrap_or_default());
+            let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_data());
+            return written.map_err(|error| error.to_string());
+        }
         let cause = cause.map_or("NULL".to_owned(), |cause| format!("'{cause}'"));
         let mut text = format!("INSERT INTO event (id, cause) VALUES ('{id}', {cause}); UPDATE tally SET n = n + 1;");
         let amount = rng.between(1, 100).cast_signed();
@@ -102,6 +115,7 @@ impl Book {
                 };
                 enter().map_err(|error: rusqlite::Error| error.to_string())
             }
+            Ledger::Papers(_) => Ok(()),
             Ledger::Server(client) => match slow {
                 None => client.ask(&format!("BEGIN; {text} COMMIT;")).map(drop),
                 Some(slow) => {

@@ -25,7 +25,7 @@ pub const ACCOUNTS: u64 = 100;
 pub struct Book {
     /// What the others call it.
     pub name: &'static str,
-    /// Its file; of a server's database the folder of the server's socket (PostgreSQL) or the socket (MariaDB).
+    /// Its file, or a folder of papers; of a server's database the folder of the server's socket (PostgreSQL) or the socket (MariaDB).
     pub path: PathBuf,
     /// Which database of a server it is.
     pub database: Option<Database>,
@@ -257,6 +257,21 @@ impl Book {
         Self { name, path: server.socket.clone(), database: Some(database) }
     }
 
+    /// A folder of papers, which is made if it is missing.
+    pub fn of_papers(name: &'static str, path: PathBuf) -> Self {
+        std::fs::create_dir_all(&path).unwrap();
+        Self { name, path, database: None }
+    }
+
+    /// What is written in a folder of papers: the content of each file. None if it is a database.
+    pub(crate) fn papers(&self) -> Option<Vec<String>> {
+        if self.database.is_some() || !self.path.is_dir() {
+            return None;
+        }
+        let files = std::fs::read_dir(&self.path).unwrap().map(|entry| entry.unwrap().path());
+        Some(files.filter(|path| path.is_file()).map(|path| std::fs::read_to_string(path).unwrap()).collect())
+    }
+
     /// The name of its database at a server.
     pub fn database(&self) -> &str {
         &self.database.as_ref().unwrap().name
@@ -288,6 +303,9 @@ impl Book {
 
     /// Events in it by now.
     pub fn events(&self) -> u64 {
+        if let Some(papers) = self.papers() {
+            return papers.iter().map(|paper| paper.lines().count() as u64).sum();
+        }
         if self.database.is_some() {
             return self.read("SELECT n FROM tally").1[0].parse().unwrap();
         }

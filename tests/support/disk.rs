@@ -1,10 +1,12 @@
-//! Small disks that can be full.
+//! Small disks that can be full, and such that can take snapshots.
 
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::guard;
+use crate::process::program;
 
 /// A file system of its own, in memory and of a set size, mounted on a folder. Dropped, it is gone with all it held.
 ///
@@ -55,6 +57,69 @@ impl Drop for Disk {
     }
 }
 
+/// A Btrfs file system on a loop device, whose image lies in memory. Dropped, it is gone.
+///
+/// The kernel has to know Btrfs and loop devices; both are in those of Debian and Ubuntu.
+#[derive(Debug)]
+pub struct Btrfs {
+    at: PathBuf,
+    _image: Disk,
+}
+
+impl Btrfs {
+    /// Makes one of 256 MiB and mounts it on the folder `at`; it belongs to this user, who may also remove snapshots.
+    #[track_caller]
+    pub fn mount(at: &Path) -> Self {
+        let memory = at.with_extension("memory");
+        let disk = Disk::mount(&memory, 300 << 20);
+        let image = memory.join("image");
+        std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
+        let made = Command::new(program("mkfs.btrfs")).arg("--quiet").arg(&image).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        std::fs::create_dir_all(at).unwrap();
+        as_root(Command::new("mount").args(["-t", "btrfs", "-o", "loop,user_subvol_rm_allowed"]).arg(&image).arg(at));
+        guard::mounted(at);
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        as_root(Command::new("chown").arg(format!("{uid}:{gid}")).arg(at));
+        Self { at: at.to_owned(), _image: disk }
+    }
+
+    /// A new subvolume.
+    #[track_caller]
+    pub fn subvolume(&self, name: &str) -> PathBuf {
+        let path = self.at.join(name);
+        let made = Command::new(program("btrfs")).args(["subvolume", "create"]).arg(&path).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        path
+    }
+
+    /// All subvolumes by their paths, snapshots too.
+    pub fn subvolumes(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        find_subvolumes(&self.at, &mut found);
+        found.iter().map(|path| path.strip_prefix(&self.at).unwrap().display().to_string()).collect()
+    }
+}
+
+/// The roots of subvolumes below `folder`, which have a number that nothing else has.
+fn find_subvolumes(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        // What is being removed may be gone.
+        let Ok(data) = entry.metadata() else { continue };
+        if data.is_dir() {
+            found.extend((data.ino() == 256).then(|| entry.path()));
+            find_subvolumes(&entry.path(), found);
+        }
+    }
+    found.sort_unstable();
+}
+
+impl Drop for Btrfs {
+    fn drop(&mut self) {
+        as_root(Command::new("umount").arg("--lazy").arg(&self.at));
+    }
+}
+
 #[track_caller]
 fn as_root(command: &mut Command) {
     let mut command = if rustix::process::geteuid().is_root() {
@@ -66,5 +131,8 @@ fn as_root(command: &mut Command) {
     };
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "a disk is needed, and mounting it needs root or sudo: {command:?}: {said}");
+    assert!(
+        output.status.success(),
+        "a disk is needed, and mounting it needs root or sudo, loop devices and a kernel that knows it: {command:?}: {said}"
+    );
 }

@@ -32,12 +32,8 @@ pub fn judge(copies: &[Book]) -> Verdict {
     let mut events: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     let mut effects = Vec::new();
     for copy in copies {
-        let sums = "SELECT (SELECT sum(balance) FROM account) || ' ' || ((SELECT n FROM tally) - (SELECT count(*) FROM event))";
-        let (sound, sums) = copy.read(sums);
-        if !sound || sums != ["0 0"] {
-            verdict.torn.push(copy.name.to_owned());
-        }
-        let (_, rows) = copy.read("SELECT id || '|' || coalesce(cause, '') FROM event");
+        let (torn, rows) = look(copy);
+        verdict.torn.extend(torn.then(|| copy.name.to_owned()));
         for row in rows {
             let (id, cause) = row.split_once('|').unwrap();
             verdict.events += 1;
@@ -49,6 +45,20 @@ pub fn judge(copies: &[Book]) -> Verdict {
     verdict.without_cause = effects.len() - effects.iter().filter(caused).count();
     verdict.lost = lost(events.values().flatten());
     verdict
+}
+
+/// Whether its sums do not agree, and its events, each with its cause.
+fn look(copy: &Book) -> (bool, Vec<String>) {
+    if let Some(papers) = copy.papers() {
+        let whole = |paper: &String| paper.is_empty() || paper.ends_with('\n');
+        let rows = papers.iter().flat_map(|paper| paper.lines()).filter(|line| line.contains('|')).map(str::to_owned);
+        return (!papers.iter().all(whole), rows.collect());
+    }
+    let sums =
+        "SELECT (SELECT sum(balance) FROM account) || ' ' || ((SELECT n FROM tally) - (SELECT count(*) FROM event))";
+    let (sound, sums) = copy.read(sums);
+    let (_, rows) = copy.read("SELECT id || '|' || coalesce(cause, '') FROM event");
+    (!sound || sums != ["0 0"], rows)
 }
 
 /// A clerk makes one step after another, two for each piece of business, which all have a number. Whatever is there of one

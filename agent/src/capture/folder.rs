@@ -4,6 +4,7 @@
 //! what has not changed since is linked from there. Memory holds the names of the folders on the way down, no more.
 
 mod file;
+mod origin;
 pub(super) mod room;
 
 use std::collections::HashMap;
@@ -19,6 +20,13 @@ use crate::ids::SourceName;
 use crate::platform::tree::{Dir, FileKind, FileStat};
 use crate::staging::{Entries, IndexedEntry, LocalGeneration, SourceWriter, StagingError};
 
+pub(super) use origin::Frozen;
+use origin::Origin;
+
+/// What is said of a folder that a snapshot holds nothing of.
+const BEYOND: &str = "another file system or subvolume is mounted or lies here, which is not in the snapshot, so what it holds \
+                      was not copied; let it be a folder source of its own, without `snapshot`, and `exclude` it here";
+
 /// What the walk needs besides the folder.
 pub(super) struct Surroundings<'a> {
     /// The generation whose files may be linked.
@@ -29,15 +37,19 @@ pub(super) struct Surroundings<'a> {
     pub(super) watch: Watch<'a>,
 }
 
-/// Copies `source` into `writer`. A folder that cannot be opened is the error of the outer result's inner text.
+/// What is never copied, wherever it is found: the folder that snapshots are taken into. Everything in them is elsewhere.
+pub(super) const SNAPSHOTS: &str = ".offsite-snapshots";
+
+/// Copies `source` into `writer`, as it is or as it was when it was `frozen`. A folder that cannot be opened is the error of the outer result's inner text.
 pub(super) fn copy(
     source: &FolderSource,
     name: &SourceName,
     writer: &mut SourceWriter,
     around: &Surroundings<'_>,
+    frozen: Option<&Frozen<'_>>,
     problems: &mut Problems,
 ) -> Result<(), FolderError> {
-    let root = Dir::open(&source.path).map_err(FolderError::Root)?;
+    let root = Dir::open(frozen.map_or(&source.path, |frozen| &frozen.path)).map_err(FolderError::Root)?;
     let stat = root.own_stat().map_err(FolderError::Root)?;
     let names = root.names().map_err(FolderError::Root)?;
     let target = Dir::open(writer.folder()).map_err(|e| staging("open", writer, e))?;
@@ -45,6 +57,7 @@ pub(super) fn copy(
     let mut walk = Walk {
         source,
         name,
+        origin: Origin::of(frozen),
         known: Known::of(around.previous, name)?,
         own: around.own,
         watch: around.watch,
@@ -91,6 +104,7 @@ impl From<StagingError> for FolderError {
 struct Walk<'a> {
     source: &'a FolderSource,
     name: &'a SourceName,
+    origin: Origin<'a>,
     known: Known,
     own: &'a [(u64, u64)],
     watch: Watch<'a>,
@@ -139,14 +153,13 @@ impl Walk<'_> {
     }
 
     fn visit(&mut self, name: &[u8], path: EntryPath, parent_taken: bool) -> Result<(), FolderError> {
-        let inside = path.as_bytes().get(self.name.as_str().len() + 1..).unwrap_or_default();
-        let choice = self.source.patterns.choose(inside, parent_taken);
+        let choice = self.source.patterns.choose(inside(&path, self.name), parent_taken);
         let Some(level) = self.stack.last() else { return Ok(()) };
         if choice == Choice::Skip {
             return Ok(());
         }
         let stat = match level.folder.stat(name) {
-            Ok(stat) => stat,
+            Ok(stat) => self.origin.stat(stat),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => {
                 self.problems.missing(Some(&path), format!("it cannot be looked at: {error}"));
@@ -154,6 +167,7 @@ impl Walk<'_> {
             }
         };
         match stat.kind {
+            FileKind::Folder if name == SNAPSHOTS.as_bytes() => Ok(()),
             FileKind::Folder => self.enter(name, path, &stat, choice),
             _ if choice == Choice::Look => Ok(()),
             FileKind::File => self.file(name, path, stat),
@@ -169,6 +183,9 @@ impl Walk<'_> {
         if self.own.contains(&(stat.dev, stat.ino)) {
             self.problems.skipped(Some(&path), "it is a folder of offsite itself and is not copied".to_owned());
             return Ok(());
+        }
+        if self.origin.ends_at(inside(&path, self.name), stat) {
+            self.problems.missing(Some(&path), BEYOND.to_owned());
         }
         let Some(level) = self.stack.last() else { return Ok(()) };
         let opened = level.folder.open_dir(name).and_then(|dir| Ok((dir.own_stat()?, dir.names()?, dir)));
@@ -241,7 +258,8 @@ impl Walk<'_> {
         let known = self.known.find(&path);
         let Some(Level { folder, target: Some(target), previous, .. }) = self.stack.last() else { return Ok(()) };
         let progress = |bytes| (self.watch)(Event::Copied { source: self.name, bytes });
-        let place = file::Place { folder, target, previous: previous.as_ref(), name, progress: &progress };
+        let place =
+            file::Place { folder, target, previous: previous.as_ref(), name, origin: self.origin, progress: &progress };
         let copied = match place.copy(&stat, known.as_ref(), &mut self.share) {
             Ok(copied) => copied,
             Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
@@ -269,6 +287,11 @@ impl Walk<'_> {
         indexed.entry.kind = kind;
         Ok(self.writer.add(&indexed)?)
     }
+}
+
+/// A path of the source `name`, from its folder on.
+fn inside<'p>(path: &'p EntryPath, name: &SourceName) -> &'p [u8] {
+    path.as_bytes().get(name.as_str().len() + 1..).unwrap_or_default()
 }
 
 fn folder_entry(path: EntryPath, stat: &FileStat) -> IndexedEntry {

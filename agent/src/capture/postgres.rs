@@ -5,7 +5,6 @@ mod cluster;
 mod count;
 mod line;
 mod physical;
-mod pivots;
 mod tool;
 mod wal;
 
@@ -17,6 +16,7 @@ use std::time::Duration;
 
 use super::command;
 use super::guard::Guard;
+use super::pivots::Instance;
 use super::problems::Problems;
 use super::settings::{CommandSource, CutSettings, Output, PostgresMode, PostgresSource};
 use super::{CaptureError, Copies, Event, Watch, empty_record, written};
@@ -31,7 +31,6 @@ use line::Line;
 
 pub(super) use physical::PhysicalSet;
 pub(crate) use physical::is_server;
-pub(super) use pivots::Pivots;
 
 /// Long enough for terabytes; a dump that hangs is ended by its guard.
 const DUMP_WITHIN: Duration = Duration::from_secs(48 * 3600);
@@ -83,11 +82,14 @@ impl<'a> PostgresSet<'a> {
         Self { members: sources.iter().map(open).collect(), tag, pivot }
     }
 
-    fn clusters(&mut self) -> impl Iterator<Item = &mut Cluster> {
-        self.members.iter_mut().filter_map(|member| member.cluster.as_mut().ok())
+    /// Those that can be dumped.
+    pub(super) fn instances(&mut self) -> impl Iterator<Item = &mut dyn Instance> {
+        let clusters = self.members.iter_mut().filter_map(|member| member.cluster.as_mut().ok());
+        clusters.map(|cluster| cluster as &mut dyn Instance)
     }
 
-    fn members(&self) -> usize {
+    /// How many can be dumped.
+    pub(super) fn members(&self) -> usize {
         self.members.iter().filter(|member| member.cluster.is_ok()).count()
     }
 

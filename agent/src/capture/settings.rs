@@ -34,12 +34,13 @@ pub enum SourceKind {
 }
 
 impl SourceKind {
-    /// Whether it is copied as of one instant with all others that are: a database, or an engine that can be held.
+    /// Whether it is copied as of one instant with all others that are: a database, an engine that can be held, a folder on
+    /// a file system that takes snapshots.
     pub(super) fn is_cut(&self) -> bool {
         match self {
             Self::Sqlite(_) | Self::Postgres(_) | Self::MariaDb(_) => true,
             Self::Command(command) => command.hold.is_some(),
-            Self::Folder(_) => false,
+            Self::Folder(folder) => folder.snapshot.is_some(),
         }
     }
 
@@ -144,6 +145,15 @@ pub struct FolderSource {
     pub path: PathBuf,
     /// What of it is copied.
     pub patterns: Patterns,
+    /// How it is copied as of the one instant. Without it, it is copied at leisure.
+    pub snapshot: Option<SnapshotKind>,
+}
+
+/// Whose snapshots a folder is copied from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotKind {
+    /// Those of the Btrfs subvolume that it lies in. Subvolumes within it are not in them.
+    Btrfs,
 }
 
 /// What a program writes.

@@ -14,6 +14,7 @@ use super::stores::{self, OpenStore};
 use super::{advice, load_config, preflight};
 use crate::config::{Config, Problem, Size, SourceEntry, StoreConfig};
 use crate::failure::{self, Failure, Kind};
+use crate::ids::SourceName;
 use crate::prune::{self, Hidden};
 use crate::schedule::Job;
 use crate::{capture, probed};
@@ -56,7 +57,7 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
     let mut remote = preflight::absent_folders(&config);
     let probes = check_stores(&config)?;
     remote.extend(probes.iter().flat_map(|found| found.problems.clone()));
-    let servers = check_servers(&config);
+    let servers: Vec<Problem> = check_servers(&config).into_iter().chain(check_snapshots(&config)).collect();
     // If only stores are not as they should be, the settings may well be right.
     let kind = if local.is_empty() && servers.is_empty() { Kind::Store } else { Kind::Usage };
     let problems: Vec<Problem> = local.into_iter().chain(servers).chain(remote).collect();
@@ -95,6 +96,17 @@ fn check_servers(config: &Config) -> Vec<Problem> {
         Some(Problem { key: source.key("name"), line: None, what: format!("{}: {what}", source.name) })
     };
     config.sources.iter().filter_map(check).collect()
+}
+
+/// What keeps folders out of the snapshot that they are to be had in.
+fn check_snapshots(config: &Config) -> Vec<Problem> {
+    let sources: Vec<_> = config.sources.iter().filter_map(|source| source.resolve().ok()).collect();
+    let found = capture::check_snapshots(&sources, &config.place.site).into_iter();
+    let problem = |(name, what): (&SourceName, String)| {
+        let source = config.sources.iter().find(|source| source.name == *name)?;
+        Some(Problem { key: source.key("snapshot"), line: None, what: format!("{name}: {what}") })
+    };
+    found.filter_map(problem).collect()
 }
 
 /// What each store really does, all at once.

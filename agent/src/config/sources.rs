@@ -10,7 +10,7 @@ use super::table::{Problem, Section};
 use super::units::Span;
 use crate::capture::{
     CommandHold, CommandSource, Dialect, EnvValue, FolderSource, MariaDbSource, Output, Patterns, PostgresMode,
-    PostgresSource, SourceConfig, SourceKind, SqliteSource,
+    PostgresSource, SnapshotKind, SourceConfig, SourceKind, SqliteSource,
 };
 use crate::failure;
 use crate::ids::SourceName;
@@ -234,7 +234,23 @@ fn read_folder(section: &Section<'_, '_>) -> Option<FolderSource> {
         }
     }
     let patterns = Patterns::new(&include, &exclude).ok()?;
-    Some(FolderSource { path: path?, patterns })
+    let snapshot = read_snapshot(section);
+    Some(FolderSource { path: path?, patterns, snapshot })
+}
+
+fn read_snapshot(section: &Section<'_, '_>) -> Option<SnapshotKind> {
+    match section.string("snapshot")? {
+        "btrfs" => return Some(SnapshotKind::Btrfs),
+        other @ ("lvm" | "zfs") => section.report(
+            "snapshot",
+            format_args!(
+                "snapshots of {other} are not taken by offsite; leave this out, and the folder is copied right after the instant \
+                 of the databases, or have a source of type `command` whose `hold` takes the snapshot and whose `command` copies it"
+            ),
+        ),
+        other => section.report("snapshot", format_args!("there is no snapshot of `{other}`; there is btrfs")),
+    }
+    None
 }
 
 fn read_command(section: &Section<'_, '_>) -> Option<Command> {

@@ -21,10 +21,12 @@ pub(crate) fn share_content(from: &File, to: &File) -> io::Result<bool> {
     }
 }
 
+/// What a Btrfs file system calls itself.
+pub(super) const BTRFS: i64 = 0x9123_683E;
+
 /// Whether a copy from `from` to `to` is likely to share its content: both lie on one file system of a kind that can.
 /// Whether it really does shows only when it is tried.
 pub(crate) fn may_share(from: &Path, to: &Path) -> bool {
-    const BTRFS: i64 = 0x9123_683E;
     const SHARING: [i64; 3] = [BTRFS, 0x5846_5342 /* XFS */, 0xCA45_1A4E /* bcachefs */];
     let kind = |path: &Path| Some((path_stat(path).ok()?.dev, statfs(path).ok()?.f_type));
     let (Some((from, from_type)), Some((to, to_type))) = (kind(from), kind(to)) else { return false };

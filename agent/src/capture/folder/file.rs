@@ -5,8 +5,8 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-use crate::clock;
-use crate::entry::{EntryKind, Mtime};
+use super::origin::Origin;
+use crate::entry::EntryKind;
 use crate::platform::copy::{copy_content, has_hole, same_content, share_content};
 use crate::platform::tree::{Dir, FileStat, file_stat};
 use crate::staging::{IndexedEntry, Seen};
@@ -17,6 +17,7 @@ pub(super) struct Place<'a> {
     pub(super) target: &'a Dir,
     pub(super) previous: Option<&'a Dir>,
     pub(super) name: &'a [u8],
+    pub(super) origin: Origin<'a>,
     /// Told of bytes as they are copied.
     pub(super) progress: &'a dyn Fn(u64),
 }
@@ -63,7 +64,7 @@ impl Place<'_> {
                 return Ok(Copied { file: Some(file), problem: None });
             }
             let to = self.target.create_file(self.name)?;
-            match copy_once(&from, &to, share, self.progress) {
+            match self.copy_once(&from, &to, share) {
                 Ok((file, true)) => return Ok(Copied { file: Some(file), problem: None }),
                 Ok((file, false)) => last = Some(file),
                 Err(error) if is_full(&error) => return Err(error),
@@ -96,17 +97,42 @@ impl Place<'_> {
     /// copied back, touched. What is linked need not be read again.
     fn link_equal(&self, from: &File, known: Option<&IndexedEntry>) -> Option<Staged> {
         let EntryKind::File { bytes, sparse } = known?.entry.kind else { return None };
-        let before = file_stat(from).ok()?;
+        let before = self.stat(from).ok()?;
         if before.bytes != bytes || !same_content(from, &self.previous?.open_file(self.name).ok()?).ok()? {
             return None;
         }
-        let after = file_stat(from).ok()?;
-        if !is_stable(&before, &after) {
+        let after = self.stat(from).ok()?;
+        if !is_stable(&before, &after, self.origin) {
             return None;
         }
         self.target.link(self.previous?, self.name).ok()?;
         (self.progress)(bytes);
-        Some(Staged { stat: after, bytes, sparse, linked: true, seen: seen(&after) })
+        Some(Staged { stat: after, bytes, sparse, linked: true, seen: seen(&after, self.origin) })
+    }
+
+    /// One try, and whether the file stayed as it was meanwhile.
+    fn copy_once(&self, from: &File, to: &File, share: &mut bool) -> io::Result<(Staged, bool)> {
+        let before = self.stat(from)?;
+        if *share {
+            *share = share_content(from, to)?;
+            if *share {
+                (self.progress)(before.bytes);
+            }
+        }
+        if !*share {
+            copy_content(from, to, &before, self.progress)?;
+        }
+        let after = self.stat(from)?;
+        let staged = file_stat(to)?;
+        let stable = is_stable(&before, &after, self.origin) && staged.bytes == after.bytes;
+        // A torn copy must never be taken for the file that has come to rest since.
+        let seen = if stable { seen(&after, self.origin) } else { None };
+        let file = Staged { stat: after, bytes: staged.bytes, sparse: has_hole(to, &staged)?, linked: false, seen };
+        Ok((file, stable))
+    }
+
+    fn stat(&self, from: &File) -> io::Result<FileStat> {
+        Ok(self.origin.stat(file_stat(from)?))
     }
 
     fn unreadable(&self, attempt: u32, last: Option<Staged>, error: &io::Error) -> io::Result<Copied> {
@@ -131,48 +157,19 @@ pub(super) fn is_unchanged(stat: &FileStat, known: &IndexedEntry) -> bool {
     known.seen == Some(now) && bytes == stat.bytes && known.entry.mtime == stat.mtime
 }
 
-/// One try, and whether the file stayed as it was meanwhile.
-fn copy_once(from: &File, to: &File, share: &mut bool, progress: &dyn Fn(u64)) -> io::Result<(Staged, bool)> {
-    let before = file_stat(from)?;
-    if *share {
-        *share = share_content(from, to)?;
-        if *share {
-            progress(before.bytes);
-        }
-    }
-    if !*share {
-        copy_content(from, to, &before, progress)?;
-    }
-    let after = file_stat(from)?;
-    let staged = file_stat(to)?;
-    let stable = is_stable(&before, &after) && staged.bytes == after.bytes;
-    // A torn copy must never be taken for the file that has come to rest since.
-    let seen = if stable { seen(&after) } else { None };
-    let file = Staged { stat: after, bytes: staged.bytes, sparse: has_hole(to, &staged)?, linked: false, seen };
-    Ok((file, stable))
-}
-
 /// Whether a file did not change between two looks.
-fn is_stable(before: &FileStat, after: &FileStat) -> bool {
-    let fresh = is_within(before.mtime, PAUSE);
+fn is_stable(before: &FileStat, after: &FileStat, origin: Origin<'_>) -> bool {
+    let fresh = !origin.is_frozen() && origin.has_seen_within(before.mtime, PAUSE);
     !fresh && before.bytes == after.bytes && before.mtime == after.mtime
 }
 
 /// What will tell next time that the file is the same, unless a change right now could leave its times as they are.
-fn seen(stat: &FileStat) -> Option<Seen> {
+fn seen(stat: &FileStat, origin: Origin<'_>) -> Option<Seen> {
     // Whole seconds mean a file system that counts in seconds, or in two.
     let coarse = stat.ctime.nanoseconds == 0 && stat.mtime.nanoseconds == 0;
     let margin = if coarse { Duration::from_secs(3) } else { Duration::from_millis(100) };
-    let trusted = !is_within(stat.ctime, margin);
+    let trusted = !origin.has_seen_within(stat.ctime, margin);
     trusted.then_some(Seen { dev: stat.dev, ino: stat.ino, ctime: stat.ctime })
-}
-
-/// Whether `time` is less than `span` ago. A time in the future is not: nothing is known about its clock.
-fn is_within(time: Mtime, span: Duration) -> bool {
-    let now = clock::now().as_nanosecond();
-    let then = i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds);
-    let age = now - then;
-    age >= 0 && age.unsigned_abs() < span.as_nanos()
 }
 
 fn is_full(error: &io::Error) -> bool {

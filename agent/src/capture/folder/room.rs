@@ -5,7 +5,7 @@ use std::vec;
 
 use super::super::patterns::Choice;
 use super::super::settings::FolderSource;
-use super::{Known, file};
+use super::{Known, SNAPSHOTS, file};
 use crate::entry::EntryPath;
 use crate::ids::SourceName;
 use crate::platform::tree::{Dir, FileKind, FileStat};
@@ -68,6 +68,7 @@ impl Walk<'_> {
         }
         let stat = level.folder.stat(name).ok()?;
         match stat.kind {
+            FileKind::Folder if name == SNAPSHOTS.as_bytes() => None,
             FileKind::Folder if !self.own.contains(&(stat.dev, stat.ino)) => {
                 let folder = level.folder.open_dir(name).ok()?;
                 let names = folder.names().ok()?.into_iter();

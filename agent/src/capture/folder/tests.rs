@@ -53,8 +53,8 @@ impl Office {
         let root = platform::tree::path_stat(self.staging.root()).unwrap();
         let own = [(root.dev, root.ino)];
         let around = Surroundings { previous: previous.as_ref(), own: &own, watch };
-        let source = FolderSource { path: self.docs(), patterns };
-        copy(&source, &name, &mut writer, &around, &mut problems).unwrap();
+        let source = FolderSource { path: self.docs(), patterns, snapshot: None };
+        copy(&source, &name, &mut writer, &around, None, &mut problems).unwrap();
         writer.finish().unwrap();
         let generation = draft.finish(&document(&id)).unwrap();
         Captured { generation, problems: problems.into_vec() }
@@ -274,8 +274,8 @@ fn a_folder_that_is_not_there_is_an_error_of_the_source() {
     let name: SourceName = "docs".parse().unwrap();
     let mut writer = draft.source(&name).unwrap();
     let around = Surroundings { previous: None, own: &[], watch: &|_| () };
-    let source = FolderSource { path: "/nonexistent/docs".into(), patterns: Patterns::all() };
-    let error = copy(&source, &name, &mut writer, &around, &mut Problems::new(&name)).unwrap_err();
+    let source = FolderSource { path: "/nonexistent/docs".into(), patterns: Patterns::all(), snapshot: None };
+    let error = copy(&source, &name, &mut writer, &around, None, &mut Problems::new(&name)).unwrap_err();
     assert!(matches!(error, FolderError::Root(_)), "{error:?}");
     writer.discard().unwrap();
     draft.discard().unwrap();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use crate::capture::pivots::Instance;
 use crate::capture::session::{Client, Session, SessionError};
 use crate::capture::settings::{CutSettings, EnvValue, PostgresSource};
 use crate::clock;
@@ -257,6 +258,28 @@ pub(super) fn connect(
     ];
     let arguments = arguments.iter().chain(more).map(|argument| (*argument).to_owned()).collect();
     Session::start(&Client { program: "psql", arguments, echo: ("\\echo ", ""), env })
+}
+
+impl Instance for Cluster {
+    fn ready(&mut self) -> Result<(), String> {
+        Self::ready(self)
+    }
+
+    fn version(&mut self) -> Result<String, String> {
+        Self::version(self)
+    }
+
+    fn pin(&mut self) -> Result<(), String> {
+        Self::pin(self)
+    }
+
+    fn snapshot(&self) -> Option<&str> {
+        self.pinned.as_ref().map(|pin| pin.snapshot.as_str())
+    }
+
+    fn let_go(&mut self) {
+        self.pinned = None;
+    }
 }
 
 /// Where and as whom a program connects to `database`.

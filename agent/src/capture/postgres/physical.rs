@@ -14,9 +14,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::line::Line;
-use super::pivots::Instance;
 use super::wal::Lsn;
 use super::{cluster, tool, wal};
+use crate::capture::pivots::Instance;
 use crate::capture::problems::Problems;
 use crate::capture::settings::{CutSettings, PostgresMode, PostgresSource, SourceConfig, SourceKind};
 use crate::capture::{CaptureError, Copies, Event, Watch, empty_record, size, written};
@@ -91,7 +91,7 @@ impl<'a> PhysicalSet<'a> {
     }
 
     /// Those that can be copied.
-    pub(super) fn instances(&mut self) -> impl Iterator<Item = &mut dyn Instance> {
+    pub(in crate::capture) fn instances(&mut self) -> impl Iterator<Item = &mut dyn Instance> {
         self.0.iter_mut().filter(|member| member.line.is_ok()).map(|member| member as &mut dyn Instance)
     }
 

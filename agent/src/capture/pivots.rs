@@ -1,11 +1,11 @@
-//! The PostgreSQL sources as one party of the cut, whichever way they are copied. Nobody is held for them.
+//! What nobody is held for, as one party of the cut: the PostgreSQL sources, whichever way they are copied, and the snapshot
+//! of a file system. What is pinned last is the pivot.
 
 use std::time::Duration;
 
-use super::PostgresSet;
-use super::cluster::Cluster;
-use super::physical::PhysicalSet;
-use crate::capture::protocol::{Order, Party, Refusal};
+use super::postgres::{PhysicalSet, PostgresSet};
+use super::protocol::{Order, Party, Refusal};
+use super::snapshots::SnapshotSet;
 
 /// A cluster in a cut. Errors are sentences.
 pub(super) trait Instance {
@@ -25,29 +25,30 @@ pub(super) trait Instance {
     fn let_go(&mut self);
 }
 
-/// All of them: the one that is pinned last is the pivot.
+/// All of them. The snapshot is pinned last: it has no version by which it could be seen that nothing has changed since.
 #[derive(Debug)]
-pub(in crate::capture) struct Pivots<'s, 'd, 'p> {
-    /// Those that are dumped.
-    pub(in crate::capture) dumped: &'s mut PostgresSet<'d>,
+pub(super) struct Pivots<'s, 'd, 'p, 'f> {
+    /// Clusters that are dumped.
+    pub(super) dumped: &'s mut PostgresSet<'d>,
     /// Those that are copied whole.
-    pub(in crate::capture) physical: &'s mut PhysicalSet<'p>,
+    pub(super) physical: &'s mut PhysicalSet<'p>,
+    /// Folders.
+    pub(super) folders: &'s mut SnapshotSet<'f>,
 }
 
-impl Pivots<'_, '_, '_> {
+impl Pivots<'_, '_, '_, '_> {
     fn instances(&mut self) -> impl Iterator<Item = &mut dyn Instance> {
-        let dumped = self.dumped.clusters().map(|cluster| cluster as &mut dyn Instance);
-        dumped.chain(self.physical.instances())
+        self.dumped.instances().chain(self.physical.instances())
     }
 }
 
-impl Party for Pivots<'_, '_, '_> {
+impl Party for Pivots<'_, '_, '_, '_> {
     fn order(&self) -> Order {
         Order::Pivot
     }
 
     fn members(&self) -> usize {
-        self.dumped.members() + self.physical.members()
+        self.dumped.members() + self.physical.members() + self.folders.members()
     }
 
     fn pins_freely(&self) -> bool {
@@ -55,6 +56,7 @@ impl Party for Pivots<'_, '_, '_> {
     }
 
     fn ready(&mut self) -> Result<(), Refusal> {
+        self.folders.ready();
         self.instances().try_for_each(Instance::ready).map_err(Refusal::Busy)
     }
 
@@ -63,20 +65,24 @@ impl Party for Pivots<'_, '_, '_> {
         versions.map(|versions| versions.join(" ")).map_err(Refusal::Busy)
     }
 
-    fn hold(&mut self, _: Duration) -> Result<(), Refusal> {
+    fn hold(&mut self, left: Duration) -> Result<(), Refusal> {
+        self.folders.expect_within(left);
         Ok(())
     }
 
     fn pin(&mut self) -> Result<(), Refusal> {
         self.instances().try_for_each(Instance::pin).map_err(Refusal::Busy)?;
+        self.folders.pin().map_err(Refusal::Busy)?;
         // Only the last one is the pivot; nothing may have happened in the others before it was pinned.
-        let last = self.members().saturating_sub(1);
+        let clusters = self.dumped.members() + self.physical.members();
+        let (last, moved) = match self.folders.members() {
+            0 => (clusters.saturating_sub(1), "something was committed in one cluster while another was pinned"),
+            _ => (clusters, "something was committed in PostgreSQL while the snapshot of the file system was taken"),
+        };
         for instance in self.instances().take(last) {
             let now = instance.version().map_err(Refusal::Busy)?;
             if instance.snapshot().is_none_or(|pinned| pinned != now) {
-                return Err(Refusal::Busy(
-                    "something was committed in one cluster while another was pinned".to_owned(),
-                ));
+                return Err(Refusal::Busy(moved.to_owned()));
             }
         }
         Ok(())
@@ -92,27 +98,6 @@ impl Party for Pivots<'_, '_, '_> {
 
     fn let_go(&mut self) {
         self.instances().for_each(Instance::let_go);
-    }
-}
-
-impl Instance for Cluster {
-    fn ready(&mut self) -> Result<(), String> {
-        Self::ready(self)
-    }
-
-    fn version(&mut self) -> Result<String, String> {
-        Self::version(self)
-    }
-
-    fn pin(&mut self) -> Result<(), String> {
-        Self::pin(self)
-    }
-
-    fn snapshot(&self) -> Option<&str> {
-        self.pinned.as_ref().map(|pin| pin.snapshot.as_str())
-    }
-
-    fn let_go(&mut self) {
-        self.pinned = None;
+        self.folders.let_go();
     }
 }
