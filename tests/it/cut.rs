@@ -131,7 +131,7 @@ impl Office {
 }
 
 /// Makes, alters and drops tables in all books until `done`.
-fn meddle(books: &[Book], done: &AtomicBool) {
+pub(crate) fn meddle(books: &[Book], done: &AtomicBool) {
     let mut clients: Vec<Client> = books.iter().filter(|book| book.database.is_some()).map(Client::open).collect();
     let files: Vec<Connection> =
         books.iter().filter(|book| book.database.is_none()).map(|book| Connection::open(&book.path).unwrap()).collect();
@@ -157,6 +157,19 @@ fn meddle(books: &[Book], done: &AtomicBool) {
         }
         std::thread::sleep(Duration::from_millis(250));
     }
+}
+
+/// The load that was asked for, and how clerks make it.
+pub(crate) fn load() -> (String, Manner) {
+    let load = std::env::var("OFFSITE_CUT_LOAD").unwrap_or_else(|_| "usual".to_owned());
+    let manner = match load.as_str() {
+        "usual" => Manner { clerks: 6, pause_ms: 60, slow_permille: 0, slow_ms: 0 },
+        "slow" => Manner { clerks: 6, pause_ms: 30, slow_permille: 10, slow_ms: 2000 },
+        "ddl" => Manner { clerks: 6, pause_ms: 60, slow_permille: 0, slow_ms: 0 },
+        "storm" => Manner { clerks: 12, pause_ms: 0, slow_permille: 0, slow_ms: 0 },
+        other => panic!("there is no load {other}"),
+    };
+    (load, manner)
 }
 
 /// So many windows without a hold are looked at for each with one.
@@ -266,14 +279,7 @@ fn now_us() -> i64 {
 #[test]
 fn an_office_at_work_comes_back_from_s3_as_it_was_at_one_instant() {
     let rounds: usize = std::env::var("OFFSITE_CUT_ROUNDS").map_or(3, |rounds| rounds.parse().unwrap());
-    let load = std::env::var("OFFSITE_CUT_LOAD").unwrap_or_else(|_| "usual".to_owned());
-    let manner = match load.as_str() {
-        "usual" => Manner { clerks: 6, pause_ms: 60, slow_permille: 0, slow_ms: 0 },
-        "slow" => Manner { clerks: 6, pause_ms: 30, slow_permille: 10, slow_ms: 2000 },
-        "ddl" => Manner { clerks: 6, pause_ms: 60, slow_permille: 0, slow_ms: 0 },
-        "storm" => Manner { clerks: 12, pause_ms: 0, slow_permille: 0, slow_ms: 0 },
-        other => panic!("there is no load {other}"),
-    };
+    let (load, manner) = load();
     let office = Office::new();
     let clerks = Clerks::start_in(Path::new(CLERK), manner, &office.books);
     let (begin, done) = (Instant::now(), AtomicBool::new(false));

@@ -1,11 +1,12 @@
 //! PostgreSQL servers that are copied whole: a server that is started on what comes back is of the same instant as the
 //! databases of other engines.
 //!
-//! `OFFSITE_CUT_ROUNDS=20` makes as many rounds of the first test.
+//! `OFFSITE_CUT_ROUNDS=20` makes as many rounds of the first test, and `OFFSITE_CUT_LOAD` chooses the load (`cut.rs`).
 
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use agent::capture::{Event, check_server};
@@ -16,8 +17,10 @@ use tests::captures::{
 };
 use tests::clerks::{Book, Clerks, Engine, judge};
 use tests::process::{program, search_path};
-use tests::servers::{Postgres, SUPERUSER, mariadb};
+use tests::servers::{Keys, Postgres, SUPERUSER, mariadb, seaweedfs};
 use tests::{Running, World, guard, office, wait_until};
+
+use crate::cut::{load, meddle};
 
 const CLERK: &str = env!("CARGO_BIN_EXE_clerk");
 
@@ -27,10 +30,12 @@ struct Office {
     books: Vec<Book>,
     postgres: Postgres,
     account: String,
+    /// Which of its stores is restored from.
+    store: &'static str,
 }
 
 impl Office {
-    /// Databases of three engines.
+    /// Databases of three engines, which go to S3.
     fn new() -> Self {
         let (world, postgres) = (World::new(), Postgres::start());
         let books = vec![
@@ -40,30 +45,38 @@ impl Office {
             Book::create_in("wages", &postgres),
             Book::create_at("shop", mariadb()),
         ];
-        Self::of(world, books, postgres)
+        world.write("s3-secret", Keys::AGENT_A.secret);
+        let store = format!(
+            "name=cloud,type=s3,bucket={},endpoint={},access_key={},secret_key=file:{}",
+            seaweedfs().bucket("physical").name,
+            seaweedfs().url(),
+            Keys::AGENT_A.id,
+            world.path("s3-secret").display()
+        );
+        Self::of(world, books, postgres, ("cloud", store))
     }
 
-    /// With nothing but one database at its server.
+    /// With nothing but one database at its server, which goes to a folder.
     fn of_one_server() -> Self {
         let (world, postgres) = (World::new(), Postgres::start());
         let books = vec![Book::create_in("stock", &postgres)];
-        Self::of(world, books, postgres)
+        let store = format!("name=usb,type=directory,path={}", world.make_folder("usb").display());
+        Self::of(world, books, postgres, ("usb", store))
     }
 
-    fn of(world: World, books: Vec<Book>, postgres: Postgres) -> Self {
+    fn of(world: World, books: Vec<Book>, postgres: Postgres, (store, settings): (&'static str, String)) -> Self {
         let account = physical_account(&postgres);
-        let office = Self { world, books, postgres, account };
+        let office = Self { world, books, postgres, account, store };
         // So that a server that runs as another user gets through.
         office::set_mode(&office.world.path(""), 0o755);
-        office.init();
+        office.init(&settings);
         office
     }
 
-    fn init(&self) {
+    fn init(&self, store: &str) {
         let path = |name: &str| self.world.path(name).display().to_string();
         let pg = &self.postgres;
-        self.world.make_folder("usb");
-        let mut arguments = vec!["init".to_owned(), "--site=office".to_owned(), "--one-key-is-enough".to_owned()];
+        let mut arguments = vec!["init".to_owned(), "--site=site-a".to_owned(), "--one-key-is-enough".to_owned()];
         for book in &self.books {
             let (name, my) = (book.name, mariadb());
             if book.is_at(Engine::MariaDb) {
@@ -76,7 +89,7 @@ impl Office {
         }
         let source = format!("name=server,type=postgres,mode=physical,host={}", pg.socket.display());
         arguments.push(format!("--source={source},port={},user={}", pg.port, self.account));
-        arguments.push(format!("--store=name=usb,type=directory,path={}", path("usb")));
+        arguments.push(format!("--store={store}"));
         arguments.push(format!("--new-identity={}", path("office.txt")));
         arguments.extend([format!("--staging={}", path("staging")), format!("--state={}", path("state"))]);
         self.world.offsite(arguments).expect(0);
@@ -103,7 +116,7 @@ impl Office {
     /// The books, as they come back from the store; and the server that those of PostgreSQL are at.
     fn restore(&self, generation: &str) -> (Postgres, Vec<Book>) {
         let to = format!("back-{generation}");
-        let arguments = ["restore", generation, "--from", "usb", "--to", &to, "--identity", "office.txt"];
+        let arguments = ["restore", generation, "--from", self.store, "--to", &to, "--identity", "office.txt"];
         self.world.offsite(arguments).expect(0);
         let back = self.world.path(&to);
         let server = Postgres::recovered(&back.join("server"));
@@ -155,33 +168,47 @@ impl Office {
 fn a_server_that_was_copied_whole_comes_back_as_it_was_at_the_instant_of_the_others() {
     let rounds: usize = std::env::var("OFFSITE_CUT_ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
     let office = Office::new();
-    let clerks = Clerks::start(Path::new(CLERK), 6, 60, &office.books);
-    let (mut held, mut took) = (Vec::new(), Vec::new());
-    let began = Instant::now();
-    for _ in 0..rounds {
-        // Otherwise nothing was going on, and anything would pass.
-        clerks.work(20);
-        let begin = Instant::now();
-        let document = office.backup(0);
-        took.push(begin.elapsed().as_millis());
-        clerks.work(20);
-        assert_eq!((document.grade, document.cut.method), (Grade::Exact, CutMethod::Barrier), "{document:#?}");
-        let record = of(&document, "server");
-        assert_eq!((record.role, record.held_us), (Role::Pivot, 0));
-        for key in ["mode", "system", "timeline", "snapshot", "lsn", "administrator"] {
-            assert!(record.position.contains_key(key), "{key}: {record:?}");
+    // What its server does not write to its log either.
+    office.postgres.sql("postgres", "CREATE UNLOGGED TABLE draft AS SELECT n FROM generate_series(1, 9) AS n");
+    let (load, manner) = load();
+    let clerks = Clerks::start_in(Path::new(CLERK), manner, &office.books);
+    let (mut held, mut took, mut tries) = (Vec::new(), Vec::new(), Vec::new());
+    let (began, done) = (Instant::now(), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        if load == "ddl" {
+            scope.spawn(|| meddle(&office.books, &done));
         }
-        let (server, books) = office.restore(document.generation.as_str());
-        judge(&books).assert_of_one_instant(office.books.len() * 20);
-        // It goes on from there, as any server.
-        server.sql("postgres", "CREATE DATABASE new_work");
-        held.push(document.cut.held_us_max);
-    }
+        for _ in 0..rounds {
+            // Otherwise nothing was going on, and anything would pass.
+            clerks.work(20);
+            let begin = Instant::now();
+            let document = office.backup(0);
+            took.push(begin.elapsed().as_millis());
+            clerks.work(20);
+            assert_eq!((document.grade, document.cut.method), (Grade::Exact, CutMethod::Barrier), "{document:#?}");
+            let record = of(&document, "server");
+            assert_eq!((record.role, record.held_us), (Role::Pivot, 0));
+            for key in ["mode", "system", "timeline", "snapshot", "lsn", "administrator"] {
+                assert!(record.position.contains_key(key), "{key}: {record:?}");
+            }
+            let (server, books) = office.restore(document.generation.as_str());
+            judge(&books).assert_of_one_instant(office.books.len() * 20);
+            // It goes on from there, as any server.
+            server.sql("postgres", "CREATE DATABASE new_work");
+            assert_eq!(server.sql("postgres", "SELECT count(*) FROM draft"), "0");
+            held.push(document.cut.held_us_max);
+            tries.push(document.cut.tries);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
     let seconds = began.elapsed().as_secs_f64();
     let journal = clerks.stop();
     assert_eq!(journal.errors, Vec::<String>::new());
     let rate = journal.steps.len() as f64 / 2.0 / seconds;
-    eprintln!("{rounds} rounds, {rate:.0} pieces of business a second; held {held:?} µs; backups of {took:?} ms");
+    held.sort_unstable();
+    eprintln!(
+        "{load}: {rounds} rounds, {rate:.0} pieces of business a second; held {held:?} µs; tries {tries:?}; backups of {took:?} ms"
+    );
     office.assert_nothing_left();
 }
 
@@ -380,7 +407,7 @@ fn what_a_server_lacks_to_be_copied_whole_is_said_before_the_run() {
     let space = guard::server_folder("space");
     server.sql("postgres", &format!("CREATE TABLESPACE side LOCATION '{}'", space.display()));
     let error = check_server(&source).unwrap_err();
-    assert!(error.contains("1 tablespaces"), "{error}");
+    assert!(error.contains("1 tablespaces") && error.contains(&format!("TO {account};`")), "{error}");
     server.sql("postgres", "DROP TABLESPACE side");
 
     std::fs::write(server.server.folder().join("pg_hba.conf"), "local all all trust\n").unwrap();

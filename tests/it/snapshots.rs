@@ -1,7 +1,8 @@
 //! Folders that are copied from a snapshot of a real Btrfs: of the instant of the databases, under load; and nothing is left
 //! behind, whatever happens.
 //!
-//! `OFFSITE_CUT_ROUNDS=20` makes as many rounds of the first test.
+//! `OFFSITE_CUT_ROUNDS=20` makes as many rounds of the first test, and `OFFSITE_CUT_LOAD` chooses the load (`cut.rs`) of the
+//! clerks.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ use tests::disk::{Btrfs, Disk};
 use tests::process::{program, search_path};
 use tests::servers::{mariadb, postgres};
 use tests::{World, office};
+
+use crate::cut::load;
 
 const CLERK: &str = env!("CARGO_BIN_EXE_clerk");
 
@@ -159,7 +162,8 @@ fn folder_source(name: &str, path: PathBuf) -> SourceConfig {
 fn folders_in_a_snapshot_come_back_as_they_were_at_the_instant_of_the_databases() {
     let rounds: usize = std::env::var("OFFSITE_CUT_ROUNDS").map_or(2, |rounds| rounds.parse().unwrap());
     let office = Office::new();
-    let clerks = Clerks::start(Path::new(CLERK), 6, 60, &office.books);
+    let (load, manner) = load();
+    let clerks = Clerks::start_in(Path::new(CLERK), manner, &office.books);
     let (mut held, mut took, mut tries) = (Vec::new(), Vec::new(), Vec::new());
     let began = Instant::now();
     for _ in 0..rounds {
@@ -187,7 +191,7 @@ fn folders_in_a_snapshot_come_back_as_they_were_at_the_instant_of_the_databases(
     assert_eq!(journal.errors, Vec::<String>::new());
     let rate = journal.steps.len() as f64 / 2.0 / seconds;
     eprintln!(
-        "{rounds} rounds, {rate:.0} pieces of business a second; held {held:?} µs; snapshots of {took:?} µs; tries {tries:?}"
+        "{load}: {rounds} rounds, {rate:.0} pieces of business a second; held {held:?} µs; snapshots of {took:?} µs; tries {tries:?}"
     );
 }
 

@@ -184,7 +184,8 @@ fn ask_facts(session: &mut Session) -> Result<(Facts, String), String> {
     if *spaces != "0" {
         return Err(format!(
             "this server keeps tables outside of its data folder, in {spaces} tablespaces, which a copy of the folder does not \
-             hold; leave out `mode`"
+             hold; leave out `mode`, so that its databases are dumped, and run `GRANT pg_read_all_data TO {account};`, or bring \
+             them into the data folder, as by `ALTER DATABASE ... SET TABLESPACE pg_default`"
         ));
     }
     let segment_bytes = segment.parse().map_err(|_| "the server did not say how large the files of its log are")?;
