@@ -31,6 +31,7 @@ use jiff::Timestamp;
 
 use crate::calendar::Age;
 use crate::clock;
+use crate::config::Size;
 use crate::entry::PathError;
 use crate::generation::{Class, Cut, CutMethod, Document, Grade, Problem, Role, SourceRecord};
 use crate::ids::{SiteName, SourceName};
@@ -51,7 +52,7 @@ pub(crate) use command::{tail, wait};
 pub use holder::{HolderError, HolderProgram, serve as serve_holder};
 pub use patterns::{PatternError, Patterns};
 pub(crate) use postgres::{database_of, is_server};
-pub use room::room_needed;
+pub use room::{room_needed, unreadable};
 pub use settings::{
     CommandHold, CommandSource, CutSettings, Dialect, EnvValue, FolderSource, MariaDbSource, Output, PostgresMode,
     PostgresSource, SnapshotKind, SourceConfig, SourceKind, SqliteSource,
@@ -114,7 +115,7 @@ pub enum CaptureError {
     /// The disk is too small, or too full.
     #[error(
         "the disk of the staging folder {} has no room for the capture, which needs {} more; free some space, or let \
-         the setting `staging` name a folder on a larger disk", folder.display(), size(*needed)
+         the setting `staging` name a folder on a larger disk", folder.display(), Size(*needed)
     )]
     NoSpace {
         /// The folder.
@@ -368,7 +369,8 @@ fn copy_folder(
         }
         Err(FolderError::Root(why)) => {
             writer.discard()?;
-            problems.missing(None, format!("the folder {} cannot be read: {why}", source.path.display()));
+            let remedy = problems::remedy(&why);
+            problems.missing(None, format!("the folder {} cannot be read: {why}{remedy}", source.path.display()));
         }
         Err(FolderError::Full { needed }) => {
             return Err(CaptureError::NoSpace { folder: draft.root().to_owned(), needed });
@@ -474,17 +476,3 @@ fn empty_record(name: &SourceName, kind: &str, now: Timestamp) -> SourceRecord {
         rows: BTreeMap::new(),
     }
 }
-
-/// A number of bytes for a person.
-fn size(bytes: u64) -> String {
-    let mut unit = (bytes, "bytes");
-    for next in ["KiB", "MiB", "GiB", "TiB"] {
-        if unit.0 >= 10 * 1024 {
-            unit = (unit.0.div_ceil(1024), next);
-        }
-    }
-    format!("{} {}", unit.0, unit.1)
-}
-
-#[cfg(test)]
-mod tests;

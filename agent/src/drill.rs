@@ -1,8 +1,8 @@
 //! Rehearsing a restore: a generation comes back from a store into scratch, every database in it is opened and looked
 //! through, and the outcome is a [`Verdict`].
 //!
-//! Nothing of staging is used, and nothing but the scratch folder is written to. What goes wrong is a finding, never an
-//! error: a drill that could not be made is a failed one, and says why.
+//! Nothing of staging is used, and nothing but the scratch folder is written to. What goes wrong is a finding: a drill that
+//! could not be made to its end is a failed one, and says why. Only where there is no scratch folder nothing was tried.
 
 mod checks;
 mod live;
@@ -29,7 +29,7 @@ use crate::platform;
 use crate::progress::Progress;
 use crate::restore::{self, BadPack, PackError, RestoreError, RestoreReport, RestoreRequest, StoredOrigin};
 
-pub use scratch::{serve_sweeper, sweep};
+pub use scratch::{ScratchError, serve_sweeper, sweep};
 pub use settings::{Ask, Check, DrillSettings, SweeperProgram};
 pub use verdict::{About, Finding, OpenedDatabase, Outcome, VERSION, Verdict};
 
@@ -56,8 +56,15 @@ pub struct DrillRequest<'a> {
     pub sweeper: &'a SweeperProgram,
 }
 
-/// Rehearses. `tell` is called with a line for the person who waits, each time something that may take long begins.
-pub fn drill(request: &DrillRequest<'_>, progress: &Progress, began: Timestamp, tell: &dyn Fn(&str)) -> Verdict {
+/// Rehearses. `tell` is called with a line for the person who waits, each time something that may take long begins. Without a
+/// folder to work in nothing is tried, and nothing is known of the generation.
+pub fn drill(
+    request: &DrillRequest<'_>,
+    progress: &Progress,
+    began: Timestamp,
+    tell: &dyn Fn(&str),
+) -> Result<Verdict, ScratchError> {
+    let scratch = Scratch::open(&request.settings.scratch, request.sweeper)?;
     let mut verdict = Verdict::begin(began);
     let stored = request.origin.stored;
     verdict.generation = Some(stored.generation.to_string());
@@ -68,15 +75,17 @@ pub fn drill(request: &DrillRequest<'_>, progress: &Progress, began: Timestamp, 
         verdict.grade = Some(commit.grade);
         verdict.fetched_bytes = commit.needed_bytes;
     }
-    rehearse(request, progress, &mut verdict, tell);
-    verdict.end(clock::now())
+    rehearse(request, scratch, progress, &mut verdict, tell);
+    Ok(verdict.end(clock::now()))
 }
 
-fn rehearse(request: &DrillRequest<'_>, progress: &Progress, verdict: &mut Verdict, tell: &dyn Fn(&str)) {
-    let scratch = match Scratch::open(&request.settings.scratch, request.sweeper) {
-        Ok(scratch) => scratch,
-        Err(error) => return verdict.find(About::Scratch, one_line(&error)),
-    };
+fn rehearse(
+    request: &DrillRequest<'_>,
+    scratch: Scratch,
+    progress: &Progress,
+    verdict: &mut Verdict,
+    tell: &dyn Fn(&str),
+) {
     let needed = request.origin.stored.commit.as_ref().map_or(0, |commit| commit.stream_bytes);
     if let Err(what) = room(&scratch, request.settings, needed, 0, "what is in the generation") {
         return verdict.find(About::Scratch, what);

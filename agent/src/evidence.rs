@@ -5,6 +5,10 @@
 //! far the log goes. An entry that was changed, removed or moved shows, and so does an end that was cut off, unless an older
 //! head was put back with it: then the copies of the head that reports carry out of the building tell.
 //!
+//! Entries that are added while the key is away are chained and not signed, and the head stays that of the last signed one.
+//! They are called not signed, not changed. The next signed entry vouches for them; until then nothing shows whether the last
+//! of them were removed or replaced.
+//!
 //! Entries are only ever added. What a loss of power left of a line is removed by the next one, which says so.
 
 mod chain;
@@ -71,7 +75,7 @@ impl Log {
     }
 
     /// Adds an entry and makes it last: when this returns, the entry survives a loss of power. Waits for other programs
-    /// that add one. Without a key the entry is not signed, and the log says so when it is read.
+    /// that add one. Without a key the entry is not signed, which is said wherever the log is told of.
     ///
     /// A log that was tampered with takes entries all the same, and in a way that keeps the tampering visible.
     pub fn append(
@@ -103,8 +107,11 @@ impl Log {
         if log.is_empty() {
             durable::sync_folder(&self.folder).map_err(self.failed("write"))?;
         }
-        let head = chain::encode_head(&anchor, now, key)?;
-        durable::write(&self.folder.join(HEAD), &head).map_err(self.failed("write the head of"))?;
+        // While the key is away, the signed head stays: it goes on showing that nothing was cut off up to there.
+        if key.is_some() || !head.as_deref().is_some_and(chain::is_signed) {
+            let head = chain::encode_head(&anchor, now, key)?;
+            durable::write(&self.folder.join(HEAD), &head).map_err(self.failed("write the head of"))?;
+        }
         Ok(entry)
     }
 

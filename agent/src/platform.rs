@@ -66,6 +66,23 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// The number of the account that this process runs as.
+pub(crate) fn account_number() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// The name of that account, or its number if it has none.
+pub(crate) fn account_name() -> String {
+    let number = account_number().to_string();
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mut lines = accounts.lines().map(|line| line.split(':'));
+    let name = lines.find_map(|mut fields| {
+        let name = fields.next()?;
+        (fields.nth(1)? == number).then(|| name.to_owned())
+    });
+    name.unwrap_or(number)
+}
+
 /// What an administrator makes in the folder of another account belongs to that account.
 pub(crate) fn give_to_owner_of_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));

@@ -21,7 +21,7 @@ pub use audit::{Audit, AuditStore, Found, Surroundings, audit};
 pub use compose::{compose, overdue, reminder, test};
 pub use digest::{Period, digest};
 pub use metrics::metrics;
-pub use standing::{Nag, Standing};
+pub use standing::{Nag, Standing, log_nags};
 
 /// What a report is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -138,6 +138,19 @@ impl FolderLock {
         file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(&text)).map_err(failed)?;
         Ok(Self { file })
     }
+
+    /// Who holds the lock of the folder `root` now; nothing if nobody does, or that cannot be told.
+    pub fn holder(root: &Path) -> Option<Holder> {
+        let mut file = File::open(root.join(LOCK)).ok()?;
+        match file.try_lock_shared() {
+            Err(fs::TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text).ok()?;
+                serde_json::from_str(&text).ok()
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Drop for FolderLock {

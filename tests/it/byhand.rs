@@ -102,7 +102,7 @@ impl Commands {
             .map(|line| names.iter().fold(line.to_owned(), |line, (word, name)| line.replace(word, name)))
             .collect();
         let found: [String; 8] = commands.try_into().unwrap();
-        let [packs, signature, list, manifest, folder, pipe, script, sums] = found;
+        let [packs, signature, list, manifest, script, folder, pipe, sums] = found;
         Self { packs, signature, documents: [list, manifest], folder, pipe, script, sums }
     }
 }

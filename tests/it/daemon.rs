@@ -5,6 +5,8 @@ use std::net::TcpStream;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Duration;
 
+use agent::staging::FolderLock;
+use jiff::Timestamp;
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::machine::Machine;
@@ -288,4 +290,21 @@ fn a_schedule_that_cannot_be_is_refused() {
         "job[5].run",
     ];
     assert_eq!(keys, expected);
+}
+
+#[test]
+fn what_is_in_the_way_and_a_configuration_that_nobody_has_read_are_said() {
+    let jobs = job("copy", "backup", NEVER);
+    let machine = machine(&jobs);
+    machine.backup(&[]).expect(0);
+    let running = daemon(&machine);
+    let lock = FolderLock::take(&machine.world.path("staging"), Timestamp::now()).unwrap();
+    let told = machine.world.offsite(["daemon", "run", "copy"]).expect(0).stdout;
+    assert!(told.contains(&format!("copy has to WAIT: another run (process {}", std::process::id())), "{told}");
+    wait_until(LONG, "the run to find the site locked", || known(&machine, "copy")["waiting"]["why"] == "locked");
+    machine.configure(100, &format!("{jobs}# looked through\n"));
+    let shown = machine.world.offsite(["status"]).expect(0).stdout;
+    assert!(shown.contains("WAITS for another run") && shown.contains("systemctl restart offsite"), "{shown}");
+    drop(lock);
+    stop(running);
 }

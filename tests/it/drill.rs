@@ -188,6 +188,26 @@ fn what_is_wrong_with_a_drill_itself_is_said() {
 }
 
 #[test]
+fn a_drill_that_cannot_be_tried_is_no_failed_one() {
+    let office = Office::new(&[]);
+    office.backup();
+    let scratch = office.world.make_folder("scratch");
+    office::set_mode(&scratch, 0o777);
+    let others = office.world.offsite(["drill"]).expect(2);
+    assert!(others.stderr.contains("or others may write to it"), "{others}");
+    assert!(others.stderr.contains("what to do: let `[drill] scratch` name a folder"), "{others}");
+    std::fs::remove_dir(&scratch).unwrap();
+    office.world.write("scratch", "a file");
+    let file = office.world.offsite(["drill"]).expect(2);
+    assert!(file.stderr.contains("scratch cannot be used"), "{file}");
+    let status = office.world.offsite(["status"]).expect(0).stdout;
+    assert!(status.contains("Last drill: none yet") && !status.contains("FAILED"), "{status}");
+    let log = std::fs::read_to_string(office.world.path("state/evidence.jsonl")).unwrap();
+    let last: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert!(last["record"]["not_tried"].as_str().unwrap().contains("cannot be used"), "{last:#}");
+}
+
+#[test]
 fn a_server_that_does_not_start_is_no_passed_drill() {
     let office = Office::new(&["postgres"]);
     office.backup();

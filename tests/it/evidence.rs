@@ -4,6 +4,9 @@ use agent::evidence::{History, Log, Prune, Record, Run};
 use agent::sign::SiteKey;
 use tests::Rng;
 use tests::machine::{Machine, Refusing};
+use tests::servers::Sink;
+
+use crate::reports::{self, mail};
 
 /// The log of a machine, its signatures checked.
 fn history(machine: &Machine) -> History {
@@ -81,4 +84,75 @@ fn what_retention_removed_and_what_stopped_it_is_kept() {
     assert_eq!((far.len(), far[0].removed.len(), far[1].removed.len(), far[1].kept), (2, 0, 2, 1), "{prunes:?}");
     assert!(!far[0].refused.is_empty() && far[1].removed.contains(&first) && far[1].freed_bytes > 0, "{prunes:?}");
     assert!(prunes.iter().any(|prune| prune.store == "local" && prune.removed.len() == 2), "{prunes:?}");
+}
+
+#[test]
+fn the_auditor_sees_what_was_done_and_whether_the_log_is_whole() {
+    let machine = Machine::new();
+    std::fs::write(machine.source().join("one"), Rng::new(5).bytes(50_000)).unwrap();
+    let store = std::fs::read_to_string(machine.world.path("store.toml")).unwrap();
+    machine.world.write("store.toml", store.clone() + "\nphi = true\n");
+    machine.configure(100, "");
+    let refused = machine.world.offsite(["--json", "backup"]).expect(2).json();
+    assert_eq!(refused["error"]["problems"][0]["key"], "store[1].phi");
+    let agreed = "\nphi = true\nbaa = { with = \"Example <Storage> Inc.\", signed = 2026-01-15 }\n";
+    machine.world.write("store.toml", store + agreed);
+    machine.configure(100, "");
+    let good = machine.backup(&[]).expect(0).json();
+    machine.world.offsite(["verify"]).expect(0);
+    let report = |more: &[&str]| machine.world.offsite([&["report", "--from", "2026-01-01"], more].concat());
+    let file = machine.world.path("report.html");
+    report(&["--output", file.to_str().unwrap()]).expect(0);
+    let page = std::fs::read_to_string(&file).unwrap();
+    for part in [
+        good["generation"]["id"].as_str().unwrap(),
+        "with Example &lt;Storage&gt; Inc., signed 2026-01-15",
+        "164.308(a)(7)(ii)(A)",
+        "3-2-1-1-0",
+        "The evidence log is whole, 2 entries.",
+        "2 of 2 signed by the site&#39;s key",
+        "1 rolling and 0 archival",
+        "rolling, in every store: the newest 7, the last of each of 10 working days, the last of each of 14 days",
+        "data in far read again",
+    ] {
+        assert!(page.contains(part), "`{part}` is not in {page}");
+    }
+    for foreign in ["src=", "href=", "url(", "<script", "http:", "https:"] {
+        assert!(!page.contains(foreign), "{foreign} is in the page");
+    }
+    report(&["--output", file.to_str().unwrap()]).expect(1);
+    report(&["--to", "2025-12-31"]).expect(2);
+
+    let log = machine.world.path("state/evidence.jsonl");
+    let text = std::fs::read_to_string(&log).unwrap();
+    std::fs::write(&log, text.replacen("\"exit_code\":0", "\"exit_code\":3", 1)).unwrap();
+    let changed = report(&[]).expect(0).stdout;
+    assert!(changed.contains("THE EVIDENCE LOG IS NOT WHOLE: entry 1 is not what was signed: changed"), "{changed}");
+    std::fs::write(&log, text.lines().next().unwrap().to_owned() + "\n").unwrap();
+    let cut = report(&[]).expect(0).stdout;
+    assert!(cut.contains("the log ends with entry 1, and its signed head says 2: the end was cut off"), "{cut}");
+}
+
+#[test]
+fn what_was_done_while_the_key_was_away_is_told_the_same_everywhere() {
+    let sink = Sink::start();
+    let machine = reports::machine(&sink, &mail("boss", "every run"));
+    machine.backup(&[]).expect(0);
+    let (key, away) = (machine.world.path("site.key"), machine.world.path("away.key"));
+    std::fs::rename(&key, &away).unwrap();
+    machine.backup(&[]).expect(2);
+    let mailed = || reports::text(sink.mails().last().unwrap(), "text").to_owned();
+    let status = || machine.world.offsite(["status"]).expect(0).stdout;
+    let page = || machine.world.offsite(["report", "--from", "2026-01-01"]).expect(0).stdout.replace("&#39;", "'");
+    let clause = "entry 2 is not signed, because the site's key was away when it was added";
+    for told in [mailed(), status(), page()] {
+        assert!(told.contains(clause) && !told.contains("NOT WHOLE"), "{told}");
+    }
+    assert!(status().contains("put the site's signing key back"), "{}", status());
+    std::fs::rename(&away, &key).unwrap();
+    machine.backup(&[]).expect(0);
+    for told in [mailed(), page()] {
+        assert!(told.contains(&format!("whole, 3 entries; {clause}")) && !told.contains("NOT WHOLE"), "{told}");
+    }
+    assert!(!status().contains("not signed"), "{}", status());
 }

@@ -12,6 +12,7 @@ mod byhand;
 mod capture;
 mod carried;
 mod chain;
+mod channels;
 mod cli;
 mod config;
 mod conformance;

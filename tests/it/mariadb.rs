@@ -83,6 +83,18 @@ fn two_databases_of_a_server_in_use_are_of_one_instant_by_stages_and_by_a_read_l
 }
 
 #[test]
+fn the_rows_of_a_database_that_is_alone_are_counted_too() {
+    let (world, server) = (World::new(), mariadb());
+    let book = Book::create_at("shop", server);
+    let source = source(server, std::slice::from_ref(&book));
+    let (_, document) = run_with(&world, &[source], &patient(), &|_| ());
+    assert_eq!((document.grade, document.cut.method), (Grade::Exact, CutMethod::Single), "{document:#?}");
+    let record = of(&document, "mariadb");
+    assert_eq!(record.role, Role::Held);
+    assert_eq!(record.rows[&format!("{}.sql", book.database())]["account"], 100, "{record:#?}");
+}
+
+#[test]
 fn an_account_without_rights_is_told_what_it_lacks_and_that_is_enough() {
     let (world, server) = (World::new(), mariadb());
     let book = Book::create_at("shop", server);

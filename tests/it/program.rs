@@ -208,6 +208,64 @@ fn what_is_missing_from_a_generation_is_an_exit_code() {
 }
 
 #[test]
+fn a_source_that_is_gone_keeps_no_other_from_being_copied_and_is_named_wherever_one_looks() {
+    let office = Office::new();
+    let config = std::fs::read_to_string(office.world.path("offsite.toml")).unwrap();
+    let away = office.world.path("no-server").display().to_string();
+    let server = format!("[[source]]\nname = \"shop\"\ntype = \"mariadb\"\nhost = \"{away}\"\nuser = \"root\"\n");
+    office.world.configure(&(config + &server));
+    std::fs::rename(office.world.path("ledger.db"), office.world.path("moved.db")).unwrap();
+    let outcome = office.expect(3, &["backup"]);
+    for part in ["MISSING: ledger: ", "connect and mount the disk", "MISSING: shop: "] {
+        assert!(outcome.stdout.contains(part), "`{part}` is not in {outcome}");
+    }
+    let warning = "INCOMPLETE: `ledger` is missing; `shop` is missing; everything else is in it\n  what to do: ";
+    assert!(outcome.stderr.contains(warning), "{outcome}");
+    let status = office.expect(0, &["status"]).stdout;
+    assert!(status.contains("the last backup is INCOMPLETE: `ledger` is missing: "), "{status}");
+    let check = office.expect(2, &["check"]);
+    assert!(check.stderr.contains("ledger.db cannot be read") && check.stderr.contains("shop: "), "{check}");
+    let report = office.expect(0, &["report", "--from", "2026-01-01"]).stdout;
+    assert!(
+        report.contains("INCOMPLETE: `ledger` is missing") || report.contains("ledger</code> is missing"),
+        "{report}"
+    );
+
+    let key = office.key.as_str();
+    let restore = |to: &str, more: &[&str]| {
+        office.run(&[&["restore", "latest", "--to", to, "--identity", key][..], more].concat())
+    };
+    for (to, more) in [("all", &[][..]), ("part", &["--source", "documents"]), ("here", &["--from", "local"])] {
+        let restored = restore(to, more);
+        assert_eq!(restored.code, Some(0), "{restored}");
+        assert!(restored.stdout.contains("NOT IN IT: `ledger` is missing: "), "{restored}");
+        assert!(restored.stdout.contains("NOT IN IT: `shop` is missing: "), "{restored}");
+    }
+    let nothing = restore("none", &["--source", "ledger"]);
+    assert_eq!(nothing.code, Some(1), "{nothing}");
+    assert!(nothing.stderr.contains("this generation is incomplete, and `ledger` is missing"), "{nothing}");
+
+    // Where nothing at all can be copied nothing is stored.
+    office.world.configure(&std::fs::read_to_string(office.world.path("offsite.toml")).unwrap().replace(&server, ""));
+    std::fs::rename(office.world.path("documents"), office.world.path("moved")).unwrap();
+    let nothing = office.expect(2, &["backup"]);
+    assert!(nothing.stderr.contains("the run was not begun, and nothing was written"), "{nothing}");
+}
+
+#[test]
+fn what_this_account_may_not_read_is_found_before_a_run_finds_it() {
+    let office = Office::new();
+    tests::office::set_mode(&office.world.path("documents/letter-3.txt"), 0o000);
+    // Root may read everything, until it gives that up.
+    let script =
+        "if [ \"$(id -u)\" = 0 ]; then set -- setpriv --inh-caps=-all --bounding-set=-all; fi\n\"$@\" offsite check";
+    let outcome = office.world.shell(script).expect(2);
+    for part in ["may not read one file or folder in ", "such as letter-3.txt", "setfacl -R -m u:", "by `exclude`"] {
+        assert!(outcome.stderr.contains(part), "`{part}` is not in {outcome}");
+    }
+}
+
+#[test]
 fn a_generation_that_is_not_there_is_named() {
     let office = Office::new();
     let early = office.expect(1, &["restore", "latest", "--to", "to"]);

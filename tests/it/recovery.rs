@@ -163,18 +163,20 @@ fn the_printed_sheet_and_a_login_get_the_whole_office_back() {
     let person = office.fetch(&format!("{}/{}/", text(store, "prefix"), text(&configuration, "site")));
     std::fs::write(person.folder.join("key.txt"), &codes["SECRET KEY: key.txt"]).unwrap();
     let (chain, newest) = person.newest();
-    // The commands as they stand on the sheet; the first installs what this machine has.
-    let linux = page.split_once("<b>Linux</b><pre>").unwrap().1.split_once("</pre>").unwrap().0;
-    let linux = linux.replace("&quot;", "\"").replace("&gt;", ">").replace("CHAIN", &chain).replace("OUT", "first");
-    let (install, commands) = linux.split_once('\n').unwrap();
+    // The commands as they stand on the sheet; the very first installs what this machine has.
+    let (_, by_hand) = page.split_once("<h2>3. By hand").unwrap();
+    let commands: Vec<&str> = by_hand.split("<pre>").skip(1).map(|rest| rest.split_once("</pre>").unwrap().0).collect();
+    let filled = |commands: &str, out: &str| {
+        let text = commands.replace("&quot;", "\"").replace("&gt;", ">").replace("CHAIN", &chain).replace("OUT", out);
+        text.replace("GENERATION", &newest)
+    };
+    let (install, script) = commands[0].split_once('\n').unwrap();
     assert!(install.starts_with("sudo apt install"), "{install}");
-    person.must(commands, "");
+    person.must(&filled(script, "newest"), "");
+    person.must("cd newest && sha256sum -c --quiet SHA256SUMS", "");
+    office.assert_restored(&person.folder.join("newest"));
+    person.must(&filled(commands[1], "first"), "");
     person.must("cd first && sha256sum -c --quiet SHA256SUMS", "");
-    let restore = "sh restore.sh key.txt CHAIN GENERATION OUT";
-    assert!(page.contains(restore));
-    person.must(&restore.replace("CHAIN", &chain).replace("GENERATION", &newest).replace("OUT", "second"), "");
-    person.must("cd second && sha256sum -c --quiet SHA256SUMS", "");
-    office.assert_restored(&person.folder.join("second"));
 }
 
 #[test]

@@ -32,19 +32,19 @@ pub(crate) fn mail(name: &str, when: &str) -> String {
 }
 
 /// A machine with a file to copy, whose reports go to `sink`, with more settings.
-fn machine(sink: &Sink, more: &str) -> Machine {
+pub(crate) fn machine(sink: &Sink, more: &str) -> Machine {
     let machine = Machine::new();
     std::fs::write(machine.source().join("one"), Rng::new(5).bytes(50_000)).unwrap();
     machine.configure(100, &format!("{}{more}", smtp(&machine.world, sink)));
     machine
 }
 
-fn text<'a>(record: &'a Value, field: &str) -> &'a str {
+pub(crate) fn text<'a>(record: &'a Value, field: &str) -> &'a str {
     record[field].as_str().unwrap_or_else(|| panic!("no {field} in {record}"))
 }
 
 /// The subjects of the mails to somebody.
-fn subjects(sink: &Sink, name: &str) -> Vec<String> {
+pub(crate) fn subjects(sink: &Sink, name: &str) -> Vec<String> {
     let to = format!("{name}@office.example");
     let mails = sink.mails();
     let his = mails.iter().filter(|mail| mail["to"][0] == to.as_str());
@@ -154,10 +154,11 @@ fn each_kind_of_bad_run_has_its_own_sentence() {
     machine.backup(&[]).expect(3);
     last(
         "townhall: backup INCOMPLETE",
-        "is INCOMPLETE: something of `dump` could not be copied",
+        "is INCOMPLETE: `dump` is missing; the rest is stored in 1 place",
         "`dump` is missing: The",
     );
 
+    machine.configure(100, &format!("{smtp}{mails}"));
     std::fs::rename(machine.source(), machine.world.path("moved")).unwrap();
     machine.backup(&[]).expect(2);
     last("townhall: backup FAILED", "FAILED: the run was not begun", "`offsite check` names everything");
@@ -320,6 +321,16 @@ fn what_is_no_run_is_told_too() {
     // Louder than a failed backup: it goes to those as well who get a summary otherwise.
     assert_eq!((subjects(&sink, "provider").len(), subjects(&sink, "owner").len()), (1, 1));
 
+    let unreached = Drill { store: "far".to_owned(), findings: vec!["far is away".to_owned()], ..Drill::default() };
+    let told = report::compose(&append(Record::Drill(unreached), now), &context).unwrap();
+    assert!(
+        told.text().contains("none could be had from `far`") && told.text().contains("`offsite check`"),
+        "{told:?}"
+    );
+    let untried = Drill { not_tried: Some("the drive is not connected".to_owned()), ..Drill::default() };
+    let told = report::compose(&append(Record::Drill(untried), now), &context).unwrap();
+    assert_eq!(told.verdict, "The rehearsed restore could NOT BE TRIED: the drive is not connected.");
+
     let nags = Standing::of(&history).nags(limits, &calendar, now);
     assert_eq!(nags.len(), 2, "{nags:?}");
     let mail = sent(&report::reminder(&nags, &context), &config, &outbox, &sink);
@@ -333,7 +344,8 @@ fn what_is_no_run_is_told_too() {
     let report = report::compose(&append(Record::Run(sequential_run(now)), now), &context).unwrap();
     let mail = sent(&report, &config, &outbox, &sink);
     assert_eq!(text(&mail, "subject"), "townhall: backup NOT OF ONE INSTANT");
-    let whole = "Last night's backup is whole, but NOT OF ONE INSTANT: 2 databases were copied one after another until 23:30:00";
+    let whole =
+        "Tonight's backup is whole, but NOT OF ONE INSTANT: 2 databases were copied one after another until 23:30:00";
     assert!(text(&mail, "text").starts_with(whole) && text(&mail, "text").contains("hold_limit"), "{mail}");
 
     let due = "2026-11-21T22:30:00Z".parse().unwrap();
@@ -359,164 +371,13 @@ fn damage_is_told_at_once() {
     assert_eq!(subjects(&sink, "provider").last().unwrap(), "townhall: what is stored is NOT WHOLE");
     let mails = sink.mails();
     assert!(text(mails.last().unwrap(), "text").contains("it is missing"), "{mails:?}");
-}
-
-#[test]
-fn programs_are_told_signed_and_pings_hear_of_start_and_end() {
-    let sink = Sink::start();
-    let machine = Machine::new();
-    std::fs::write(machine.source().join("one"), "1").unwrap();
-    let secret = machine.world.write("hook-secret", "hook-secret-81f2");
-    let ping = machine.world.write("ping-url", format!("http://localhost:{}/ping/8d1f-secret\n", sink.http));
-    let metrics = machine.world.make_folder("textfile").join("offsite.prom");
-    machine.configure(
-        100,
-        &format!(
-            "[[webhook]]\nname = \"tickets\"\nurl = \"http://localhost:{}/hook/5c1d-secret\"\nsecret = \"file:{}\"\n\
-             [[ping]]\nname = \"watchdog\"\nurl = \"file:{}\"\n[metrics]\nfile = \"{}\"\n",
-            sink.http,
-            secret.display(),
-            ping.display(),
-            metrics.display()
-        ),
+    // It stays so until everything was read again.
+    let status = || machine.world.offsite(["status"]).expect(0).stdout;
+    assert!(
+        status().contains("NEEDS ATTENTION") && status().contains("what is stored in far was NOT WHOLE"),
+        "{}",
+        status()
     );
-    machine.backup(&[]).expect(0);
-    let requests = sink.requests();
-    let seen: Vec<String> =
-        requests.iter().map(|request| format!("{} {}", text(request, "method"), text(request, "path"))).collect();
-    assert_eq!(seen, ["GET /ping/8d1f-secret/start", "GET /ping/8d1f-secret", "POST /hook/5c1d-secret"]);
-    let hook = &requests[2];
-    let script = "printf %s \"$1\" | openssl dgst -sha256 -hmac hook-secret-81f2 -r | cut -d' ' -f1";
-    let digest =
-        std::process::Command::new("sh").args(["-c", script, "sh", text(hook, "body")]).output().unwrap().stdout;
-    let wanted = format!("sha256={}", String::from_utf8(digest).unwrap().trim());
-    assert_eq!(hook["headers"]["x-offsite-signature-256"], wanted.as_str());
-    let body: Value = serde_json::from_str(text(hook, "body")).unwrap();
-    assert_eq!((&body["version"], &body["report"]["kind"]), (&1.into(), &"success".into()));
-    let numbers = std::fs::read_to_string(&metrics).unwrap();
-    for line in ["offsite_last_run_exit_code{site=\"townhall\"} 0", "offsite_reports_waiting{site=\"townhall\"} 0"] {
-        assert!(numbers.contains(line), "{numbers}");
-    }
-    assert!(numbers.contains("offsite_store_last_sent_bytes{site=\"townhall\",store=\"far\"} "), "{numbers}");
-    assert_eq!(
-        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&metrics).unwrap().permissions()) & 0o777,
-        0o644
-    );
-
-    // Refused for two runs, the second of which fails: every report waits, of the pings only the newest.
-    sink.refuse_requests(true);
-    let outcome = machine.backup(&[]).expect(0);
-    assert!(outcome.stderr.contains("localhost answered 503"), "{outcome}");
-    let _refusing = Refusing::new(&machine.world.path("store"));
-    let outcome = machine.world.offsite(["--verbose", "--verbose", "backup"]).expect(4);
-    assert!(!outcome.to_string().contains("-secret"), "{outcome}");
-    sink.refuse_requests(false);
-    let before = sink.requests().len();
-    machine.backup(&[]).expect(4);
-    let seen: Vec<String> = sink.requests()[before..].iter().map(|request| text(request, "path").to_owned()).collect();
-    let (hook, ping) = ("/hook/5c1d-secret", "/ping/8d1f-secret");
-    let count = |path: &str| seen.iter().filter(|seen| *seen == path).count();
-    assert_eq!((count(hook), count(ping), count(&format!("{ping}/fail"))), (3, 0, 1), "{seen:?}");
-}
-
-#[test]
-fn a_test_goes_to_everybody_by_every_protection_and_says_who_did_not_get_it() {
-    let sink = Sink::start();
-    let machine = machine(&sink, &(mail("owner", "weekly") + &mail("provider", "failures")));
-    let config = std::fs::read_to_string(machine.world.path("offsite.toml")).unwrap();
-    let tested = machine.world.offsite(["report", "--test"]).expect(0);
-    assert!(tested.stdout.contains("2 messages delivered"), "{tested}");
-    let own = |port: u16, security: &str| {
-        config.replace(&format!("port = {}", sink.starttls), &format!("port = {port}\nsecurity = \"{security}\""))
-    };
-    machine.world.configure(&own(sink.tls, "tls"));
-    machine.world.offsite(["report", "--test"]).expect(0);
-    let mails = sink.mails();
-    assert!(mails.len() == 4 && mails.iter().all(|mail| mail["tls"] == true && mail["login"] == true), "{mails:?}");
-    let login = |config: String| -> String {
-        config
-            .lines()
-            .filter(|line| !line.starts_with("user") && !line.starts_with("password"))
-            .fold(String::new(), |text, line| text + line + "\n")
-    };
-    machine.world.configure(&login(own(sink.plain, "none")));
-    machine.world.offsite(["report", "--test"]).expect(0);
-    assert_eq!(sink.mails().len(), 6);
-
-    // A server that offers no TLS gets nothing, a stranger's certificate is not believed, and a wrong password not repeated.
-    machine.world.configure(&own(sink.plain, "starttls"));
-    let clear = machine.world.offsite(["--json", "report", "--test"]).expect(1).json();
-    assert_eq!(clear["not_delivered"].as_array().unwrap().len(), 2, "{clear}");
-    let stranger = tls::stranger().ca.display().to_string();
-    machine.world.configure(&config.replace(&tls::authority().ca.display().to_string(), &stranger));
-    let refused = machine.world.offsite(["report", "--test"]).expect(1);
-    assert!(refused.stderr.contains("certificate"), "{refused}");
-    machine.world.configure(&config);
-    machine.world.write("smtp-password", "wrong-password-77aa");
-    let wrong = machine.world.offsite(["--verbose", "--verbose", "report", "--test"]).expect(1);
-    assert!(wrong.stderr.contains("535") && !wrong.to_string().contains("wrong-password"), "{wrong}");
-    assert_eq!(sink.mails().len(), 6);
-    assert!(!machine.world.path("state").exists(), "a test is remembered");
-}
-
-#[test]
-fn mails_leave_this_machine_protected_or_not_at_all() {
-    let sink = Sink::start();
-    let machine = machine(&sink, &mail("boss", "hourly"));
-    let config = std::fs::read_to_string(machine.world.path("offsite.toml")).unwrap();
-    let config = config.replace("host = \"localhost\"", "host = \"smtp.example.org\"\nsecurity = \"none\"");
-    machine.world.configure(
-        &(config + "[[mail]]\nname = \"boss\"\nto = [\"nobody\"]\n[[webhook]]\nname = \"x\"\nurl = \"ftp://x\"\n"),
-    );
-    let document = machine.world.offsite(["--json", "check"]).expect(2).json();
-    let problems = document["error"]["problems"].as_array().unwrap();
-    let keys: Vec<&str> = problems.iter().map(|problem| text(problem, "key")).collect();
-    assert_eq!(keys, ["smtp.security", "mail[1].when", "mail[2].to", "webhook[1].url", "mail.name"]);
-}
-
-#[test]
-fn the_auditor_sees_what_was_done_and_whether_the_log_is_whole() {
-    let machine = Machine::new();
-    std::fs::write(machine.source().join("one"), Rng::new(5).bytes(50_000)).unwrap();
-    let store = std::fs::read_to_string(machine.world.path("store.toml")).unwrap();
-    machine.world.write("store.toml", store.clone() + "\nphi = true\n");
-    machine.configure(100, "");
-    let refused = machine.world.offsite(["--json", "backup"]).expect(2).json();
-    assert_eq!(refused["error"]["problems"][0]["key"], "store[1].phi");
-    let agreed = "\nphi = true\nbaa = { with = \"Example <Storage> Inc.\", signed = 2026-01-15 }\n";
-    machine.world.write("store.toml", store + agreed);
-    machine.configure(100, "");
-    let good = machine.backup(&[]).expect(0).json();
-    machine.world.offsite(["verify"]).expect(0);
-    let report = |more: &[&str]| machine.world.offsite([&["report", "--from", "2026-01-01"], more].concat());
-    let file = machine.world.path("report.html");
-    report(&["--output", file.to_str().unwrap()]).expect(0);
-    let page = std::fs::read_to_string(&file).unwrap();
-    for part in [
-        good["generation"]["id"].as_str().unwrap(),
-        "with Example &lt;Storage&gt; Inc., signed 2026-01-15",
-        "164.308(a)(7)(ii)(A)",
-        "3-2-1-1-0",
-        "The evidence log is whole: 2 entries",
-        "2 of 2 signed by the site&#39;s key",
-        "1 rolling and 0 archival",
-        "rolling, in every store: the newest 7, the last of each of 10 working days, the last of each of 14 days",
-        "data in far read again",
-    ] {
-        assert!(page.contains(part), "`{part}` is not in {page}");
-    }
-    for foreign in ["src=", "href=", "url(", "<script", "http:", "https:"] {
-        assert!(!page.contains(foreign), "{foreign} is in the page");
-    }
-    report(&["--output", file.to_str().unwrap()]).expect(1);
-    report(&["--to", "2025-12-31"]).expect(2);
-
-    let log = machine.world.path("state/evidence.jsonl");
-    let text = std::fs::read_to_string(&log).unwrap();
-    std::fs::write(&log, text.replacen("\"exit_code\":0", "\"exit_code\":3", 1)).unwrap();
-    let changed = report(&[]).expect(0).stdout;
-    assert!(changed.contains("THE EVIDENCE LOG IS NOT WHOLE: entry 1 is not what was signed: changed"), "{changed}");
-    std::fs::write(&log, text.lines().next().unwrap().to_owned() + "\n").unwrap();
-    let cut = report(&[]).expect(0).stdout;
-    assert!(cut.contains("the log ends with entry 1, and its signed head says 2: the end was cut off"), "{cut}");
+    machine.backup(&["--full"]).expect(0);
+    assert!(status().contains("`offsite backup --full`"), "{}", status());
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use secrecy::ExposeSecret as _;
 
+use super::problems::remedy;
 use super::settings::{CommandHold, CommandSource, EnvValue, Output};
 use crate::platform;
 
@@ -79,8 +80,8 @@ fn start(
     command.args(arguments).current_dir(folder).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
     pass_environment(&mut command, &source.env);
     let name = format!("{what} `{}`", program.to_string_lossy());
-    let mut child =
-        platform::process::spawn_group(&mut command).map_err(|e| format!("{name} could not be started: {e}"))?;
+    let mut child = platform::process::spawn_group(&mut command)
+        .map_err(|e| format!("{name} could not be started: {e}{}", remedy(&e)))?;
     let said = child.stderr.take().map(|stderr| thread::spawn(move || tail(stderr)));
     Ok(Started { name, child, said, ended: false })
 }

@@ -143,6 +143,10 @@ impl Party for MariaDbSet<'_> {
         servers.map(Server::databases).sum::<usize>() <= 1
     }
 
+    fn gains_by_hold(&self) -> bool {
+        self.members.iter().filter_map(|member| member.server.as_ref().ok()).all(Server::counts_when_held)
+    }
+
     fn has_versions(&self) -> bool {
         false
     }

@@ -1,11 +1,22 @@
 //! What could not be copied as asked for, kept within bounds.
 
+use std::io::ErrorKind;
+
 use crate::entry::EntryPath;
 use crate::generation::Problem;
 use crate::ids::SourceName;
 
 /// How many problems of one source are kept one by one.
 const KEPT: usize = 1000;
+
+/// What to do about a file or folder that could not be opened, behind a semicolon; nothing if nobody knows.
+pub(super) fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound => "; connect and mount the disk that it lies on, or correct its path in the configuration",
+        ErrorKind::PermissionDenied => "; let the account that `offsite` runs as read it",
+        _ => "",
+    }
+}
 
 /// The problems of one source.
 #[derive(Debug)]

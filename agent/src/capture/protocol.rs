@@ -34,6 +34,11 @@ pub(super) trait Party {
         true
     }
 
+    /// Whether it can do more for the copy while it is held, so that a hold is tried even where it is not needed.
+    fn gains_by_hold(&self) -> bool {
+        false
+    }
+
     /// Whether [`Party::versions`] shows everything that becomes visible; if not, it is held in every try.
     fn has_versions(&self) -> bool {
         true
@@ -149,7 +154,11 @@ pub(super) fn cut(parties: &mut [&mut dyn Party], settings: &CutSettings, time: 
     let in_one = parties.iter().all(|party| party.has_one_pin());
     let (mut method, window) = match members {
         0 => (CutMethod::Single, Ok((time.wall(), time.wall()))),
-        1 if freely && in_one => (CutMethod::Single, single(parties, settings, time, &mut tries)),
+        1 if freely && in_one => {
+            let gains = parties.iter().any(|party| party.gains_by_hold());
+            let held = gains.then(|| optimistic(parties, settings, time, &mut tries)).flatten();
+            (CutMethod::Single, held.map_or_else(|| single(parties, settings, time, &mut tries), Ok))
+        }
         _ => match freely.then(|| optimistic(parties, settings, time, &mut tries)).flatten() {
             Some(window) => (CutMethod::Optimistic, Ok(window)),
             None => (CutMethod::Barrier, barrier(parties, settings, time, &mut tries)),

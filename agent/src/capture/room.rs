@@ -20,8 +20,7 @@ pub fn room_needed(
     previous: Option<&LocalGeneration>,
     changed_only: bool,
 ) -> u64 {
-    let own: Vec<_> = own.iter().filter_map(|folder| platform::tree::path_stat(folder).ok()).collect();
-    let own: Vec<_> = own.iter().map(|stat| (stat.dev, stat.ino)).collect();
+    let own = numbers(own);
     let before = previous.and_then(|generation| generation.document().ok());
     let as_before = |source: &SourceConfig| {
         let record = before.iter().flat_map(|document| &document.sources).find(|record| record.name == source.name);
@@ -37,4 +36,18 @@ pub fn room_needed(
         SourceKind::Postgres(_) | SourceKind::MariaDb(_) | SourceKind::Command(_) => as_before(source),
     });
     bytes.fold(0, u64::saturating_add)
+}
+
+/// What of a folder source this account may not read, as paths in it: the first `limit` of all. Nothing of other sources.
+pub fn unreadable(source: &SourceConfig, own: &[PathBuf], limit: usize) -> Vec<String> {
+    match &source.kind {
+        SourceKind::Folder(folder) => folder::room::unreadable(folder, &source.name, &numbers(own), limit),
+        SourceKind::Sqlite(_) | SourceKind::Postgres(_) | SourceKind::MariaDb(_) | SourceKind::Command(_) => Vec::new(),
+    }
+}
+
+/// What the file system knows folders by. One that is not there yet cannot be met.
+fn numbers(folders: &[PathBuf]) -> Vec<(u64, u64)> {
+    let stats = folders.iter().filter_map(|folder| platform::tree::path_stat(folder).ok());
+    stats.map(|stat| (stat.dev, stat.ino)).collect()
 }

@@ -17,7 +17,7 @@ use crate::failure::{self, Failure, Kind};
 use crate::ids::SourceName;
 use crate::prune::{self, Hidden};
 use crate::schedule::Job;
-use crate::{capture, probed};
+use crate::{capture, platform, probed};
 
 #[derive(Serialize)]
 struct Checked {
@@ -46,11 +46,15 @@ struct Thing {
 /// Somebody waits for the answer.
 const ATTEMPTS: u32 = 2;
 const ELAPSED_MAX: Duration = Duration::from_secs(60);
+/// So much that may not be read is enough to know that rights are missing.
+const SHUT_MAX: usize = 100;
 
 pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
     let config = load_config(path)?;
     let room = preflight::room(&config);
     let mut local = preflight::problems(&config, room.as_ref());
+    local.extend(preflight::absent_sources(&config).into_iter().flatten());
+    local.extend(check_rights(&config));
     // Nobody would be told of the run, which would not fail for that.
     local.extend(config.place.reports.missing_secrets());
     local.extend(check_jobs(&config));
@@ -69,8 +73,8 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
     probes.iter().for_each(|found| probing::keep(&config.place, found));
     if !problems.is_empty() {
         let what = match problems.len() {
-            1 => "one thing would make a run fail".to_owned(),
-            many => format!("{many} things would make a run fail"),
+            1 => "one thing would make a run fail, or its copy incomplete".to_owned(),
+            many => format!("{many} things would make a run fail, or its copy incomplete"),
         };
         return Err(Failure::new(kind, Problems { what, problems }));
     }
@@ -87,6 +91,27 @@ fn check_jobs(config: &Config) -> Vec<Problem> {
         Some(Problem { key: "job.config".to_owned(), line: None, what })
     };
     config.place.schedule.jobs.iter().filter_map(check).collect()
+}
+
+/// Files and folders that this account may not read, so that every copy would be without them.
+fn check_rights(config: &Config) -> Vec<Problem> {
+    let own = [config.place.staging.clone(), config.place.state.clone()];
+    let check = |source: &SourceEntry| {
+        let shut = capture::unreadable(&source.resolve().ok()?, &own, SHUT_MAX);
+        let (first, folder) = (shut.first()?, source.path()?.display());
+        let count = match shut.len() {
+            1 => "one file or folder".to_owned(),
+            SHUT_MAX => format!("{SHUT_MAX} or more files and folders"),
+            more => format!("{more} files and folders"),
+        };
+        let account = platform::account_name();
+        let what = format!(
+            "the account {account} may not read {count} in {folder}, such as {first}, and every copy would be without them; \
+             give it the right (`setfacl -R -m u:{account}:rX {folder}`), or leave them out by `exclude`"
+        );
+        Some(Problem { key: source.key("path"), line: None, what })
+    };
+    config.sources.iter().filter_map(check).collect()
 }
 
 /// What each database server says when it is asked. Secrets that cannot be read have been reported.

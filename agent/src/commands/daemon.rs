@@ -17,8 +17,8 @@ use crate::config::{Place, Span};
 use crate::daemon::{self, Answer, AskError, Daemon, DaemonError, DaemonSettings, Request};
 use crate::failure::{Failure, Kind};
 use crate::ids::JobName;
-use crate::schedule::{Job, JobMemory};
-use crate::staging::StagingError;
+use crate::schedule::{Job, JobMemory, Lane};
+use crate::staging::{FolderLock, Holder, StagingError};
 
 /// What the daemon did when it was told.
 #[derive(Serialize)]
@@ -26,6 +26,9 @@ struct Told {
     paused_until: Option<Timestamp>,
     running: Vec<JobName>,
     waiting: Vec<JobName>,
+    /// Why a job that was asked for has to wait, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_the_way: Option<String>,
 }
 
 /// A pause that is forgotten must end before anybody has to find out what was not backed up.
@@ -88,6 +91,7 @@ fn tell(verb: &DaemonVerb, path: &Path, output: Output) -> Result<(), Failure> {
         DaemonVerb::Resume => Request::Resume,
         DaemonVerb::Run { job } => Request::Run { job: job.clone() },
     };
+    let in_the_way = in_the_way(&place, &request);
     match daemon::ask(&place.state, &request) {
         Ok(Answer::Status { memory, .. }) => {
             let with = |wanted: fn(&JobMemory) -> bool| {
@@ -97,6 +101,7 @@ fn tell(verb: &DaemonVerb, path: &Path, output: Output) -> Result<(), Failure> {
                 paused_until: memory.paused_until,
                 running: with(|known| known.running.is_some()),
                 waiting: with(|known| known.waiting.is_some()),
+                in_the_way,
             };
             output.deed(0, &told, || told.text())
         }
@@ -105,6 +110,20 @@ fn tell(verb: &DaemonVerb, path: &Path, output: Output) -> Result<(), Failure> {
             .hint("start it: `systemctl enable --now offsite`, or `offsite daemon` at a terminal")),
         Err(error) => Err(Failure::new(Kind::Failed, error)),
     }
+}
+
+/// The run that is under way and holds the site, if the job that is asked for cannot run beside it. Asked before the job begins:
+/// looking must not be in its way.
+fn in_the_way(place: &Place, request: &Request) -> Option<String> {
+    let Request::Run { job } = request else { return None };
+    let needs_site = |known: &&Job| known.name == *job && known.config.is_none() && known.lane == Lane::Changes;
+    place.schedule.jobs.iter().find(needs_site)?;
+    let Holder { pid, since, .. } = FolderLock::holder(&place.staging)?;
+    Some(format!(
+        "{job} has to WAIT: another run (process {pid}, since {}) is under way. The daemon tries again by itself until it is \
+         done; `offsite status` shows it.",
+        show::minute(since)
+    ))
 }
 
 /// The jobs that a daemon which runs should have begun and has not, each with the time that it missed.
@@ -121,7 +140,11 @@ impl Told {
             Some(until) => format!("Paused: no scheduled run begins before {}.\n", show::time(until)),
             None => "The schedule runs.\n".to_owned(),
         };
-        for (what, jobs) in [("Running", &self.running), ("Waiting", &self.waiting)] {
+        if let Some(why) = &self.in_the_way {
+            text.push_str(&format!("{why}\n"));
+        }
+        let running = if self.in_the_way.is_some() { "Begun, or to be tried again" } else { "Running" };
+        for (what, jobs) in [(running, &self.running), ("Waiting", &self.waiting)] {
             if !jobs.is_empty() {
                 let names: Vec<&str> = jobs.iter().map(JobName::as_str).collect();
                 text.push_str(&format!("{what}: {}\n", names.join(", ")));

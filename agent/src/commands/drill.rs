@@ -18,7 +18,7 @@ use crate::config::{Config, Place, Span};
 use crate::drill::{self, About, DrillRequest, Outcome, SweeperProgram, Verdict};
 use crate::evidence::{Drill, DrilledDatabase, Record};
 use crate::failure::{Failure, Kind};
-use crate::ids::SourceName;
+use crate::ids::{SourceName, StoreName};
 use crate::keys::Identities;
 use crate::progress::Progress;
 use crate::restore::StoredOrigin;
@@ -32,11 +32,21 @@ pub(super) fn run(arguments: &DrillArgs, path: &Path, quiet: bool, output: Outpu
     let verdict = match attempt(arguments, &place, path, quiet, began) {
         Ok(verdict) => verdict,
         Err(failure) => {
-            // A drill that could not be made has shown nothing, and that is what is remembered.
-            if !matches!(failure.kind(), Kind::Usage | Kind::Interrupted) {
-                let mut verdict = Verdict::begin(began);
-                verdict.find(about(failure.kind()), failure.chain().join(": "));
-                remember(&place, &verdict.end(clock::now()));
+            match failure.kind() {
+                Kind::Interrupted => {}
+                // Something of this machine is not as it has to be. Whoever sits before it knows; others are told.
+                Kind::Usage if can_ask() => {}
+                Kind::Usage => {
+                    let not_tried = Some(failure.chain().join(": "));
+                    evidence::record(&place, Record::Drill(Drill { not_tried, ..Drill::default() }));
+                }
+                // A drill that came to nothing has shown nothing, and that is what is remembered.
+                kind => {
+                    let mut verdict = Verdict::begin(began);
+                    verdict.store = Some(asked(arguments, &place));
+                    verdict.find(about(kind), failure.chain().join(": "));
+                    remember(&place, &verdict.end(clock::now()));
+                }
             }
             return Err(failure);
         }
@@ -45,6 +55,13 @@ pub(super) fn run(arguments: &DrillArgs, path: &Path, quiet: bool, output: Outpu
     let code = exit_code(&verdict);
     output.deed(code, &verdict, || text::verdict(&verdict))?;
     Ok(code)
+}
+
+/// The stores that a generation was wanted from.
+fn asked(arguments: &DrillArgs, place: &Place) -> String {
+    let from = |name: &StoreName| arguments.from.as_ref().is_none_or(|from| from == name);
+    let names = place.stores.iter().map(|store| &store.name).filter(|name| from(name));
+    names.map(StoreName::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// The process that clears the scratch of a drill away.
@@ -94,6 +111,7 @@ fn for_evidence(verdict: &Verdict) -> Drill {
         databases: databases.collect(),
         findings: verdict.findings.iter().map(|finding| finding.told().to_owned()).collect(),
         not_done: verdict.not_done.clone(),
+        not_tried: None,
     }
 }
 
@@ -128,7 +146,12 @@ fn attempt(
     };
     tell(&format!("getting {} back from {}", stored.generation, store.config.name));
     let _bars = Bars::show(&progress, quiet);
-    let mut verdict = drill::drill(&request, &progress, began, &tell);
+    let mut verdict = drill::drill(&request, &progress, began, &tell).map_err(|error| {
+        Failure::new(Kind::Usage, error).hint(
+            "let `[drill] scratch` name a folder that this account can make or that is its own, such as one in /var/tmp, and \
+             run `offsite drill` again; nothing is known of the copies yet",
+        )
+    })?;
     if let Some(overdue) = overdue {
         verdict.leave(overdue);
         verdict = verdict.end(clock::now());

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::output::say;
-use super::report;
+use super::{key, report};
 use crate::clock;
 use crate::config::Place;
-use crate::evidence::{Log, Record};
+use crate::evidence::{EvidenceError, History, Log, Record};
 use crate::failure;
 use crate::format::Sha256;
 use crate::sign::SiteKey;
@@ -17,7 +17,7 @@ pub(super) fn record(place: &Place, record: Record) {
     if !place.state.is_dir() {
         return;
     }
-    // On a machine without the site's key entries are not signed, and the log says so when it is read.
+    // While the site's key is away entries are not signed, which is said wherever the log is told of.
     let key = SiteKey::load(&place.signing_key).ok();
     match Log::new(&place.state).append(&place.site, record, key.as_ref(), clock::now()) {
         Ok(entry) => report::tell(place, &entry),
@@ -25,6 +25,13 @@ pub(super) fn record(place: &Place, record: Record) {
             say(&format!("warning: what was done is not in the evidence log: {}", failure::one_line(&error)));
         }
     }
+}
+
+/// The whole log, as everybody is told of it: its signatures are checked as far as this machine knows the site's public key.
+pub(super) fn history(place: &Place) -> Result<History, EvidenceError> {
+    // A key that is there and cannot be read is named by `check` and by every run.
+    let key = key::public_key(place).ok().flatten();
+    Log::new(&place.state).read(key.as_ref())
 }
 
 /// The digests of all packs that a verification on this machine ever found bad.

@@ -195,6 +195,7 @@ fn add_local(place: &Place, found: &mut BTreeMap<GenerationId, Generation>) -> R
         generation.cut = Some(document.cut.not_after);
         generation.grade = Some(document.grade);
         generation.label = document.label;
+        // If a store has it, what that says counts: the same as reports and `status` say.
         generation.content_bytes = Some(document.sources.iter().map(|source| source.bytes).sum());
         generation.places.push(Copy { place: LOCAL.to_owned(), class: Some(document.class), ..Copy::default() });
     }
@@ -206,7 +207,7 @@ fn add_stored(store: &OpenStore<'_>, stored: &Stored, found: &mut BTreeMap<Gener
     if let Some(commit) = &stored.commit {
         generation.cut = Some(commit.cut);
         generation.grade = Some(commit.grade);
-        generation.content_bytes = generation.content_bytes.or(Some(commit.stream_bytes));
+        generation.content_bytes = Some(commit.stream_bytes);
     }
     generation.places.push(Copy {
         place: store.shown(),
@@ -401,7 +402,7 @@ impl Copy {
             (_, _, Some(false)) => "incremental",
             (_, _, None) => "",
         };
-        let bytes = self.added_bytes.map(|bytes| format!(", {}", Size(bytes))).unwrap_or_default();
+        let bytes = self.added_bytes.map(|bytes| format!(", {} added", Size(bytes))).unwrap_or_default();
         let kept = self.retention.as_ref().map(Retention::text).unwrap_or_default();
         let between = if kind.is_empty() || kept.is_empty() { "" } else { ": " };
         format!("{kind}{bytes}{between}{kept}")

@@ -44,13 +44,10 @@ pub(super) fn room(config: &Config) -> Option<Room> {
     Some(Room { free_bytes, needed_bytes })
 }
 
-/// Everything on this machine that would make a run fail. Nothing is written.
+/// Everything on this machine that would make a run fail, except sources that are not there. Nothing is written.
 pub(super) fn problems(config: &Config, room: Option<&Room>) -> Vec<Problem> {
     let mut problems = config.missing_secrets();
     let mut report = |key: String, what: String| problems.push(Problem { key, line: None, what });
-    for source in &config.sources {
-        check_source(source, &mut report);
-    }
     for (key, folder) in [("staging", &config.place.staging), ("state", &config.place.state)] {
         if let Err(what) = check_writable(folder) {
             report(key.to_owned(), what);
@@ -85,6 +82,16 @@ pub(super) fn absent_folders(config: &Config) -> Vec<Problem> {
         Some(Problem { key: store.key("path"), line: None, what })
     };
     config.place.stores.iter().filter_map(absent).collect()
+}
+
+/// What keeps each source from being copied. In a run, that makes the generation incomplete; the others are copied.
+pub(super) fn absent_sources(config: &Config) -> Vec<Vec<Problem>> {
+    let check = |source: &SourceEntry| {
+        let mut problems = Vec::new();
+        check_source(source, &mut |key, what| problems.push(Problem { key, line: None, what }));
+        problems
+    };
+    config.sources.iter().map(check).collect()
 }
 
 fn check_source(source: &SourceEntry, report: &mut impl FnMut(String, String)) {

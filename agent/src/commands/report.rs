@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::output::{Output, say};
-use super::{Ended, daemon, load_place, show};
+use super::{Ended, daemon, evidence, load_place, show};
 use crate::cli::ReportArgs;
 use crate::config::{Place, Wish};
 use crate::evidence::{Entry, EvidenceError, History, Log, Record, Undelivered};
@@ -66,7 +66,7 @@ pub(super) fn tell(place: &Place, entry: &Entry) {
         return;
     }
     let told = || -> Result<(), TellError> {
-        let (history, now) = (Log::new(&place.state).read(None)?, clock::now());
+        let (history, now) = (evidence::history(place)?, clock::now());
         let context = context(place, &history, now);
         if let Some(report) = report::compose(entry, &context) {
             let outbox = Outbox::new(&place.state);
@@ -87,7 +87,7 @@ pub(super) fn tidings(path: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let failed = |error: TellError| Failure::new(Kind::Failed, error);
-    let (history, now) = (Log::new(&place.state).read(None).map_err(|error| failed(error.into()))?, clock::now());
+    let (history, now) = (evidence::history(&place).map_err(|error| failed(error.into()))?, clock::now());
     work(&place, &context(&place, &history, now), false).map_err(failed)
 }
 
@@ -130,7 +130,7 @@ fn work(place: &Place, context: &Context<'_>, at_once: bool) -> Result<(), TellE
 /// The numbers of now, for Prometheus. The error is one sentence.
 pub(super) fn numbers(place: &Place) -> Result<String, String> {
     let numbers = || -> Result<String, TellError> {
-        let (history, now) = (Log::new(&place.state).read(None)?, clock::now());
+        let (history, now) = (evidence::history(place)?, clock::now());
         let waiting = Outbox::new(&place.state).messages()?.len();
         let overdue = daemon::overdue(place, now).len();
         Ok(report::metrics(&context(place, &history, now), waiting as u64, overdue as u64))
@@ -211,7 +211,7 @@ fn test(path: &Path, output: Output) -> Ended {
     }
     let failed = |error| Failure::new(Kind::Failed, error);
     let now = clock::now();
-    let history = Log::new(&place.state).read(None).map_err(failed)?;
+    let history = evidence::history(&place).map_err(failed)?;
     let context = context(&place, &history, now);
     let report = report::test(&platform::host_name(), &context);
     let Delivery { delivered, waiting, given_up } = everybody(&place, &report, now)?;
@@ -222,7 +222,10 @@ fn test(path: &Path, output: Output) -> Ended {
     let code = if tested.not_delivered.is_empty() { 0 } else { Kind::Failed.code() };
     output.result_with(code, &tested, || {
         let delivered = show::counted(tested.delivered.len() as u64, "message");
-        format!("{delivered} delivered: {}\n", tested.delivered.join(", "))
+        match tested.delivered.as_slice() {
+            [] => "No message was delivered.\n".to_owned(),
+            names => format!("{delivered} delivered: {}\n", names.join(", ")),
+        }
     })?;
     for what in &tested.not_delivered {
         say(&format!("error: {what}"));

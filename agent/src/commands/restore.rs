@@ -1,6 +1,7 @@
 //! `offsite restore`: a generation back, or parts of it, into a folder of its own.
 
 mod into;
+mod missing;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub(super) struct Restored {
     /// Each file is equal to what was backed up by its own SHA-256.
     proved_by_file: bool,
     pub(super) lost: Vec<Lost>,
+    /// What was not in the generation when it was made, each with its reason.
+    missing: Vec<String>,
     /// What was loaded into servers.
     databases: Vec<into::InPlace>,
     bad_objects: Vec<Bad>,
@@ -55,8 +58,16 @@ struct Bad {
     why: String,
 }
 
-/// A report, where it came from, the grade, and whether the signature was checked.
-type Done = (RestoreReport, String, Option<Grade>, bool);
+/// A restore that was made.
+struct Done {
+    report: RestoreReport,
+    /// Where it came from.
+    from: String,
+    grade: Option<Grade>,
+    signature_checked: bool,
+    /// What the generation lacks.
+    missing: Vec<String>,
+}
 
 pub(super) fn run(arguments: &RestoreArgs, path: &Path, quiet: bool, output: Output) -> Ended {
     let targets = into::targets(arguments)?;
@@ -108,10 +119,13 @@ fn from_local(
         find::nothing(which, "the staging folder of this machine")
             .hint("to get it from a store, name a secret key: `--identity FILE`")
     })?;
-    let grade = generation.document().ok().map(|document| document.grade);
+    let document = generation.document().ok();
+    let grade = document.as_ref().map(|document| document.grade);
+    let missing = document.iter().flat_map(missing::of).collect::<Vec<_>>();
     let _bars = Bars::show(progress, quiet);
-    let report = restore::from_local(&generation, request, progress).map_err(failure)?;
-    Ok((report, "this machine".to_owned(), grade, true))
+    let report = restore::from_local(&generation, request, progress)
+        .map_err(|error| missing::hinted(failure(error), &missing))?;
+    Ok(Done { report, from: "this machine".to_owned(), grade, signature_checked: true, missing })
 }
 
 fn from_store(
@@ -146,20 +160,29 @@ fn from_store(
     };
     // From here on nobody is asked anything.
     let _bars = Bars::show(progress, quiet);
+    let grade = stored.commit.as_ref().map(|commit| commit.grade);
     let report = restore::from_store(&origin, request, progress).map_err(|error| {
-        let failure = failure(error);
+        let is_absent = matches!(error, RestoreError::Nothing { .. }) && grade == Some(Grade::Incomplete);
+        let missing = if is_absent { missing::in_store(&origin) } else { Vec::new() };
+        let failure = missing::hinted(failure(error), &missing);
         match others(&stores, stored, store.config.name.as_str()) {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
     })?;
-    let grade = stored.commit.as_ref().map(|commit| commit.grade);
+    let missing = match grade {
+        Some(Grade::Incomplete) => {
+            missing::read(request.to, &stored.generation).unwrap_or_else(|| missing::in_store(&origin))
+        }
+        _ => Vec::new(),
+    };
     if !report.lost.is_empty()
         && let Some(hint) = others(&stores, stored, store.config.name.as_str())
     {
         say(&hint);
     }
-    Ok((report, store.config.name.to_string(), grade, stored.trust == Trust::Signed))
+    let signature_checked = stored.trust == Trust::Signed;
+    Ok(Done { report, from: store.config.name.to_string(), grade, signature_checked, missing })
 }
 
 /// Where else the generation is.
@@ -177,8 +200,9 @@ fn others(stores: &Stores<'_>, wanted: &Stored, not: &str) -> Option<String> {
 }
 
 impl Restored {
-    fn of((report, from, grade, signature_checked): Done, to: &Path) -> Self {
+    fn of(Done { report, from, grade, signature_checked, missing }: Done, to: &Path) -> Self {
         Self {
+            missing,
             generation: report.generation.to_string(),
             from,
             grade,
@@ -217,6 +241,12 @@ impl Restored {
         }
         if let Some(grade) = self.grade.filter(|grade| *grade != Grade::Exact) {
             text.push_str(&format!("When it was made, this generation was {}.\n", show::grade(grade)));
+        }
+        for missing in &self.missing {
+            text.push_str(&show::wrapped("  NOT IN IT: ", missing));
+        }
+        if !self.missing.is_empty() {
+            text.push_str("What is not in it may be in another one: `offsite list` shows which are exact.\n");
         }
         if !self.owners_kept {
             text.push_str(match platform::is_root() {

@@ -40,8 +40,9 @@ With the program (any Linux machine):
 By hand (any machine with age, zstd and tar):
   1. Fetch everything below the place above with whatever the storage offers: a browser will do.
   2. Read RESTORE.txt there. It needs nothing but what you have fetched, the secret key, and those three programs.
-  3. A full generation, in short (not one whose .json says carried_bytes: restore.sh is for those):
-       for p in packs/00-*; do age -d -i KEY-FILE \"$p\"; done | zstd -d | tar x
+  3. In short, with restore.sh and KEY-FILE beside the folder CHAIN (rolling/... or archive/...) of the copy, in which
+     GENERATION is the latest time among the names of the .json files, and OUT a folder that is not there yet:
+       sh restore.sh KEY-FILE CHAIN GENERATION OUT
 
 KEY-FILE is a text file with one line, the secret key: AGE-SECRET-KEY-1...
 ";

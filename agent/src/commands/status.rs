@@ -3,6 +3,7 @@
 
 mod far;
 mod jobs;
+mod reads;
 mod text;
 
 use std::fs;
@@ -18,19 +19,20 @@ use super::output::Output;
 use super::pulse::Running;
 use super::slot::RotationReport;
 use super::stores::Memory;
-use super::{Ended, load_place, report};
+use super::{Ended, evidence, load_place, report};
 use crate::cli::StatusArgs;
 use crate::config::{Place, StoreConfig};
-use crate::evidence::Log;
+use crate::evidence::History;
 use crate::failure::{Failure, Kind};
 use crate::generation::Grade;
 use crate::ids::StoreName;
 use crate::notify::Outbox;
-use crate::report::Standing;
+use crate::report::{Standing, log_nags};
 use crate::state::{Delivery, State};
 use crate::{clock, platform, probed, staging};
 
 use jobs::Jobs;
+use reads::LastRead;
 
 #[derive(Serialize)]
 struct Status {
@@ -45,6 +47,8 @@ struct Status {
     last_run: Option<LastRun>,
     /// How the last rehearsal of a restore ended.
     last_drill: Option<LastDrill>,
+    /// How it ended when each store was read again.
+    last_reads: Vec<LastRead>,
     /// What happens by itself; absent if nothing does.
     schedule: Option<Jobs>,
     stores: Vec<Store>,
@@ -91,22 +95,22 @@ pub(super) fn run(arguments: &StatusArgs, path: &Path, output: Output) -> Ended 
         return far::run(&place, store, output);
     }
     let now = clock::now();
-    let status = status(&place, now)?;
+    let status = status(&place, path, now)?;
     output.result(&status, || status.text(now))?;
     Ok(0)
 }
 
-fn status(place: &Place, now: Timestamp) -> Result<Status, Failure> {
+fn status(place: &Place, config: &Path, now: Timestamp) -> Result<Status, Failure> {
     let failed = |error| Failure::new(Kind::Failed, error);
     // Looking must not make one.
     let has_state = place.state.join("state.db").exists();
     let state = if has_state { Some(State::open(&place.state, &place.site).map_err(failed)?) } else { None };
     let memory = Memory::of(place)?;
-    let stores = place.stores.iter().map(|config| {
-        let rotation = RotationReport::of(place, &memory, config);
-        let disks = memory.seen(config).iter().map(|disk| &disk.place);
-        let places: Vec<&StoreName> = if rotation.is_some() { disks.collect() } else { vec![&config.name] };
-        store(state.as_ref(), config, &place.state, &places, rotation)
+    let stores = place.stores.iter().map(|known| {
+        let rotation = RotationReport::of(place, &memory, known);
+        let disks = memory.seen(known).iter().map(|disk| &disk.place);
+        let places: Vec<&StoreName> = if rotation.is_some() { disks.collect() } else { vec![&known.name] };
+        store(state.as_ref(), known, &place.state, &places, rotation)
     });
     let stores = stores.collect::<Result<Vec<Store>, Failure>>()?;
     let local = if place.staging.exists() {
@@ -115,14 +119,18 @@ fn status(place: &Place, now: Timestamp) -> Result<Status, Failure> {
         0
     };
     let last_run = LastRun::read(&place.state);
-    let schedule = Jobs::of(place, now);
+    let schedule = Jobs::of(place, config, now);
     let last_drill = LastDrill::read(&place.state);
+    let history = evidence::history(place).map_err(|error| Failure::new(Kind::Failed, error))?;
+    let last_reads = LastRead::of(&history);
+    let bad_reads = last_reads.iter().filter_map(LastRead::attention);
     let attention = last_run.iter().flat_map(LastRun::attention);
     let attention = schedule.iter().flat_map(|jobs| jobs.attention(now)).chain(attention);
     let drills = last_drill.iter().flat_map(LastDrill::attention).chain(drill::overstays(place, now));
     // A failed drill is said before anything else: what is stored may be worth nothing.
     let disks = stores.iter().filter_map(|store| store.rotation.as_ref()?.attention());
-    let attention = drills.chain(attention).chain(disks).chain(unfit(&stores)).chain(untold(place, now)?).collect();
+    let untold = untold(place, &history, now)?;
+    let attention = drills.chain(bad_reads).chain(attention).chain(disks).chain(unfit(&stores)).chain(untold).collect();
     Ok(Status {
         site: place.site.to_string(),
         attention,
@@ -130,6 +138,7 @@ fn status(place: &Place, now: Timestamp) -> Result<Status, Failure> {
         running: Running::read(&place.state, now),
         last_run,
         last_drill,
+        last_reads,
         schedule,
         stores,
         local_generations: local,
@@ -206,12 +215,11 @@ fn folder_bytes(folder: &Path) -> u64 {
     sizes.sum()
 }
 
-/// What nobody has done for too long, and what nobody could be told.
-fn untold(place: &Place, now: Timestamp) -> Result<Vec<String>, Failure> {
-    let history = Log::new(&place.state).read(None).map_err(|error| Failure::new(Kind::Failed, error))?;
+/// What nobody has done for too long, what is wrong with the log that says so, and what nobody could be told.
+fn untold(place: &Place, history: &History, now: Timestamp) -> Result<Vec<String>, Failure> {
     let waiting = Outbox::new(&place.state).messages().map_err(|error| Failure::new(Kind::Failed, error))?;
-    let nags = Standing::of(&history).nags(place.reports.limits, &place.calendar, now);
-    let nags = nags.into_iter().map(|nag| format!("{}; {}", nag.what, nag.remedy));
+    let nags = Standing::of(history).nags(place.reports.limits, &place.calendar, now);
+    let nags = nags.into_iter().chain(log_nags(history)).map(|nag| format!("{}; {}", nag.what, nag.remedy));
     let waiting = waiting.iter().map(|message| format!("{}; it is tried again", report::not_delivered(message)));
     Ok(nags.chain(waiting).collect())
 }

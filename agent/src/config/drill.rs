@@ -7,6 +7,7 @@ use super::secret::SecretRef;
 use super::table::Section;
 use super::units::{Size, Span};
 use crate::drill::{Ask, Check, DrillSettings};
+use crate::platform;
 
 /// What a drill needs, and whether it can be made without anybody there.
 #[derive(Clone, Debug)]
@@ -21,12 +22,15 @@ pub struct DrillConfig {
     pub identity_for: Option<Duration>,
 }
 
-/// A folder that every account can get to: a database server does not run as root, and has to reach its data.
-const SCRATCH: &str = "/var/tmp/offsite-drill";
+/// A folder that every account can get to: a database server does not run as root, and has to reach its data. One for each
+/// account, so that a drill of the service and one by hand are not in each other's way.
+fn scratch_of_this_account() -> PathBuf {
+    PathBuf::from(format!("/var/tmp/offsite-drill-{}", platform::account_number()))
+}
 
 pub(super) fn read(root: &Section<'_, '_>) -> DrillConfig {
     let drill = root.section("drill");
-    let scratch = drill.path("scratch").unwrap_or_else(|| SCRATCH.into());
+    let scratch = drill.path("scratch").unwrap_or_else(scratch_of_this_account);
     let scratch_limit = drill.parsed("scratch_limit").map(|Size(bytes)| bytes);
     let restore_within = drill.parsed("restore_within").map(|Span(within)| within);
     let identity = drill.path("identity");

@@ -28,18 +28,20 @@ pub(super) struct Scratch {
 
 /// Why there is no folder to work in.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ScratchError {
+pub enum ScratchError {
     /// It cannot be made.
     #[error("the scratch folder {} cannot be used", path.display())]
     Io {
         /// The folder.
         path: PathBuf,
+        /// The cause.
+        #[source]
         source: io::Error,
     },
     /// Others could look into it.
     #[error(
-        "the scratch folder {} is not this user's own, or others may write to it; let `[drill] scratch` name another one",
-        path.display()
+        "the scratch folder {} belongs to another account, or others may write to it, and what is restored there could be \
+         read or changed by them", path.display()
     )]
     NotOurs {
         /// The folder.

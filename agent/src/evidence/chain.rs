@@ -65,6 +65,9 @@ pub struct History {
     pub findings: Vec<Finding>,
     /// How many entries are signed by the site's key; nothing if signatures were not checked.
     pub signed: Option<u64>,
+    /// Entries without a signature, from one number to another: added while the site's key was away. They are chained like
+    /// all others, so that what was signed after them vouches for them.
+    pub unsigned: Vec<(u64, u64)>,
     /// Bytes after the last entry that are part of a line cut off by a loss of power. The next entry removes them.
     pub torn_bytes: u64,
 }
@@ -106,6 +109,50 @@ impl History {
     /// Whether the log still holds the entry that `anchor` names, as it was.
     pub fn holds(&self, anchor: &Anchor) -> bool {
         self.entries.iter().any(|(entry, sha256)| entry.number == anchor.number && *sha256 == anchor.sha256)
+    }
+
+    /// Whether it is whole and signed, in a clause that mails, `status` and the auditor's document have word for word.
+    pub fn verdict(&self) -> String {
+        if let Some(first) = self.findings.first() {
+            let more = match self.findings.len() - 1 {
+                0 => String::new(),
+                more => format!("; and {more} more"),
+            };
+            return format!("NOT WHOLE: {}{more}", first.what);
+        }
+        let all = self.entries.len() as u64;
+        let entries = if all == 1 { "entry" } else { "entries" };
+        let unsigned = self.unsigned_clause().map(|clause| format!("; {clause}")).unwrap_or_default();
+        let checked = match self.signed {
+            None if all > 0 => "; signatures were not checked, since this machine does not know the site's public key",
+            _ => "",
+        };
+        format!("whole, {all} {entries}{unsigned}{checked}")
+    }
+
+    /// Which entries nobody could sign, and why; nothing if all are signed.
+    pub fn unsigned_clause(&self) -> Option<String> {
+        let all = self.entries.len() as u64;
+        let count: u64 = self.unsigned.iter().map(|(first, last)| last - first + 1).sum();
+        let (first, last) = (self.unsigned.first()?.0, self.unsigned.last()?.1);
+        Some(match count {
+            count if count == all => "none of them is signed, since the site's key was not here".to_owned(),
+            1 => format!("entry {first} is not signed, because the site's key was away when it was added"),
+            count if self.unsigned.len() == 1 => {
+                format!("entries {first} to {last} are not signed, because the site's key was away: {count} in all")
+            }
+            count => format!(
+                "{count} entries from {first} to {last} are not signed, because the site's key was away when they were added"
+            ),
+        })
+    }
+
+    /// Whether the site's key is away now: it has signed entries, and not the newest.
+    pub fn lacks_key_now(&self) -> bool {
+        let newest = self.iter().next_back().map(|entry| entry.number);
+        let last = self.unsigned.last().map(|(_, last)| *last);
+        let all = self.unsigned.iter().map(|(first, last)| last - first + 1).sum::<u64>() == self.entries.len() as u64;
+        newest.is_some() && newest == last && !all
     }
 
     /// The entries, oldest first.
@@ -151,12 +198,14 @@ pub(super) fn encode_head(last: &Anchor, now: Timestamp, key: Option<&SiteKey>) 
 /// Finds where the next entry goes. What no honest end of the program leaves stays as it is, for whoever reads the log.
 pub(super) fn end(log: &[u8], head: Option<&[u8]>, key: Option<&SitePublicKey>) -> End {
     let read = read_lines(log, key);
-    let last = read.iter().rev().find_map(|line| Some((line.entry.as_ref()?, line)));
-    let (anchor, last_end, previous) = match last {
-        Some((entry, line)) => (Some(Anchor { number: entry.number, sha256: line.sha256 }), line.end, entry.previous),
-        None => (None, 0, None),
+    let whole = read.iter().rposition(|line| line.entry.is_some()).map_or(0, |at| at + 1);
+    let whole = read.get(..whole).unwrap_or_default();
+    let last = whole.last().and_then(|line| Some((line.entry.as_ref()?, line)));
+    let (anchor, last_end) = match last {
+        Some((entry, line)) => (Some(Anchor { number: entry.number, sha256: line.sha256 }), line.end),
+        None => (None, 0),
     };
-    let head = head.map(|head| decode_head(head, key));
+    let head = head.map(|head| decode_head(head, key, &read));
     let tail = (log.len() - last_end) as u64;
     let torn = End {
         last: anchor,
@@ -174,9 +223,7 @@ pub(super) fn end(log: &[u8], head: Option<&[u8]>, key: Option<&SitePublicKey>) 
         // Nothing was finished yet, or only the first entry without its head.
         (None, None) => torn,
         (None, Some(anchor)) if anchor.number == 1 => torn,
-        (Some(Ok(head)), Some(anchor)) if head == anchor => torn,
-        // The last entry was written, its head was not.
-        (Some(Ok(head)), Some(anchor)) if anchor.number == head.number + 1 && previous == Some(head.sha256) => torn,
+        (Some(Ok(head)), Some(anchor)) if head == anchor || goes_on(whole, &head) => torn,
         // Something is missing: the next entry leaves the gap where it is.
         (Some(Ok(head)), anchor) if anchor.is_none_or(|anchor| anchor.number <= head.number) => kept(Some(head), None),
         _ => kept(anchor, Some(Mended::NoHead)),
@@ -186,12 +233,11 @@ pub(super) fn end(log: &[u8], head: Option<&[u8]>, key: Option<&SitePublicKey>) 
 /// Reads a log and finds what shows that it was changed.
 pub(super) fn check(log: &[u8], head: Option<&[u8]>, key: Option<&SitePublicKey>) -> History {
     let mut lines = read_lines(log, key);
-    let head = head.map(|head| decode_head(head, key));
+    let head = head.map(|head| decode_head(head, key, &lines));
     let mut history = History::default();
     // What comes after the entry that the head names, and is none, was being written when the power failed.
     let whole = lines.iter().rposition(|line| line.entry.is_some()).map_or(0, |at| at + 1);
-    let acknowledged = matches!((&head, whole.checked_sub(1).and_then(|last| lines.get(last))),
-        (Some(Ok(head)), Some(line)) if line.sha256 == head.sha256 || line.follows(head));
+    let acknowledged = matches!(&head, Some(Ok(head)) if goes_on(lines.get(..whole).unwrap_or_default(), head));
     if acknowledged || (lines.len() == whole + 1 && !log.ends_with(b"\n")) {
         let kept = whole.checked_sub(1).and_then(|last| lines.get(last)).map_or(0, |line| line.end);
         history.torn_bytes = (log.len() - kept) as u64;
@@ -204,11 +250,12 @@ pub(super) fn check(log: &[u8], head: Option<&[u8]>, key: Option<&SitePublicKey>
         let expected = previous.map_or(1, |previous| previous.number + 1);
         previous = Some(Anchor { number: number.unwrap_or(expected), sha256: line.sha256 });
     }
-    history.findings.extend(head_finding(head, lines.last()));
+    history.findings.extend(head_finding(head, &lines));
     if key.is_some() {
         history.signed = Some(lines.iter().filter(|line| matches!(line.signature, Signature::Good)).count() as u64);
     }
-    history.findings.extend(signature_findings(&lines, key));
+    history.findings.extend(signature_findings(&lines));
+    history.unsigned = unsigned(&lines);
     history.findings.sort_by_key(|finding| if finding.line == 0 { usize::MAX } else { finding.line });
     history.entries = lines.into_iter().filter_map(|line| Some((line.entry?, line.sha256))).collect();
     history
@@ -231,9 +278,15 @@ enum Signature {
 }
 
 impl Line {
-    fn follows(&self, head: &Anchor) -> bool {
-        let follows = |entry: &Entry| entry.number == head.number + 1 && entry.previous == Some(head.sha256);
+    fn follows(&self, before: &Anchor) -> bool {
+        let follows = |entry: &Entry| entry.number == before.number + 1 && entry.previous == Some(before.sha256);
         self.entry.as_ref().is_some_and(follows)
+    }
+
+    /// The number of an entry whose signature is, or is not, there.
+    fn number_if(&self, signed: bool) -> Option<u64> {
+        let entry = self.entry.as_ref()?;
+        (signed != matches!(self.signature, Signature::Missing)).then_some(entry.number)
     }
 
     /// What is wrong with it after the line that `previous` names.
@@ -263,26 +316,45 @@ impl Line {
     }
 }
 
+/// Whether the log ends as the program leaves it with this head: with the entry that it names; then those that nobody could
+/// sign, which have no head; then at most one whose head was not written any more.
+fn goes_on(lines: &[Line], head: &Anchor) -> bool {
+    let Some(at) = lines.iter().rposition(|line| line.sha256 == head.sha256 && line.entry.is_some()) else {
+        return false;
+    };
+    let after = lines.get(at + 1..).unwrap_or_default();
+    let mut before = *head;
+    for (number, line) in (1..).zip(after) {
+        let may_lack_head = number == after.len() || line.number_if(false).is_some();
+        if !line.follows(&before) || !may_lack_head {
+            return false;
+        }
+        before = Anchor { number: before.number + 1, sha256: line.sha256 };
+    }
+    true
+}
+
 fn missing(from: u64, to: u64) -> String {
     if from + 1 == to { format!("entry {from} was") } else { format!("entries {from} to {} were", to - 1) }
 }
 
 /// What the head says against the log.
-fn head_finding(head: Option<Result<Anchor, ()>>, last: Option<&Line>) -> Option<Finding> {
-    let number = last.and_then(|line| line.entry.as_ref()).map_or(0, |entry| entry.number);
-    let what = match (head, last) {
+fn head_finding(head: Option<Result<Anchor, ()>>, lines: &[Line]) -> Option<Finding> {
+    let last = lines.last().and_then(|line| line.entry.as_ref());
+    let number = last.map_or(0, |entry| entry.number);
+    let what = match head {
         // The first entry may have been written without its head.
-        (None, _) if number <= 1 => return None,
-        (None, _) => "the signed head of the log is missing: entries may have been cut off".to_owned(),
-        (Some(Err(())), _) => "the head of the log is not genuine: entries may have been cut off".to_owned(),
-        (Some(Ok(head)), Some(line)) if line.sha256 == head.sha256 || line.follows(&head) => return None,
-        (Some(Ok(head)), _) if number < head.number => {
+        None if number <= 1 => return None,
+        None => "the signed head of the log is missing: entries may have been cut off".to_owned(),
+        Some(Err(())) => "the head of the log is not genuine: entries may have been cut off".to_owned(),
+        Some(Ok(head)) if goes_on(lines, &head) => return None,
+        Some(Ok(head)) if number < head.number => {
             format!("the log ends with entry {number}, and its signed head says {}: the end was cut off", head.number)
         }
-        (Some(Ok(head)), _) if number == head.number => {
+        Some(Ok(head)) if number == head.number => {
             format!("entry {number} is not the one that the signed head of the log names: it was changed")
         }
-        (Some(Ok(head)), _) => {
+        Some(Ok(head)) => {
             format!(
                 "the signed head of the log is an old one, of entry {}; the log ends with entry {number}",
                 head.number
@@ -293,7 +365,7 @@ fn head_finding(head: Option<Result<Anchor, ()>>, last: Option<&Line>) -> Option
 }
 
 /// What the signatures say, the same of many lines in one sentence.
-fn signature_findings(lines: &[Line], key: Option<&SitePublicKey>) -> Vec<Finding> {
+fn signature_findings(lines: &[Line]) -> Vec<Finding> {
     struct Same {
         line: usize,
         first: u64,
@@ -302,16 +374,13 @@ fn signature_findings(lines: &[Line], key: Option<&SitePublicKey>) -> Vec<Findin
         why: String,
     }
     let mut groups: Vec<Same> = Vec::new();
-    // Of a log without any signature that is said once, by the numbers.
-    let any_signed = lines.iter().any(|line| matches!(line.signature, Signature::Good));
     for (line, (entry, signature)) in
         lines.iter().enumerate().map(|(at, line)| (at + 1, (&line.entry, &line.signature)))
     {
         let Some(entry) = entry else { continue };
         let why = match signature {
-            Signature::Good | Signature::NotChecked => continue,
-            Signature::Missing if key.is_none() || !any_signed => continue,
-            Signature::Missing => "not signed, though others are".to_owned(),
+            // What was never signed is told apart from what was changed.
+            Signature::Good | Signature::NotChecked | Signature::Missing => continue,
             Signature::Bad(SignError::OtherKey { found, .. }) => {
                 format!("signed by another key ({found}); if this site's key was replaced, check with the old one")
             }
@@ -336,6 +405,18 @@ fn signature_findings(lines: &[Line], key: Option<&SitePublicKey>) -> Vec<Findin
     groups.into_iter().map(say).collect()
 }
 
+/// Which entries are not signed, those that follow each other together.
+fn unsigned(lines: &[Line]) -> Vec<(u64, u64)> {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for number in lines.iter().filter_map(|line| line.number_if(false)) {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    ranges
+}
+
 fn read_lines(log: &[u8], key: Option<&SitePublicKey>) -> Vec<Line> {
     let mut end = 0;
     let pieces = log.split_inclusive(|byte| *byte == b'\n');
@@ -355,12 +436,21 @@ fn read_lines(log: &[u8], key: Option<&SitePublicKey>) -> Vec<Line> {
         .collect()
 }
 
-fn decode_head(text: &[u8], key: Option<&SitePublicKey>) -> Result<Anchor, ()> {
+/// A head without a signature is genuine only where nothing up to it is signed: on a machine that never had the site's key.
+fn decode_head(text: &[u8], key: Option<&SitePublicKey>, lines: &[Line]) -> Result<Anchor, ()> {
     let text = std::str::from_utf8(text).ok().and_then(|text| text.strip_suffix('\n')).ok_or(())?;
-    match decode::<Head>(text, key).ok_or(())? {
-        (head, Signature::Good | Signature::NotChecked) => Ok(head.last),
-        _ => Err(()),
+    let (Head { last, .. }, signature) = decode::<Head>(text, key).ok_or(())?;
+    let signed_before = || lines.iter().any(|line| line.number_if(true).is_some_and(|number| number <= last.number));
+    match signature {
+        Signature::Good | Signature::NotChecked => Ok(last),
+        Signature::Missing if !signed_before() => Ok(last),
+        Signature::Missing | Signature::Bad(_) => Err(()),
     }
+}
+
+/// Whether a head carries a signature, good or not.
+pub(super) fn is_signed(head: &[u8]) -> bool {
+    String::from_utf8_lossy(head).contains(SIGNATURE)
 }
 
 /// `text`, the JSON of an object, with its signature as the last member.
@@ -379,8 +469,7 @@ fn decode<T: serde::de::DeserializeOwned>(text: &str, key: Option<&SitePublicKey
     }
     // Inside a text of JSON the quotes of the mark would have backslashes.
     let Some((open, _)) = text.rsplit_once(SIGNATURE) else {
-        let signature = if key.is_some() { Signature::Missing } else { Signature::NotChecked };
-        return Some((serde_json::from_str(text).ok()?, signature));
+        return Some((serde_json::from_str(text).ok()?, Signature::Missing));
     };
     let body = format!("{open}}}");
     let tail: Tail = serde_json::from_str(&format!("{{{}", text.get(open.len() + 1..)?)).ok()?;

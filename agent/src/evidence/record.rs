@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::format::Sha256;
 use crate::format::names::PackName;
-use crate::generation::{Class, CutMethod, Grade};
+use crate::generation::{Class, CutMethod, Document, Grade};
 
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +74,72 @@ pub struct RunGeneration {
     pub sources: Vec<RunSource>,
     /// What is missing or not as asked for.
     pub problems: Vec<RunProblem>,
+}
+
+impl RunGeneration {
+    /// What is kept of a generation: of what is the same of several files, how many they are.
+    pub fn of(document: &Document) -> Self {
+        let source = |source: &crate::generation::SourceRecord| RunSource {
+            name: source.name.to_string(),
+            source: source.kind.clone(),
+            entries: source.entries,
+            bytes: source.bytes,
+        };
+        let mut problems: Vec<RunProblem> = Vec::new();
+        for problem in &document.problems {
+            let (source, files) = (problem.source.to_string(), problem.path.as_ref().map(|_| 1));
+            let same = problems.iter_mut().find(|known| {
+                known.source == source
+                    && known.what == problem.what
+                    && known.missing == problem.missing
+                    && known.files.is_some() == files.is_some()
+            });
+            match same {
+                Some(known) => known.files = known.files.map(|count| count + 1),
+                None => {
+                    problems.push(RunProblem { source, what: problem.what.clone(), missing: problem.missing, files })
+                }
+            }
+        }
+        Self {
+            id: document.generation.to_string(),
+            class: document.class,
+            grade: document.grade,
+            label: document.label.clone(),
+            cut_not_before: document.cut.not_before,
+            cut_not_after: document.cut.not_after,
+            cut_method: document.cut.method,
+            held_us_max: document.cut.held_us_max,
+            sources: document.sources.iter().map(source).collect(),
+            problems,
+        }
+    }
+
+    /// What is not in it that should be, each source once: a clause such as `` `ledger` is missing `` or `` 3 files of
+    /// `documents` could not be copied ``, and the first reason.
+    pub fn shortfalls(&self) -> Vec<(String, &str)> {
+        let mut sources: Vec<&str> = Vec::new();
+        let missing = || self.problems.iter().filter(|problem| problem.missing);
+        for problem in missing() {
+            if !sources.contains(&problem.source.as_str()) {
+                sources.push(&problem.source);
+            }
+        }
+        let shortfall = |name: &str| {
+            let of = || missing().filter(|problem| problem.source == name);
+            let is_empty = self.sources.iter().all(|source| source.name != name || source.entries == 0);
+            let files: u64 = of().filter_map(|problem| problem.files).sum();
+            let whole = of().find(|problem| problem.files.is_none());
+            let clause = match (whole, files) {
+                (Some(_), _) if is_empty => format!("`{name}` is missing"),
+                (Some(_), _) => format!("something of `{name}` could not be copied"),
+                (None, 1) => format!("1 file of `{name}` could not be copied"),
+                (None, files) => format!("{files} files of `{name}` could not be copied"),
+            };
+            (clause, whole.or_else(|| of().next()).map_or("", |problem| problem.what.as_str()))
+        };
+        sources.into_iter().map(shortfall).collect()
+    }
 }
 
 /// One source of a generation.
@@ -155,6 +221,9 @@ pub struct Drill {
     pub findings: Vec<String>,
     /// What was not looked at, and why.
     pub not_done: Vec<String>,
+    /// Why it could not even be tried: a key or a folder of this machine was missing. It says nothing of the copies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_tried: Option<String>,
 }
 
 /// One database in a drill.
@@ -201,6 +270,11 @@ pub struct Verify {
 }
 
 impl Verify {
+    /// Whether nothing was read at all, so that what is stored may well be whole.
+    pub fn read_nothing(&self) -> bool {
+        self.generations == 0 && self.packs == 0 && !self.findings.is_empty()
+    }
+
     /// The digests of the packs that something was found about; each finding begins with what it is about.
     pub fn bad_packs(&self) -> impl Iterator<Item = Sha256> {
         self.findings.iter().filter_map(|finding| {

@@ -27,6 +27,12 @@ impl Office {
         self.log().append(&"office".parse().unwrap(), Record::KeyProof(proof), Some(&self.key), now).unwrap()
     }
 
+    fn append_without_key(&self) {
+        let proof = KeyProof { who: "clerk".to_owned(), ..KeyProof::default() };
+        let site = "office".parse().unwrap();
+        self.log().append(&site, Record::KeyProof(proof), None, Timestamp::UNIX_EPOCH).unwrap();
+    }
+
     fn read(&self) -> History {
         self.log().read(Some(self.key.public())).unwrap()
     }
@@ -248,12 +254,68 @@ fn another_key_and_none_are_told() {
     let findings = office.findings();
     let wanted = format!("entries 3 to 4 are signed by another key ({})", other.public().fingerprint());
     assert!(findings.contains(&wanted), "{findings}");
-    office.log().append(&site, Record::KeyProof(KeyProof::default()), None, Timestamp::UNIX_EPOCH).unwrap();
-    assert!(office.findings().contains("entry 5 is not signed, though others are"));
     // Without a key, the chain alone is looked at.
     let history = office.log().read(None).unwrap();
-    assert_eq!((history.entries.len(), history.signed), (5, None));
+    assert_eq!((history.entries.len(), history.signed), (4, None));
     assert!(history.findings.iter().all(|finding| finding.what.contains("head of the log")), "{history:?}");
+}
+
+#[test]
+fn what_was_added_while_the_key_was_away_is_not_signed_and_not_called_changed() {
+    let office = Office::new(2);
+    office.append_without_key();
+    office.append_without_key();
+    for key in [None, Some(office.key.public())] {
+        let history = office.log().read(key).unwrap();
+        assert_eq!((history.findings.as_slice(), history.unsigned.as_slice()), (&[][..], &[(3, 4)][..]));
+        let verdict = history.verdict();
+        assert!(
+            verdict.starts_with("whole, 4 entries; entries 3 to 4 are not signed, because the site's key"),
+            "{verdict}"
+        );
+        assert!(history.lacks_key_now());
+    }
+    // What a loss of power leaves is healed then as well.
+    let whole = office.text();
+    office.write([&whole[..], b"{\"version\""].concat());
+    assert_eq!((office.findings().as_str(), office.read().torn_bytes), ("", 10));
+    // The key is back.
+    let added = office.append();
+    assert_eq!((added.number, added.mended), (5, Some(Mended::TornBytes(10))));
+    let history = office.read();
+    assert_eq!((office.findings().as_str(), history.unsigned.as_slice()), ("", &[(3, 4)][..]));
+    assert_eq!((history.signed, history.lacks_key_now()), (Some(3), false));
+
+    // Nothing can hide behind it.
+    let (text, head) = (office.text(), fs::read(office.head()).unwrap());
+    office.change(|lines| lines[2] = lines[2].replace("clerk", "boss"));
+    assert!(office.findings().contains("entry 4 does not go on"), "{}", office.findings());
+    office.write(&whole);
+    assert!(
+        office.findings().contains("the log ends with entry 4, and its signed head says 5"),
+        "{}",
+        office.findings()
+    );
+    office.write(&text);
+    let unsigned = String::from_utf8(head).unwrap().split_once(",\"signature\":").unwrap().0.to_owned() + "}\n";
+    fs::write(office.head(), unsigned).unwrap();
+    for key in [None, Some(office.key.public())] {
+        let findings = office.log().read(key).unwrap().findings;
+        assert!(findings.iter().any(|finding| finding.what.contains("is not genuine")), "{findings:?}");
+    }
+}
+
+#[test]
+fn a_machine_that_never_had_the_key_keeps_a_log_too() {
+    let office = Office::new(0);
+    (0..3).for_each(|_| office.append_without_key());
+    for key in [None, Some(office.key.public())] {
+        let history = office.log().read(key).unwrap();
+        assert_eq!((history.findings.as_slice(), history.unsigned.as_slice()), (&[][..], &[(1, 3)][..]));
+        assert!(history.verdict().contains("none of them is signed") && !history.lacks_key_now());
+    }
+    assert_eq!(office.append().mended, None);
+    assert_eq!(office.findings(), "");
 }
 
 #[test]

@@ -88,6 +88,11 @@ impl Dir {
         Ok(names)
     }
 
+    /// Whether this account may read the file `name`.
+    pub(crate) fn may_read(&self, name: &[u8]) -> io::Result<()> {
+        Ok(fs::accessat(&self.0, name, fs::Access::READ_OK, AtFlags::EACCESS)?)
+    }
+
     /// What is known of `name`; of a link, not of what it points to.
     pub(crate) fn stat(&self, name: &[u8]) -> io::Result<FileStat> {
         Ok(fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?.into())

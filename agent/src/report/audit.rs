@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Context, Row, Table, counted};
 use crate::config::{Size, Span};
-use crate::evidence::{Entry, Record, Run};
+use crate::evidence::{Drill, Entry, Record, Run};
 use crate::generation::Grade;
 
 /// What is known beside the evidence log.
@@ -198,17 +198,18 @@ fn summary(entries: &[&Entry], around: &Surroundings, context: &Context<'_>) -> 
     }
     let drills: Vec<bool> = entries
         .iter()
-        .filter_map(|entry| if let Record::Drill(drill) = &entry.record { Some(drill.passed) } else { None })
+        .filter_map(|entry| match &entry.record {
+            Record::Drill(drill) if drill.not_tried.is_none() => Some(drill.passed),
+            _ => None,
+        })
         .collect();
     let passed = drills.iter().filter(|passed| **passed).count();
     summary.push(match drills.len() {
         0 => "No restore was rehearsed in this period.".to_owned(),
         all => format!("{passed} of {} passed.", counted(all as u64, "rehearsed restore")),
     });
-    summary.push(match context.history.findings.first() {
-        None => format!("The evidence log is whole: {} entries, none of them changed.", context.history.entries.len()),
-        Some(finding) => format!("THE EVIDENCE LOG IS NOT WHOLE: {}.", finding.what),
-    });
+    let the_log = if context.history.findings.is_empty() { "The evidence log is" } else { "THE EVIDENCE LOG IS" };
+    summary.push(format!("{the_log} {}.", context.history.verdict()));
     let lacking: Vec<&str> = around
         .stores
         .iter()
@@ -237,7 +238,11 @@ fn runs(entries: &[&Entry], context: &Context<'_>) -> Table {
         let result = match run.generation.as_ref().map(|generation| generation.grade) {
             None => "FAILED".to_owned(),
             Some(_) if stored.is_empty() => "STORED NOWHERE".to_owned(),
-            Some(Grade::Incomplete) => "INCOMPLETE".to_owned(),
+            Some(Grade::Incomplete) => {
+                let shortfalls = run.generation.iter().flat_map(|generation| generation.shortfalls());
+                let clauses: Vec<String> = shortfalls.map(|(clause, _)| clause).collect();
+                format!("INCOMPLETE: {}", clauses.join("; "))
+            }
             Some(Grade::Sequential) => "not of one instant".to_owned(),
             Some(Grade::Exact) => "complete".to_owned(),
         };
@@ -260,10 +265,17 @@ fn runs(entries: &[&Entry], context: &Context<'_>) -> Table {
 fn proofs(entries: &[&Entry], context: &Context<'_>) -> Table {
     let rows = entries.iter().filter_map(|entry| {
         let (what, result, bad) = match &entry.record {
+            Record::Drill(Drill { not_tried: Some(why), .. }) => {
+                ("rehearsed restore".to_owned(), format!("NOT TRIED: {why}"), true)
+            }
             Record::Drill(drill) => {
                 let took = Span(std::time::Duration::from_millis(drill.took_ms));
                 let sound = drill.databases.iter().filter(|database| database.sound == Some(true)).count() as u64;
-                let what = format!("rehearsed restore of {} from {}", drill.generation, drill.store);
+                let what = match (drill.generation.as_str(), drill.store.as_str()) {
+                    ("", "") => "rehearsed restore: no copy could be had".to_owned(),
+                    ("", store) => format!("rehearsed restore: no copy could be had from {store}"),
+                    (generation, store) => format!("rehearsed restore of {generation} from {store}"),
+                };
                 let files = counted(drill.files, "file");
                 let good = format!("passed: {files} compared, {} opened, {took}", counted(sound, "database"));
                 (
@@ -275,7 +287,8 @@ fn proofs(entries: &[&Entry], context: &Context<'_>) -> Table {
             Record::Verify(verify) => {
                 let good = format!("whole: {} in {}", Size(verify.bytes), counted(verify.packs, "pack"));
                 let bad = !verify.findings.is_empty();
-                let result = if bad { format!("NOT WHOLE: {}", verify.findings.join("; ")) } else { good };
+                let word = if verify.read_nothing() { "COULD NOT BE READ" } else { "NOT WHOLE" };
+                let result = if bad { format!("{word}: {}", verify.findings.join("; ")) } else { good };
                 (format!("data in {} read again", verify.store), result, bad)
             }
             Record::KeyProof(proof) => {
@@ -346,7 +359,10 @@ fn integrity(around: &Surroundings, context: &Context<'_>) -> Table {
     let history = context.history;
     let all = history.entries.len() as u64;
     let signed = match (history.signed, &around.site_key) {
-        (Some(signed), Some(key)) => format!("{signed} of {all} signed by the site's key {key}"),
+        (Some(signed), Some(key)) => {
+            let unsigned = history.unsigned_clause().map(|clause| format!("; {clause}")).unwrap_or_default();
+            format!("{signed} of {all} signed by the site's key {key}{unsigned}")
+        }
         _ => "not checked: this machine does not know the site's key".to_owned(),
     };
     let mut rows = vec![
@@ -360,6 +376,11 @@ fn integrity(around: &Surroundings, context: &Context<'_>) -> Table {
         ));
     }
     match history.findings.as_slice() {
+        [] if history.lacks_key_now() => {
+            let shown = "none up to the last signed entry; of those after it, which are only chained, the newest could have been \
+                         replaced or removed without a trace";
+            rows.push(Row::new(true, ["Changes".to_owned(), shown.to_owned()]));
+        }
         [] => rows.push(Row::new(false, ["Changes".to_owned(), "none: every entry is as it was written".to_owned()])),
         findings => rows.extend(findings.iter().map(|finding| {
             let line =

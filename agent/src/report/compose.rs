@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Context, Kind, Nag, Report, Row, Standing, Table, counted};
+use super::{Context, Kind, Nag, Report, Row, Standing, Table, counted, log_nags};
 use crate::config::{Size, Span};
 use crate::evidence::{Drill, Entry, Probe, Prune, Record, Run, Verify};
 
@@ -15,7 +15,9 @@ const NAME_MAX: usize = 40;
 pub fn compose(entry: &Entry, context: &Context<'_>) -> Option<Report> {
     match &entry.record {
         Record::Run(run) => Some(run::report(run, entry.at, context)),
+        Record::Drill(Drill { not_tried: Some(why), .. }) => Some(not_tried(why, context)),
         Record::Drill(drill) => Some(drilled(drill, context)),
+        Record::Verify(verify) if verify.read_nothing() => Some(not_read(verify, context)),
         Record::Verify(verify) => Some(verified(verify, context)),
         Record::Prune(prune) if !prune.refused.is_empty() => Some(pruned(prune, context)),
         Record::Probe(probe) if !probe.passed => Some(probed(probe, context)),
@@ -71,10 +73,13 @@ fn drilled(drill: &Drill, context: &Context<'_>) -> Report {
         };
         Row::new(database.sound == Some(false), [database.name.clone(), database.engine.clone(), state.to_owned()])
     });
-    let mut facts = vec![
-        fact("Copy", format!("{} from `{}`", drill.generation, drill.store)),
-        fact("Came back", format!("{}, {}", counted(drill.files, "file"), Size(drill.bytes))),
-    ];
+    let copy = match (drill.generation.as_str(), drill.store.as_str()) {
+        ("", "") => "none could be had".to_owned(),
+        ("", store) => format!("none could be had from `{store}`"),
+        (generation, store) => format!("{generation} from `{store}`"),
+    };
+    let mut facts =
+        vec![fact("Copy", copy), fact("Came back", format!("{}, {}", counted(drill.files, "file"), Size(drill.bytes)))];
     let within = drill.target_ms.map(|target| Span(std::time::Duration::from_millis(target)));
     facts.push(fact("Took", within.map_or(took.to_string(), |target| format!("{took} (the target is {target})"))));
     facts.extend(drill.not_done.iter().map(|what| fact("Not looked at", what.clone())));
@@ -97,11 +102,44 @@ fn drilled(drill: &Drill, context: &Context<'_>) -> Report {
     let verdict = format!("THE REHEARSED RESTORE FAILED: {first}.");
     let mut todo: Vec<String> = drill.findings.iter().map(|finding| sentence(finding)).collect();
     todo.push(
-        "Until a rehearsal passes, do not rely on this copy. If it is the copy that is damaged, make a new full one, \
-         `offsite backup --full`. Then rehearse again: `offsite drill --identity FILE`."
-            .to_owned(),
+        match drill.generation.as_str() {
+            "" => {
+                "See that the store can be reached: `offsite check` on the server says what is in the way. Then rehearse again: \
+                 `offsite drill --identity FILE`."
+            }
+            _ => {
+                "Until a rehearsal passes, do not rely on this copy. If it is the copy that is damaged, make a new full one, \
+                 `offsite backup --full`. Then rehearse again: `offsite drill --identity FILE`."
+            }
+        }
+        .to_owned(),
     );
     build(context, Kind::DrillFailed, "REHEARSED RESTORE FAILED", verdict, tables, todo)
+}
+
+/// Nothing was rehearsed, which says nothing of the copies; but whoever relies on rehearsals has to know.
+fn not_tried(why: &str, context: &Context<'_>) -> Report {
+    let verdict = format!("The rehearsed restore could NOT BE TRIED: {}.", why.trim_end_matches('.'));
+    let mut todo = vec![
+        "It is something of this machine, not of the copies. When it is mended, rehearse again: `offsite drill`, with \
+         `--identity FILE` if the key is not where the configuration says."
+            .to_owned(),
+    ];
+    todo.extend(nags(context));
+    let tables = vec![standing_table(context)];
+    build(context, Kind::Warning, "rehearsed restore could NOT BE TRIED", verdict, tables, todo)
+}
+
+fn not_read(verify: &Verify, context: &Context<'_>) -> Report {
+    let verdict =
+        format!("What is stored in `{}` could NOT BE READ again: {}.", verify.store, joined(&verify.findings));
+    let mut todo = vec![
+        "`offsite check` on the server says what is in the way; then `offsite verify` makes up for it. Whether what is stored \
+         is whole is not known."
+            .to_owned(),
+    ];
+    todo.extend(nags(context));
+    build(context, Kind::Warning, "what is stored could NOT BE READ", verdict, vec![standing_table(context)], todo)
 }
 
 fn verified(verify: &Verify, context: &Context<'_>) -> Report {
@@ -175,7 +213,10 @@ fn build(
 
 fn nags(context: &Context<'_>) -> Vec<String> {
     let nags = Standing::of(context.history).nags(context.limits, context.calendar, context.now);
-    nags.into_iter().map(|nag| format!("{}. {}.", capital(&nag.what), capital(&nag.remedy))).collect()
+    nags.into_iter()
+        .chain(log_nags(context.history))
+        .map(|nag| format!("{}. {}.", capital(&nag.what), capital(&nag.remedy)))
+        .collect()
 }
 
 /// How sure it is that copies can come back.
@@ -189,15 +230,12 @@ pub(super) fn standing_table(context: &Context<'_>) -> Table {
         None => fact("Last rehearsed restore", "none yet".to_owned()),
     };
     let proof = standing.key_proof.map_or("none yet".to_owned(), |at| when(at, context));
-    let findings = context.history.findings.len() as u64;
-    let evidence = match findings {
-        0 => format!("whole, {}", counted_as(context.history.entries.len() as u64, "entry", "entries")),
-        _ => format!("NOT WHOLE: {}", context.history.findings.first().map_or("", |finding| finding.what.as_str())),
-    };
+    let history = context.history;
+    let troubled = !history.findings.is_empty() || history.lacks_key_now();
     let rows = vec![
         drill,
         fact("Last proof that the keys open the copies", proof),
-        Row::new(findings > 0, ["Evidence log".to_owned(), evidence]),
+        Row::new(troubled, ["Evidence log".to_owned(), history.verdict()]),
     ];
     Table::new("How sure it is that it comes back", &[], rows)
 }
@@ -224,10 +262,6 @@ fn when(at: Timestamp, context: &Context<'_>) -> String {
 
 fn fact(name: &str, value: String) -> Row {
     Row::new(false, [name.to_owned(), value])
-}
-
-fn counted_as(count: u64, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn joined(messages: &[String]) -> String {

@@ -28,6 +28,21 @@ pub struct Nag {
     pub remedy: String,
 }
 
+/// What is wrong with the evidence log itself.
+pub fn log_nags(history: &History) -> Vec<Nag> {
+    if !history.findings.is_empty() {
+        let remedy = "find out who was at the state folder; `offsite report --from DAY` names each place, and mails that were \
+                      kept show how far the log went";
+        return vec![Nag { what: format!("the evidence log is {}", history.verdict()), remedy: remedy.to_owned() }];
+    }
+    let clause = history.unsigned_clause().filter(|_| history.lacks_key_now());
+    let remedy = "put the site's signing key back; `offsite check` says where it belongs";
+    clause
+        .map(|what| Nag { what: format!("of the evidence log, {what}"), remedy: remedy.to_owned() })
+        .into_iter()
+        .collect()
+}
+
 impl Standing {
     /// Looks through the log.
     pub fn of(history: &History) -> Self {
@@ -35,7 +50,7 @@ impl Standing {
         for entry in history.iter() {
             standing.began.get_or_insert(entry.at);
             match &entry.record {
-                Record::Drill(drill) => {
+                Record::Drill(drill) if drill.not_tried.is_none() => {
                     standing.drill = Some((entry.at, drill.passed));
                     if drill.passed {
                         standing.passed = Some(entry.at);

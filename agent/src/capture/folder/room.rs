@@ -1,6 +1,7 @@
-//! How much room a folder's copy would take, by a walk that looks at every file and opens none.
+//! How much room a folder's copy would take, and what of it may not be read, by a walk that looks at every file and opens none.
 
 use std::collections::HashSet;
+use std::io;
 use std::vec;
 
 use super::super::patterns::Choice;
@@ -22,21 +23,17 @@ pub(crate) fn bytes(
     previous: Option<&LocalGeneration>,
     own: &[(u64, u64)],
 ) -> u64 {
-    let (Ok(root), Ok(path)) = (Dir::open(&source.path), EntryPath::new(name.as_str())) else { return 0 };
-    let names = root.names().unwrap_or_default().into_iter();
     let known = Known::of(previous, name).unwrap_or(Known { entries: None });
-    let mut walk = Walk { source, prefix: name.as_str().len() + 1, known, own, linked: HashSet::new(), bytes: 0 };
-    let mut stack = vec![Level { path, folder: root, names, taken: source.patterns.take_root() }];
-    while let Some(level) = stack.last_mut() {
-        match level.names.next() {
-            Some(name) => {
-                let inner = walk.visit(level, &name);
-                stack.extend(inner);
-            }
-            None => drop(stack.pop()),
-        }
-    }
+    let mut walk = Walk { known, ..Walk::new(source, name, own) };
+    walk.all(name);
     walk.bytes
+}
+
+/// What of `source` this account may not read: at most `limit` files and folders, as paths in it.
+pub(crate) fn unreadable(source: &FolderSource, name: &SourceName, own: &[(u64, u64)], limit: usize) -> Vec<String> {
+    let mut walk = Walk { shut_max: limit, ..Walk::new(source, name, own) };
+    walk.all(name);
+    walk.shut
 }
 
 struct Walk<'a> {
@@ -48,6 +45,9 @@ struct Walk<'a> {
     /// Files with several names that have been counted.
     linked: HashSet<(u64, u64)>,
     bytes: u64,
+    /// So much that may not be read is looked for, and then the walk ends; 0 if it is not looked for.
+    shut_max: usize,
+    shut: Vec<String>,
 }
 
 struct Level {
@@ -57,7 +57,32 @@ struct Level {
     taken: bool,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(source: &'a FolderSource, name: &SourceName, own: &'a [(u64, u64)]) -> Self {
+        let prefix = name.as_str().len() + 1;
+        let (known, linked) = (Known { entries: None }, HashSet::new());
+        Self { source, prefix, known, own, linked, bytes: 0, shut_max: 0, shut: Vec::new() }
+    }
+
+    /// Walks through the whole source. One that cannot be opened has nothing in it.
+    fn all(&mut self, name: &SourceName) {
+        let (Ok(folder), Ok(path)) = (Dir::open(&self.source.path), EntryPath::new(name.as_str())) else { return };
+        let names = folder.names().unwrap_or_default().into_iter();
+        let mut stack = vec![Level { path, folder, names, taken: self.source.patterns.take_root() }];
+        while let Some(level) = stack.last_mut() {
+            if self.shut_max > 0 && self.shut.len() >= self.shut_max {
+                return;
+            }
+            match level.names.next() {
+                Some(name) => {
+                    let inner = self.visit(level, &name);
+                    stack.extend(inner);
+                }
+                None => drop(stack.pop()),
+            }
+        }
+    }
+
     /// Counts what `name` is, or answers with the folder to walk through next.
     fn visit(&mut self, level: &Level, name: &[u8]) -> Option<Level> {
         let path = level.path.join(name).ok()?;
@@ -66,19 +91,31 @@ impl Walk<'_> {
         if choice == Choice::Skip {
             return None;
         }
-        let stat = level.folder.stat(name).ok()?;
+        let stat = level.folder.stat(name).map_err(|error| self.refused(&error, inside)).ok()?;
         match stat.kind {
             FileKind::Folder if name == SNAPSHOTS.as_bytes() => None,
             FileKind::Folder if !self.own.contains(&(stat.dev, stat.ino)) => {
-                let folder = level.folder.open_dir(name).ok()?;
-                let names = folder.names().ok()?.into_iter();
-                Some(Level { path, folder, names, taken: choice == Choice::Take })
+                let opened = level.folder.open_dir(name).and_then(|folder| Ok((folder.names()?, folder)));
+                let (names, folder) = opened.map_err(|error| self.refused(&error, inside)).ok()?;
+                Some(Level { path, folder, names: names.into_iter(), taken: choice == Choice::Take })
             }
             FileKind::File if choice == Choice::Take => {
+                if self.shut_max > 0
+                    && let Err(error) = level.folder.may_read(name)
+                {
+                    self.refused(&error, inside);
+                }
                 self.count(&path, &stat);
                 None
             }
             _ => None,
+        }
+    }
+
+    /// Notes what may not be read. What has vanished is no matter of rights.
+    fn refused(&mut self, error: &io::Error, inside: &[u8]) {
+        if self.shut_max > 0 && error.kind() == io::ErrorKind::PermissionDenied {
+            self.shut.push(String::from_utf8_lossy(inside).into_owned());
         }
     }
 

@@ -14,6 +14,7 @@ use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionState};
 use super::pages::{self, Pages};
 use super::target::Target;
 use super::{Mode, Opened, Pinned};
+use crate::capture::problems::remedy;
 use crate::clock;
 use crate::durable;
 use crate::entry::Mtime;
@@ -66,8 +67,9 @@ struct Look {
 impl Database {
     /// Opens it, without holding or pinning anything.
     pub(super) fn open(path: &Path) -> Result<(Self, Opened), String> {
-        let path = path.canonicalize().map_err(|e| format!("{} cannot be found: {e}", path.display()))?;
-        let stat = path_stat(&path).map_err(|e| format!("{} cannot be looked at: {e}", path.display()))?;
+        let path = path.canonicalize().map_err(|e| format!("{} cannot be found: {e}{}", path.display(), remedy(&e)))?;
+        let stat =
+            path_stat(&path).map_err(|e| format!("{} cannot be looked at: {e}{}", path.display(), remedy(&e)))?;
         let had_log = path_stat(&log_path(&path)).is_ok();
         let failed = |e: rusqlite::Error| format!("{} cannot be opened as an SQLite database: {e}", path.display());
         let (reader, mode) = match open_usual(&path) {

@@ -154,6 +154,11 @@ impl Server {
         self.dumps.len()
     }
 
+    /// Whether rows can be counted if commits are held for a moment; not at the price of waiting for whole statements.
+    pub(super) fn counts_when_held(&self) -> bool {
+        self.has_stages && self.counter.is_some()
+    }
+
     pub(super) fn was_held(&self) -> bool {
         self.held_us > 0
     }

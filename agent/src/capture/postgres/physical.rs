@@ -19,8 +19,9 @@ use super::{cluster, tool, wal};
 use crate::capture::pivots::Instance;
 use crate::capture::problems::Problems;
 use crate::capture::settings::{CutSettings, PostgresMode, PostgresSource, SourceConfig, SourceKind};
-use crate::capture::{CaptureError, Copies, Event, Watch, empty_record, size, written};
+use crate::capture::{CaptureError, Copies, Event, Watch, empty_record, written};
 use crate::clock;
+use crate::config::Size;
 use crate::generation::{Role, SourceRecord};
 use crate::ids::SourceName;
 use crate::staging::{Draft, SourceWriter};
@@ -237,8 +238,8 @@ fn has_room(line: &mut Line, draft: &Draft) -> Result<(), String> {
         Ok(free) if free < needed => Err(format!(
             "the databases of this server take {}, and the disk of the staging folder has {} free; free some space, or let \
              the setting `staging` name a folder on a larger disk",
-            size(needed),
-            size(free)
+            Size(needed),
+            Size(free)
         )),
         // What is wrong with the disk will show.
         _ => Ok(()),

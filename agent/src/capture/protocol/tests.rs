@@ -33,6 +33,7 @@ struct Fake<'a> {
     members: usize,
     free: bool,
     one_pin: bool,
+    gains: bool,
     log: &'a RefCell<Vec<String>>,
     time: &'a FakeTime,
     /// What versions there are, one after another; the last one stays.
@@ -52,6 +53,7 @@ impl<'a> Fake<'a> {
             members: 1,
             free: true,
             one_pin: true,
+            gains: false,
             log,
             time,
             versions: VecDeque::new(),
@@ -82,6 +84,10 @@ impl Party for Fake<'_> {
 
     fn has_one_pin(&self) -> bool {
         self.one_pin
+    }
+
+    fn gains_by_hold(&self) -> bool {
+        self.gains
     }
 
     fn has_versions(&self) -> bool {
@@ -221,4 +227,17 @@ fn one_source_is_of_one_instant_by_itself() {
     assert_eq!(cut(&mut [&mut rollback], &CutSettings::default(), &time).method, CutMethod::Single);
     let all = ["one pinned", "rollback held", "rollback pinned", "rollback proved", "rollback released"];
     assert_eq!(*log.borrow(), all);
+}
+
+#[test]
+fn one_source_that_gains_by_a_hold_is_held_if_that_is_to_be_had_and_pinned_alone_if_not() {
+    let (log, time) = (RefCell::default(), FakeTime::default());
+    let mut one = Fake { gains: true, ..Fake::new("one", &log, &time) };
+    assert_eq!(cut(&mut [&mut one], &CutSettings::default(), &time).method, CutMethod::Single);
+    assert_eq!(*log.borrow(), ["one held", "one pinned", "one proved", "one released"]);
+    log.borrow_mut().clear();
+    one.holds = (0..10).map(|_| busy("locked")).collect();
+    assert_eq!(cut(&mut [&mut one], &CutSettings::default(), &time).method, CutMethod::Single);
+    assert_eq!(*log.borrow(), ["one let go", "one let go", "one let go", "one pinned"]);
+    assert!(!one.held);
 }

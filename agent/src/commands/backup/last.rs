@@ -27,6 +27,9 @@ pub(in crate::commands) struct LastRun {
     grade: Option<Grade>,
     /// Stores that have not got what they should have.
     failed: Vec<NotStored>,
+    /// What is not in the generation that should be, each with its reason.
+    #[serde(default)]
+    missing: Vec<String>,
     /// Why there was no run, or none to its end.
     messages: Vec<String>,
 }
@@ -50,6 +53,7 @@ impl LastRun {
                 generation: report.generation().map(|(id, _)| id.to_owned()),
                 grade: report.generation().map(|(_, grade)| grade),
                 failed: report.not_stored(),
+                missing: report.missing(),
                 messages: Vec::new(),
             }),
             Err(failure) if failure.kind() == Kind::Locked => None,
@@ -60,6 +64,7 @@ impl LastRun {
                 generation: None,
                 grade: None,
                 failed: Vec::new(),
+                missing: Vec::new(),
                 messages: output::messages(failure),
             }),
         }
@@ -85,7 +90,14 @@ impl LastRun {
     pub(in crate::commands) fn attention(&self) -> Option<String> {
         match self.exit_code {
             0 => None,
-            code if code == Kind::Incomplete.code() => Some("the last backup is not what was asked for".to_owned()),
+            code if code == Kind::Incomplete.code() => Some(match self.grade {
+                Some(Grade::Incomplete) => {
+                    let missing = self.missing.join("; ");
+                    format!("the last backup is INCOMPLETE: {missing}; when that is mended, run `offsite backup`")
+                }
+                _ => "the last backup is NOT OF ONE INSTANT; `offsite check` says what a database server has to allow"
+                    .to_owned(),
+            }),
             code if code == Kind::Interrupted.code() => Some("the last backup was interrupted".to_owned()),
             _ => Some("the last backup FAILED".to_owned()),
         }

@@ -50,6 +50,9 @@ struct Generation {
     held_us_max: u64,
     sources: Vec<Source>,
     problems: Vec<Trouble>,
+    /// The same as the evidence log keeps it.
+    #[serde(skip)]
+    record: evidence::RunGeneration,
 }
 
 #[derive(Debug, Serialize)]
@@ -152,6 +155,12 @@ impl Report {
         self.generation.as_ref().map(|generation| (generation.id.as_str(), generation.grade))
     }
 
+    /// What is not in the new generation that should be, each with its reason.
+    pub(super) fn missing(&self) -> Vec<String> {
+        let shortfalls = self.generation.iter().flat_map(|generation| generation.record.shortfalls());
+        shortfalls.map(|(clause, why)| format!("{clause}: {why}")).collect()
+    }
+
     /// What is not where it should be.
     pub(super) fn not_stored(&self) -> Vec<NotStored> {
         let archival = self.archival.iter().flat_map(|report| report.resumed.iter().chain(&report.stores));
@@ -171,7 +180,7 @@ impl Report {
         evidence::Run {
             began: Some(began),
             exit_code: self.exit_code(),
-            generation: self.generation.as_ref().map(Generation::record),
+            generation: self.generation.as_ref().map(|generation| generation.record.clone()),
             stores: self.stores.iter().map(|stored| stored.record(false)).chain(resumed).collect(),
             messages: if self.generation.is_some() {
                 Vec::new()
@@ -219,13 +228,7 @@ impl Report {
             let is = if stored.stored { "is" } else { "is not" };
             lines.push(format!("error: {} {is} in {}: {error}", stored.generation, stored.shown()));
         }
-        if let Some(generation) = self.generation.as_ref().filter(|generation| generation.grade != Grade::Exact) {
-            let what = match generation.grade {
-                Grade::Incomplete => "the generation is incomplete: something that was to be copied is not in it",
-                _ => "the generation is whole, but its sources are not of one instant",
-            };
-            lines.push(format!("warning: {what}; see the problems above"));
-        }
+        lines.extend(self.generation.iter().filter_map(Generation::complaint));
         lines.extend(self.archival.iter().flat_map(|report| report.complaints()));
         if let Some(failed) = &self.archival_failed {
             let why = failed.messages.join("\n  because: ");
@@ -236,43 +239,25 @@ impl Report {
 }
 
 impl Generation {
-    fn record(&self) -> evidence::RunGeneration {
-        let source = |source: &Source| evidence::RunSource {
-            name: source.name.clone(),
-            source: source.kind.clone(),
-            entries: source.entries,
-            bytes: source.bytes,
-        };
-        let mut problems: Vec<evidence::RunProblem> = Vec::new();
-        for Trouble { source, path, what, missing } in &self.problems {
-            let files = path.as_ref().map(|_| 1);
-            let same = problems.iter_mut().find(|known| {
-                known.source == *source
-                    && known.what == *what
-                    && known.missing == *missing
-                    && known.files.is_some() == files.is_some()
-            });
-            match same {
-                Some(known) => known.files = known.files.map(|count| count + 1),
-                None => problems.push(evidence::RunProblem {
-                    source: source.clone(),
-                    what: what.clone(),
-                    missing: *missing,
-                    files,
-                }),
+    /// Why it is not what was asked for, and what to do.
+    fn complaint(&self) -> Option<String> {
+        match self.grade {
+            Grade::Exact => None,
+            Grade::Sequential => Some(
+                "warning: the generation is whole, but its sources are not of one instant; see the problems above\n  what to \
+                 do: after a restore, compare the last minutes of work in all programs; `offsite check` says what a database \
+                 server has to allow"
+                    .to_owned(),
+            ),
+            Grade::Incomplete => {
+                let clauses: Vec<String> = self.record.shortfalls().into_iter().map(|(clause, _)| clause).collect();
+                Some(format!(
+                    "warning: the generation is INCOMPLETE: {}; everything else is in it\n  what to do: mend what stands \
+                     behind MISSING above, see that `offsite check` finds nothing, and run `offsite backup` again; until then \
+                     only an earlier generation has what is missing",
+                    clauses.join("; ")
+                ))
             }
-        }
-        evidence::RunGeneration {
-            id: self.id.clone(),
-            class: self.class,
-            grade: self.grade,
-            label: self.label.clone(),
-            cut_not_before: self.cut_not_before,
-            cut_not_after: self.cut_not_after,
-            cut_method: self.cut_method,
-            held_us_max: self.held_us_max,
-            sources: self.sources.iter().map(source).collect(),
-            problems,
         }
     }
 
@@ -286,9 +271,9 @@ impl Generation {
             _ => writeln!(text, "  as of {at}; writers waited {:.1} ms at most", self.held_us_max as f64 / 1000.0),
         };
         for source in &self.sources {
-            let entries = if source.entries == 1 { "entry" } else { "entries" };
+            let files = if source.entries == 1 { "file or folder" } else { "files and folders" };
             let size = Size(source.bytes).to_string();
-            let _ = writeln!(text, "  {:24} {:8} {size:>10}  {} {entries}", source.name, source.kind, source.entries);
+            let _ = writeln!(text, "  {:24} {:8} {size:>10}  {} {files}", source.name, source.kind, source.entries);
         }
         for problem in &self.problems {
             let path = problem.path.as_ref().map(|path| format!("/{path}")).unwrap_or_default();
@@ -360,6 +345,7 @@ fn generation(id: &str, document: &Document) -> Generation {
                 bytes: source.bytes,
             })
             .collect(),
+        record: evidence::RunGeneration::of(document),
         problems: document
             .problems
             .iter()

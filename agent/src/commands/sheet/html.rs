@@ -21,8 +21,9 @@ td { vertical-align: top; padding: 0 2mm 1mm 0 } td:first-child, td:last-child, 
 td:first-child code { font-size: 7pt }
 ";
 
-const LINUX: &str = "sudo apt install age zstd
-mkdir OUT
+const SCRIPT: &str = "sudo apt install age zstd
+sh restore.sh key.txt CHAIN GENERATION OUT";
+const PIPE: &str = "mkdir OUT
 for p in CHAIN/packs/00-*; do age -d -i key.txt \"$p\"; done | zstd -d | tar -x -p -f - -C OUT";
 const WINDOWS: &str = "winget install FiloSottile.age Meta.Zstandard
 mkdir OUT
@@ -139,12 +140,15 @@ fn by_hand() -> String {
     format!(
         "<h2>3. By hand, with nothing of ours</h2>\n<ol><li>Fetch the folder of the site from one of the places above, with a \
          browser or whatever the storage offers. Read RESTORE.txt in it: it says every step, and how to check what you \
-         have.</li><li>Put the folder of a copy, CHAIN (<code>rolling/&hellip;</code> or <code>archive/&hellip;</code>), beside \
-         key.txt, open a terminal there, and write:</li></ol>\n<b>Linux</b><pre>{}</pre>\n<b>macOS</b>: the same, after <code>brew install age zstd</code><br>\n\
-         <b>Windows</b> (cmd, not PowerShell)<pre>{}</pre>\n<p>This gives the first copy \
-         of the chain, not the newest, unless its .json says carried_bytes. The newest, or any other: <code>sh restore.sh key.txt CHAIN GENERATION OUT</code>, with restore.sh from the folder of the \
-         site; on Windows, in WSL. GENERATION is the time of the copy, such as 20261122T233004Z-7f3a.</p>\n",
-        escape(LINUX),
+         have.</li><li>Put the folder of a copy, CHAIN (<code>rolling/&hellip;</code> or <code>archive/&hellip;</code>), and \
+         restore.sh from the folder of the site beside key.txt, open a terminal there, and write, with the latest time among \
+         the names in CHAIN, such as 20261122T233004Z-7f3a, as GENERATION, and OUT as the name of a new folder:</li></ol>\n\
+         <b>Linux</b>, and Windows with WSL<pre>{}</pre>\n<b>macOS</b>: the same, after <code>brew install age zstd</code>\n\
+         <p><b>Without the script</b> an archived copy comes back, or the first copy of a chain, which is the OLDEST of those in \
+         the folder (unless its .json says carried_bytes):</p><pre>{}</pre>\n<b>Windows</b> (cmd, not PowerShell), the \
+         same<pre>{}</pre>\n",
+        escape(SCRIPT),
+        escape(PIPE),
         escape(WINDOWS)
     )
 }

@@ -1,5 +1,7 @@
 //! What happens by itself, as the daemon tells it, or what it has written down if it does not run.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -7,14 +9,14 @@ use crate::commands::show;
 use crate::config::{Place, Span};
 use crate::daemon::{self, Answer, Request};
 use crate::failure::{Kind, one_line};
-use crate::schedule::{Ended, Job, Memory, Running};
+use crate::schedule::{Ended, Job, Memory, Running, Waiting, Why};
 
 /// The schedule and how it goes.
 #[derive(Serialize)]
 pub(super) struct Jobs {
     /// The daemon's process; absent if it does not run.
     daemon: Option<u32>,
-    /// Why nothing is known of the past.
+    /// Why nothing is known of the past, or what is told here may not be what the daemon does.
     problem: Option<String>,
     paused_until: Option<Timestamp>,
     jobs: Vec<JobStatus>,
@@ -27,6 +29,7 @@ struct JobStatus {
     at: Vec<String>,
     next_run: Option<Timestamp>,
     running: Option<Running>,
+    waiting: Option<Waiting>,
     last: Option<Ended>,
     last_good: Option<Timestamp>,
     /// The time for which no run has begun although it is long past.
@@ -38,16 +41,19 @@ struct JobStatus {
 
 impl Jobs {
     /// Nothing if there are no jobs.
-    pub(super) fn of(place: &Place, now: Timestamp) -> Option<Self> {
+    pub(super) fn of(place: &Place, config: &Path, now: Timestamp) -> Option<Self> {
         let schedule = &place.schedule;
         if schedule.jobs.is_empty() {
             return None;
         }
         let (daemon, memory, problem) = match daemon::ask(&place.state, &Request::Status) {
-            Ok(Answer::Status { pid, memory, .. }) => (Some(pid), memory, None),
+            Ok(Answer::Status { pid, memory, since }) => (Some(pid), memory, changed_since(config, since)),
             _ => match daemon::read_memory(&place.state) {
                 Ok(memory) => (None, memory.unwrap_or_else(|| Memory::new(now)), None),
-                Err(error) => (None, Memory::new(now), Some(one_line(&error))),
+                Err(error) => {
+                    let what = format!("{}; the daemon begins anew when it is started", one_line(&error));
+                    (None, Memory::new(now), Some(what))
+                }
             },
         };
         let status = |job: &Job| {
@@ -58,6 +64,7 @@ impl Jobs {
                 at: job.at.iter().map(ToString::to_string).collect(),
                 next_run: daemon.and_then(|_| schedule.next_run(job, &memory, now)),
                 running: known.and_then(|known| known.running).filter(|_| daemon.is_some()),
+                waiting: known.and_then(|known| known.waiting).filter(|_| daemon.is_some()),
                 last: known.and_then(|known| known.last.clone()),
                 last_good: known.and_then(|known| known.last_good),
                 overdue: schedule.overdue(job, &memory, daemon.is_some(), now),
@@ -102,6 +109,9 @@ impl Jobs {
                 (Some(running), _) => {
                     format!("RUNNING for {}", Span(now.duration_since(running.started).unsigned_abs()))
                 }
+                (None, _) if job.waiting.is_some_and(|waiting| waiting.why == Why::Locked) => {
+                    "WAITS for another run that is under way, and is tried again by itself".to_owned()
+                }
                 (None, Some(at)) => format!("next {}", show::minute(at)),
                 (None, None) => "not before the daemon runs".to_owned(),
             };
@@ -113,6 +123,20 @@ impl Jobs {
         }
         text
     }
+}
+
+/// That the configuration is not the one any more that the daemon read when it began. Runs read it anew, the schedule does not.
+fn changed_since(config: &Path, since: Timestamp) -> Option<String> {
+    let changed = Timestamp::try_from(config.metadata().ok()?.modified().ok()?).ok()?;
+    (changed > since).then(|| {
+        format!(
+            "{} was changed ({}) after the daemon had read it ({}), so jobs still begin as they did before; make it read it: \
+             `systemctl restart offsite`",
+            config.display(),
+            show::minute(changed),
+            show::minute(since)
+        )
+    })
 }
 
 /// How a run ended, in words.

@@ -30,6 +30,9 @@ impl Status {
             None => text
                 .push_str("Last drill: none yet, so nothing proves that the backups can come back (`offsite drill`)\n"),
         }
+        for read in &self.last_reads {
+            text.push_str(&read.text(now));
+        }
         match &self.schedule {
             Some(jobs) => text.push_str(&jobs.text(now)),
             None => text.push_str("Next run: none by itself, since the configuration has no [[job]]\n"),
@@ -63,7 +66,7 @@ impl Store {
             Some(last) => {
                 let (ago, at) = (show::ago(last.committed, now), show::minute(last.committed));
                 let (grade, added) = (show::grade_word(last.grade), Size(last.added_bytes));
-                format!("{ago} ({at}): {}, {grade}, {added} sent", last.generation)
+                format!("{ago} ({at}): {}, {grade}, {added} added", last.generation)
             }
         };
         let mut text = show::wrapped(&format!("  {:12} ", self.name), &what);

@@ -20,11 +20,11 @@ pub(super) fn three_two_one(around: &Surroundings, entries: &[&Entry]) -> Table 
     let locked: Vec<&str> =
         holding.iter().filter(|store| store.lock.is_some()).map(|store| store.name.as_str()).collect();
     let proved = entries.iter().rev().find_map(|entry| match &entry.record {
-        Record::Drill(drill) => Some(drill.passed),
+        Record::Drill(drill) if drill.not_tried.is_none() => Some(drill.passed),
         _ => None,
     });
     let read = entries.iter().rev().find_map(|entry| match &entry.record {
-        Record::Verify(verify) => Some(verify.findings.is_empty()),
+        Record::Verify(verify) if !verify.read_nothing() => Some(verify.findings.is_empty()),
         _ => None,
     });
     let errors = match (proved, read) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Zoned};
 
 use super::{build, fact, innermost, joined, nags, newest, sentence, standing_table};
 use crate::config::{Size, Span};
@@ -13,6 +13,10 @@ use crate::report::{Context, Kind, Report, Row, Standing, Table, counted};
 
 /// What is older has a date.
 const RECENT: SignedDuration = SignedDuration::from_hours(18);
+/// From this hour on it is night.
+const EVENING: i8 = 20;
+/// Until this hour.
+const MORNING: i8 = 6;
 
 pub(super) fn report(run: &Run, ended: Timestamp, context: &Context<'_>) -> Report {
     let Some(generation) = &run.generation else {
@@ -100,15 +104,25 @@ fn failed(run: &Run, ended: Timestamp, context: &Context<'_>) -> Report {
     build(context, Kind::Failure, "backup FAILED", verdict, tables, todo)
 }
 
-/// `Last night's backup`, `The backup of 12:00`, or, when that is long ago, `The backup of 2026-11-20 23:30`.
+/// `Tonight's backup`, said in the same night; `Last night's backup`, said the day after; `The backup of 12:00`; or, when that
+/// is long ago, `The backup of 2026-11-20 23:30`.
 fn name(at: Timestamp, context: &Context<'_>) -> String {
     if context.now.duration_since(at) > RECENT {
         return format!("The backup of {}", context.minute(at));
     }
-    let at = at.to_zoned(context.calendar.zone().clone());
-    match at.hour() {
-        18..=23 | 0..6 => "Last night's backup".to_owned(),
-        _ => format!("The backup of {}", at.strftime("%H:%M")),
+    let zone = context.calendar.zone();
+    let (at, now) = (at.to_zoned(zone.clone()), context.now.to_zoned(zone.clone()));
+    // The night that a time is in, if it is in one, by the day on which it began.
+    let night = |time: &Zoned| match time.hour() {
+        EVENING.. => Some(time.date()),
+        ..MORNING => time.date().yesterday().ok(),
+        _ => None,
+    };
+    match night(&at) {
+        Some(one) if night(&now) == Some(one) => "Tonight's backup".to_owned(),
+        Some(_) => "Last night's backup".to_owned(),
+        None if at.date() < now.date() => format!("Yesterday's backup ({})", at.strftime("%H:%M")),
+        None => format!("The backup of {}", at.strftime("%H:%M")),
     }
 }
 
@@ -130,20 +144,13 @@ fn contents(generation: &RunGeneration) -> String {
 
 /// ``3 files of `documents` could not be copied``.
 fn missing(generation: &RunGeneration) -> String {
-    let missing = generation.problems.iter().filter(|problem| problem.missing);
-    let parts: Vec<String> = missing
-        .map(|problem| match problem.files {
-            Some(files) => format!("{} of `{}`", counted(files, "file"), problem.source),
-            None => format!("something of `{}`", problem.source),
-        })
-        .collect();
-    match parts.as_slice() {
+    let clauses: Vec<String> = generation.shortfalls().into_iter().map(|(clause, _)| clause).collect();
+    match clauses.as_slice() {
         [] => "not everything is in it".to_owned(),
-        [only] => format!("{only} could not be copied"),
-        [first, second] => format!("{first} and {second} could not be copied"),
-        [first, rest @ ..] => {
-            format!("{first} and more of {} could not be copied", counted(rest.len() as u64, "source"))
+        [first, second, rest @ ..] if !rest.is_empty() => {
+            format!("{first}, {second}, and something is missing of {}", counted(rest.len() as u64, "more source"))
         }
+        few => few.join(", and "),
     }
 }
 
@@ -249,7 +256,12 @@ fn todo(run: &Run, generation: &RunGeneration, context: &Context<'_>) -> Vec<Str
     }
     let missing = || generation.problems.iter().filter(|problem| problem.missing);
     for problem in missing().filter(|problem| problem.files.is_none()) {
-        todo.push(format!("`{}` is missing: {}", problem.source, sentence(&problem.what)));
+        todo.push(format!(
+            "`{}` is missing: {} When `offsite check` on the server finds nothing any more, `offsite backup` makes up for it; \
+             until then only an earlier copy has it.",
+            problem.source,
+            sentence(&problem.what)
+        ));
     }
     if missing().any(|problem| problem.files.is_some()) {
         todo.push(
@@ -267,4 +279,32 @@ fn todo(run: &Run, generation: &RunGeneration, context: &Context<'_>) -> Vec<Str
     }
     todo.extend(nags(context));
     todo
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calendar::{Age, Calendar};
+    use crate::evidence::History;
+    use crate::report::Limits;
+
+    #[test]
+    fn a_run_is_called_by_when_it_was() {
+        let calendar = Calendar::new(jiff::tz::TimeZone::get("Europe/Berlin").unwrap());
+        let (history, limits) = (History::default(), Limits { drill: Age::days(35), key_proof: Age::days(190) });
+        let called = |at: &str, now: &str| {
+            let context =
+                Context { site: "townhall", calendar: &calendar, history: &history, limits, now: now.parse().unwrap() };
+            name(at.parse().unwrap(), &context)
+        };
+        // The clocks of the office are an hour ahead.
+        assert_eq!(called("2026-11-22T22:30:00Z", "2026-11-22T22:31:00Z"), "Tonight's backup");
+        assert_eq!(called("2026-11-22T22:30:00Z", "2026-11-23T02:00:00Z"), "Tonight's backup");
+        assert_eq!(called("2026-11-23T01:30:00Z", "2026-11-23T01:31:00Z"), "Tonight's backup");
+        assert_eq!(called("2026-11-22T22:30:00Z", "2026-11-23T06:00:00Z"), "Last night's backup");
+        assert_eq!(called("2026-11-22T13:05:00Z", "2026-11-22T13:06:00Z"), "The backup of 14:05");
+        assert_eq!(called("2026-11-22T17:05:00Z", "2026-11-22T17:06:00Z"), "The backup of 18:05");
+        assert_eq!(called("2026-11-22T17:05:00Z", "2026-11-23T06:00:00Z"), "Yesterday's backup (18:05)");
+        assert_eq!(called("2026-11-20T22:30:00Z", "2026-11-22T22:30:00Z"), "The backup of 2026-11-20 23:30");
+    }
 }
