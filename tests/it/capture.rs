@@ -12,6 +12,7 @@ use agent::generation::{Class, CutMethod, Document, Grade, Role};
 use agent::ids::{GenerationId, SiteName};
 use agent::staging::{LocalGeneration, Staging, StagingError};
 use rusqlite::Connection;
+use tests::captures::patient;
 use tests::clerks::{Book, Clerks, judge};
 use tests::{World, offsite_program, wait_until};
 
@@ -32,7 +33,7 @@ impl Office {
         world.make_folder("office");
         let holder = HolderProgram { program: offsite_program().to_owned(), arguments: vec!["holder".to_owned()] };
         let site = "office".parse().unwrap();
-        Self { world, sources: Vec::new(), cut: CutSettings::default(), holder, site }
+        Self { world, sources: Vec::new(), cut: patient(), holder, site }
     }
 
     fn book(&mut self, name: &'static str, journal_mode: &str) -> Book {

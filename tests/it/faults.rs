@@ -13,8 +13,8 @@ use agent::generation::{CutMethod, Document, Grade};
 use rusqlite::Connection;
 use rustix::process::Signal;
 use tests::captures::{
-    MARIADB_RIGHTS, copy_sqlite, load_mariadb, load_postgres, mariadb_account, mariadb_source, postgres_account,
-    postgres_source, run_with, sqlite_source,
+    MARIADB_RIGHTS, copy_sqlite, load_mariadb, load_postgres, mariadb_account, mariadb_source, patient,
+    postgres_account, postgres_source, run_with, sqlite_source,
 };
 use tests::clerks::{Book, Clerks, Client, Engine, judge};
 use tests::line::Line;
@@ -252,11 +252,7 @@ fn what_a_dead_line_leaves_at_a_server_in_the_middle_of_a_copy_ends_there_by_its
     let SourceKind::MariaDb(settings) = &mut source.kind else { unreachable!() };
     (settings.host, settings.port) = (Some("127.0.0.1".to_owned()), Some(line.port()));
     settings.password = Some("hidden".to_owned().into());
-    let cut = CutSettings {
-        silence: Duration::from_secs(3),
-        hold_limit: CutSettings::HOLD_LIMIT_MAX,
-        ..CutSettings::default()
-    };
+    let cut = CutSettings { silence: Duration::from_secs(3), ..patient() };
     let left = format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = '{account}'");
     let died = AtomicBool::new(false);
     let (_, document) = run_with(&world, &[source], &cut, &|event| {
@@ -286,11 +282,7 @@ fn a_transaction_that_somebody_keeps_open_holds_up_nobody_else_and_the_cut_waits
         mariadb_source(my, &account, &books),
     ];
     // It is tried for as long as it takes.
-    let cut = CutSettings {
-        barrier_within: Duration::from_secs(600),
-        hold_limit: CutSettings::HOLD_LIMIT_MAX,
-        ..CutSettings::default()
-    };
+    let cut = CutSettings { barrier_within: Duration::from_secs(600), ..patient() };
     let clerk = Connection::open(&billing.path).unwrap();
     clerk.execute_batch("BEGIN IMMEDIATE; UPDATE tally SET n = n + 1; UPDATE tally SET n = n - 1").unwrap();
     let clerks = Clerks::start(Path::new(CLERK), 3, 10, &books);
@@ -359,7 +351,7 @@ fn a_table_that_somebody_keeps_for_himself_costs_its_source_and_hangs_nobody() {
     let source = postgres_source(&server, &postgres_account(&server), &[book]);
     let SourceKind::Postgres(settings) = &source.kind else { unreachable!() };
     let left = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", settings.user.as_ref().unwrap());
-    let cut = CutSettings { barrier_within: Duration::from_secs(1), ..CutSettings::default() };
+    let cut = CutSettings { barrier_within: Duration::from_secs(1), ..patient() };
     let (_, document) = run_with(&world, &[source.clone(), sqlite_source(&cash)], &cut, &|_| ());
     assert_eq!((document.grade, document.problems.len()), (Grade::Incomplete, 1), "{document:#?}");
     assert!(document.problems[0].what.contains("could not be locked"), "{document:#?}");

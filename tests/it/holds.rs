@@ -13,7 +13,7 @@ use agent::generation::{CutMethod, Document, Grade, Role};
 use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
-use tests::captures::{of, run_with};
+use tests::captures::{of, patient, run_with};
 use tests::office::set_mode;
 use tests::{World, wait_until};
 
@@ -85,10 +85,6 @@ impl Office {
         let cash = SqliteSource { path: self.world.path("cash.db") };
         [source("ledger", SourceKind::Command(command)), source("cash", SourceKind::Sqlite(cash))]
     }
-}
-
-fn patient() -> CutSettings {
-    CutSettings { hold_limit: CutSettings::HOLD_LIMIT_MAX, ..CutSettings::default() }
 }
 
 /// Whether two copies may have been of one instant: no effect is without its cause, and nothing is missing before the last.

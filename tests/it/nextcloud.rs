@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use tests::machine::Machine;
-use tests::proxy::{Fault, Proxy};
+use tests::proxy::{Fault, Proxy, Request};
 use tests::servers::nextcloud_stand_in;
 use tests::tree::Tree;
 use tests::{Rng, wait_until};
@@ -41,13 +41,14 @@ impl Line {
         runtime.block_on(found).unwrap().into_iter().map(|upload| self.uploads.join(upload.id)).collect()
     }
 
-    /// Kills a run when the server has the first part and some of the second.
+    /// Kills a run when the server has the first part and some of the second, where the line went silent.
     fn kill_in_the_middle(&self) {
-        self.proxy.slow(8 * MIB);
+        let second = |request: &Request| request.method == "PUT" && request.target.ends_with("/00002");
+        self.proxy.script(move |request| second(request).then_some(Fault::StallRequest(MIB)));
         let running = self.machine.backup(&[]).start();
-        wait_until(Duration::from_secs(120), "the second part to be under way", || self.proxy.bytes_up() > PART + MIB);
+        wait_until(Duration::from_secs(120), "the second part to be under way", || self.proxy.bytes_up() >= PART + MIB);
         running.kill();
-        self.proxy.slow(u64::MAX);
+        self.proxy.script(|_| None);
         self.proxy.settle();
     }
 

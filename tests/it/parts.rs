@@ -30,13 +30,13 @@ impl Line {
         Self { bucket, proxy, machine }
     }
 
-    /// Kills a run when the server has the first part and some of the second.
+    /// Kills a run when the server has the first part and some of the second, where the line went silent.
     fn kill_in_the_middle(&self) {
-        self.proxy.slow(4 * MIB);
+        self.proxy.script(|request| request.target.contains("partNumber=2&").then_some(Fault::StallRequest(MIB)));
         let running = self.machine.backup(&[]).start();
-        wait_until(Duration::from_secs(120), "the second part to be under way", || self.proxy.bytes_up() > PART + MIB);
+        wait_until(Duration::from_secs(120), "the second part to be under way", || self.proxy.bytes_up() >= PART + MIB);
         running.kill();
-        self.proxy.slow(u64::MAX);
+        self.proxy.script(|_| None);
         self.proxy.settle();
         assert_eq!(self.bucket.unfinished().len(), 1);
     }

@@ -8,6 +8,16 @@ use tests::proxy::{Fault, Proxy};
 use tests::servers::{WebDav, apache};
 
 const BODY_BYTES: usize = 200_000;
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The same where the line may go silent.
+fn patience(fault: Option<Fault>) -> Duration {
+    match fault {
+        Some(Fault::StallRequest(_) | Fault::StallReply(_)) => Duration::from_secs(2),
+        _ => PATIENCE,
+    }
+}
 
 /// A client that says what happened: the status and body of the answer, or nothing if the connection broke.
 fn send(port: u16, method: &str, path: &str, body: &[u8], limit: Duration) -> Option<(u16, Vec<u8>)> {
@@ -38,7 +48,7 @@ fn put(fault: Option<Fault>) -> (Option<u16>, Option<Vec<u8>>) {
     let (port, path) = address(server, &collection.urls.http.unwrap());
     let proxy = Proxy::to(port);
     proxy.script(move |_| fault);
-    let answer = send(proxy.port(), "PUT", &format!("{path}x"), &body(), Duration::from_secs(2));
+    let answer = send(proxy.port(), "PUT", &format!("{path}x"), &body(), patience(fault));
     assert_eq!(proxy.seen().len(), 1);
     (answer.map(|(status, _)| status), std::fs::read(collection.folder.join("x")).ok())
 }
@@ -47,10 +57,10 @@ fn put(fault: Option<Fault>) -> (Option<u16>, Option<Vec<u8>>) {
 fn get(fault: Fault) -> Option<(u16, Vec<u8>)> {
     let (server, collection) = (apache(), apache().collection("proxy"));
     let (port, path) = address(server, &collection.urls.http.unwrap());
-    assert_eq!(send(port, "PUT", &format!("{path}x"), &body(), Duration::from_secs(10)).unwrap().0, 201);
+    assert_eq!(send(port, "PUT", &format!("{path}x"), &body(), PATIENCE).unwrap().0, 201);
     let proxy = Proxy::to(port);
     proxy.script(move |_| Some(fault));
-    send(proxy.port(), "GET", &format!("{path}x"), b"", Duration::from_secs(2))
+    send(proxy.port(), "GET", &format!("{path}x"), b"", patience(Some(fault)))
 }
 
 fn address(server: &WebDav, url: &str) -> (u16, String) {
@@ -98,11 +108,11 @@ fn a_slow_line_is_slow_and_a_weak_one_breaks() {
     let proxy = Proxy::to(port);
     proxy.slow(BODY_BYTES as u64);
     let began = Instant::now();
-    assert!(send(proxy.port(), "PUT", &format!("{path}slow"), &body(), Duration::from_secs(20)).is_some());
+    assert!(send(proxy.port(), "PUT", &format!("{path}slow"), &body(), PATIENCE).is_some());
     assert!(began.elapsed() > Duration::from_millis(900), "it took only {:?}", began.elapsed());
     proxy.slow(u64::MAX);
     proxy.connections_break_after(1000);
-    assert_eq!(send(proxy.port(), "PUT", &format!("{path}weak"), &body(), Duration::from_secs(20)), None);
+    assert_eq!(send(proxy.port(), "PUT", &format!("{path}weak"), &body(), PATIENCE), None);
     assert!(!collection.folder.join("weak").exists());
     assert!(proxy.bytes_up() >= BODY_BYTES as u64 + 1000);
 }
@@ -114,7 +124,7 @@ fn a_seed_gives_the_same_faults() {
         let proxy = Proxy::to(port);
         proxy.randomly(5, 50, vec![Fault::Refuse, Fault::Answer { status: 503, retry_after: None }]);
         for _ in 0..20 {
-            send(proxy.port(), "GET", &path, b"", Duration::from_secs(5));
+            send(proxy.port(), "GET", &path, b"", PATIENCE);
         }
         proxy.seen().into_iter().map(|(_, fault)| fault).collect::<Vec<_>>()
     });

@@ -26,7 +26,12 @@ pub fn run(world: &World, sources: &[SourceConfig]) -> (LocalGeneration, Documen
 
 /// The same, with `watch` told what happens.
 pub fn run_watched(world: &World, sources: &[SourceConfig], watch: Watch<'_>) -> (LocalGeneration, Document) {
-    run_with(world, sources, &CutSettings::default(), watch)
+    run_with(world, sources, &patient(), watch)
+}
+
+/// Settings for a machine that has much else to do: writers may be held for as long as that can be configured.
+pub fn patient() -> CutSettings {
+    CutSettings { hold_limit: CutSettings::HOLD_LIMIT_MAX, ..CutSettings::default() }
 }
 
 /// The same, with settings.
