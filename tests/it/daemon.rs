@@ -247,11 +247,15 @@ fn numbers_are_given_to_programs_of_this_machine() {
     machine.backup(&[]).expect(0);
     let running = daemon(&machine);
     let numbers = || http::get(port, "/metrics");
-    wait_until(LONG, "the numbers", || numbers().is_some());
-    let (status, body) = numbers().unwrap();
+    let mut answer = None;
+    wait_until(LONG, "the numbers", || {
+        answer = numbers();
+        answer.is_some()
+    });
+    let (status, body) = answer.unwrap();
     assert!(status == 200 && body.contains("offsite_last_run_exit_code{site=\"townhall\"} 0"), "{body}");
     assert!(body.contains("offsite_jobs_overdue{site=\"townhall\"} 0"), "{body}");
-    assert_eq!(http::get(port, "/").unwrap().0, 404);
+    wait_until(LONG, "that there is nothing else", || http::get(port, "/").is_some_and(|(status, _)| status == 404));
     // Whoever says nothing, or no end of it, keeps nobody else out.
     let silent = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let mut endless = TcpStream::connect(("127.0.0.1", port)).unwrap();

@@ -87,6 +87,15 @@ impl Office {
     }
 }
 
+/// Ends the business when the test ends, however that ends.
+struct EndOfBusiness<'a>(&'a Office);
+
+impl Drop for EndOfBusiness<'_> {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Whether two copies may have been of one instant: no effect is without its cause, and nothing is missing before the last.
 fn are_of_one_instant(ledger: &str, cash: &Path) -> bool {
     let ledger: BTreeSet<u64> = ledger.lines().map(|line| line.parse().unwrap()).collect();
@@ -112,9 +121,10 @@ fn an_engine_that_is_held_by_a_program_is_copied_at_the_instant_of_the_others() 
     let office = Office::new();
     std::thread::scope(|scope| {
         scope.spawn(|| office.work());
+        let _end = EndOfBusiness(&office);
         for _ in 0..3 {
-            office.wait_for_business();
             let early = std::fs::read_to_string(office.world.path("ledger")).unwrap();
+            office.wait_for_business();
             let (generation, document) = run_with(&office.world, &office.sources(), &patient(), &|_| ());
             office.wait_for_business();
             assert_eq!((document.grade, document.cut.method), (Grade::Exact, CutMethod::Barrier), "{document:#?}");
@@ -127,7 +137,6 @@ fn an_engine_that_is_held_by_a_program_is_copied_at_the_instant_of_the_others() 
             // One after the other they are not.
             assert!(!are_of_one_instant(&early, &cash));
         }
-        office.stop.store(true, Ordering::Relaxed);
     });
     let lock = std::fs::File::open(office.world.path("lock")).unwrap();
     flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
@@ -136,21 +145,21 @@ fn an_engine_that_is_held_by_a_program_is_copied_at_the_instant_of_the_others() 
 #[test]
 fn an_engine_that_can_not_be_held_is_copied_at_leisure_and_one_that_is_not_let_go_is_told() {
     let office = Office::new();
-    let cut = CutSettings { barrier_within: Duration::from_millis(300), ..patient() };
-    let with = |hold: &str, release: &str| {
+    let with = |hold: &str, release: &str, cut: &CutSettings| {
         let mut sources = office.sources();
         let SourceKind::Command(command) = &mut sources[0].kind else { unreachable!() };
         let shell = |script: &str| ["sh", "-c", script].map(str::to_owned).to_vec();
         command.command = shell("echo all > {staging}/ledger");
         command.hold = Some(CommandHold { hold: shell(hold), release: shell(release) });
-        run_with(&office.world, &sources, &cut, &|_| ()).1
+        run_with(&office.world, &sources, cut, &|_| ()).1
     };
-    let document = with("echo no lock to be had >&2; exit 1", "exit 0");
+    let short = CutSettings { barrier_within: Duration::from_millis(300), ..patient() };
+    let document = with("echo no lock to be had >&2; exit 1", "exit 0", &short);
     assert_eq!((document.grade, document.problems.len()), (Grade::Sequential, 0), "{document:#?}");
     assert!(document.cut.failed_tries.iter().any(|why| why.contains("no lock to be had")), "{document:#?}");
     assert_eq!(of(&document, "ledger").role, Role::Leisure);
     // The engine says that nobody was held when the release came; and it stays with that.
-    let document = with("exit 0", "echo nobody is held >&2; exit 1");
+    let document = with("exit 0", "echo nobody is held >&2; exit 1", &patient());
     assert_eq!((document.grade, document.cut.method), (Grade::Incomplete, CutMethod::None), "{document:#?}");
     assert!(document.problems[0].what.contains("nobody is held"), "{document:#?}");
     assert!(document.problems[0].what.contains("let them go by hand"), "{document:#?}");

@@ -201,8 +201,9 @@ fn what_is_pruned_from_a_bucket_with_versions_is_hidden_and_no_more() {
         *versions.entry(version.key).or_default() += 1;
     }
     for (key, count) in versions {
-        let wanted = if key.contains("heartbeat.json") { 4 } else { 1 };
-        assert_eq!(count, wanted, "versions of {key}");
+        // One that is written again after a lost reply is one more.
+        let as_written = if key.contains("heartbeat.json") { count >= 4 } else { count == 1 };
+        assert!(as_written, "{count} versions of {key}");
         assert!(now.contains_key(&key) || (removed.contains(&key) && before.contains_key(&key)), "{key}");
     }
     bucket.remove_hidden_after(30, "site-a/");

@@ -44,6 +44,7 @@ fn a_generation_takes_few_requests() {
     for run in &runs[2..] {
         assert!(total(run) <= 28, "a day's work: {runs:?}");
     }
-    assert_eq!(runs[2], runs[5], "a chain that grows takes more requests: {runs:?}");
+    // One that the server was too busy for is made again.
+    assert!(total(&runs[5]) <= total(&runs[2]) + 2, "a chain that grows takes more requests: {runs:?}");
     eprintln!("requests of runs, the full first: {runs:?}");
 }
