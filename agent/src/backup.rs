@@ -187,11 +187,13 @@ impl<'a> Run<'a> {
         let (mut resumed, late) = self.resume_for_a_while()?;
         let local = self.staging.generations()?;
         self.check_interrupt()?;
-        let generation = self.capture(class, label, local.last()).inspect_err(|_| tell(&resumed))?;
+        let generation = self.capture(class, label, newest_readable(&local)).inspect_err(|_| tell(&resumed))?;
         if late {
-            resumed.retain(|outcome| !outcome.was_interrupted());
             let all = self.interrupt.clone();
-            resumed.extend(self.resume(&all)?);
+            for again in self.resume(&all)? {
+                resumed.retain(|outcome| outcome.store != again.store);
+                resumed.push(again);
+            }
         }
         let id = generation.id().clone();
         let document = generation.document()?;
@@ -291,7 +293,9 @@ impl<'a> Run<'a> {
     ) -> Result<bool, BackupError> {
         // Without its copy it is not sealed anew.
         let Some(generation) = generation else { return Ok(false) };
-        let content = generation.document()?.sources.iter().map(|source| source.bytes).sum();
+        // Where it cannot be read, delivering says so.
+        let Ok(document) = generation.document() else { return Ok(false) };
+        let content = document.sources.iter().map(|source| source.bytes).sum();
         let wanted = deliver::full_pack_bytes(target, content);
         let packs = self.state.packs(&delivery.chain, delivery.id)?;
         let mut waiting = packs.iter().filter(|pack| !pack.stored);
@@ -309,9 +313,11 @@ impl<'a> Run<'a> {
     ) -> Result<bool, BackupError> {
         let Err(OutcomeError::Deliver(error)) = &earlier.result else { return Ok(false) };
         let old = local.iter().find(|local| *local.id() == earlier.generation);
-        let Some(old) = old.filter(|_| error.is_for_lack_of_room()) else { return Ok(false) };
+        let Some(old) = old.filter(|_| error.is_for_lack_of_room()).and_then(|old| old.document().ok()) else {
+            return Ok(false);
+        };
         let bytes = |document: &Document| document.sources.iter().map(|source| source.bytes).sum::<u64>();
-        if bytes(new) >= bytes(&old.document()?) / 2 {
+        if bytes(new) >= bytes(&old) / 2 {
             return Ok(false);
         }
         let why = std::mem::replace(&mut earlier.result, Err(OutcomeError::Behind));
@@ -388,6 +394,21 @@ impl<'a> Run<'a> {
     fn check_interrupt(&self) -> Result<(), BackupError> {
         if *self.interrupt.borrow() { Err(BackupError::Interrupted) } else { Ok(()) }
     }
+}
+
+/// The newest generation that can serve the next one: without it only time is lost, so what is damaged is passed over.
+fn newest_readable(local: &[LocalGeneration]) -> Option<&LocalGeneration> {
+    local.iter().rev().find(|generation| match generation.document() {
+        Ok(_) => true,
+        Err(error) => {
+            let id = generation.id();
+            tracing::warn!(
+                error = one_line(&error),
+                "the local generation {id} cannot be read and is passed over; what stores have of it is not harmed"
+            );
+            false
+        }
+    })
 }
 
 /// When there is no report to say it in: what became of what an earlier run had left.

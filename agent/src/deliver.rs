@@ -175,7 +175,11 @@ impl Place<'_> {
         let folder = ChainFolder::new(self.settings.site, delivery.chain.class, &delivery.chain.name)?;
         let waiting = self.waiting_packs(state, delivery, &folder)?;
         let locked_until = self.locked_until;
-        let room = (self.settings.spool_bytes / self.target.pack_bytes.max(1)).saturating_sub(4).clamp(1, 1024);
+        let mut settings = self.seal_settings();
+        if delivery.is_plain_full() {
+            settings.pack_bytes = full_pack_bytes(self.target, total);
+        }
+        let room = (self.settings.spool_bytes / settings.pack_bytes.max(1)).saturating_sub(4).clamp(1, 1024);
         let (sender, receiver) = mpsc::channel(usize::try_from(room).unwrap_or(1));
         let mut sending_state = state.reopen()?;
 
@@ -195,10 +199,6 @@ impl Place<'_> {
                     later: LocalGeneration::between(local, &delivery.chain.origin, &delivery.generation),
                     delivery,
                 };
-                let mut settings = self.seal_settings();
-                if delivery.is_plain_full() {
-                    settings.pack_bytes = full_pack_bytes(self.target, total);
-                }
                 let stop = || sender.is_closed(); // when sending has failed or somebody asks to stop
                 seal::seal(&settings, &request, &self.spool, state, self.progress, &stop, |pack| {
                     let Ok(key) = folder.pack(&pack.name) else { return false };

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use crate::capture::is_server;
+use crate::capture::{database_of, is_server};
 
 /// A database server, and who may create databases there. What is not set is as for every program of the engine.
 #[derive(Clone, Debug, Default)]
@@ -124,6 +124,18 @@ pub enum IntoError {
         /// The database.
         database: String,
     },
+    /// It was loaded, and what was there before is gone, but it could not be given its name.
+    #[error(
+        "{database} was loaded and is whole, but could not be given its name: rename `{is_called}` by hand: {said}"
+    )]
+    Nameless {
+        /// The database.
+        database: String,
+        /// What it is called.
+        is_called: String,
+        /// Why.
+        said: String,
+    },
     /// What was loaded is damaged.
     #[error("{program} finds the restored database {database} damaged: {said}")]
     Damaged {
@@ -145,11 +157,11 @@ pub fn load(request: &IntoRequest<'_>, watch: IntoWatch<'_>) -> Result<Vec<Loade
     if is_server(request.folder) {
         return Err(IntoError::WholeServer { folder: request.folder.to_owned() });
     }
-    let dumps = dumps(request.folder, "dump")?;
+    let dumps = dumps(request.folder, ".dump")?;
     if !dumps.is_empty() {
         return postgres::load(request, &choose(request, dumps)?, watch);
     }
-    let dumps = self::dumps(request.folder, "sql")?;
+    let dumps = self::dumps(request.folder, ".sql")?;
     if !dumps.is_empty() {
         return mariadb::load(request, &choose(request, dumps)?, watch);
     }
@@ -180,33 +192,26 @@ fn choose(request: &IntoRequest<'_>, dumps: Vec<Dump>) -> Result<Vec<Dump>, Into
     Ok(chosen)
 }
 
+/// What a capture of PostgreSQL writes beside the dumps.
+const ROLES: &str = "globals.sql";
+/// The same of MariaDB.
+const ACCOUNTS: &str = "server.accounts.sql";
+
 /// The dumps in a folder whose names end so, with the names of their databases.
 fn dumps(folder: &Path, ending: &str) -> Result<Vec<Dump>, IntoError> {
     let failed = |source| IntoError::Read { path: folder.to_owned(), source };
+    // Where there are accounts of MariaDB, this is a database that happens to be called so.
+    let of_mariadb = folder.join(ACCOUNTS).exists();
     let mut dumps = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
-        let Some((stem, end)) = name.to_str().and_then(|name| name.rsplit_once('.')) else { continue };
-        // What is no database has another dot in its name.
-        let is_database = end == ending && !(ending == "sql" && stem.contains('.')) && stem != "globals";
-        if let Some(database) = unescape(stem).filter(|_| is_database) {
+        let Some(file) = name.to_str().filter(|name| *name != ROLES || of_mariadb) else { continue };
+        if let Some(database) = database_of(file, ending) {
             dumps.push(Dump { database, file: folder.join(&name) });
         }
     }
     dumps.sort_by(|a, b| a.database.cmp(&b.database));
     Ok(dumps)
-}
-
-/// What a capture writes as `%` and two digits.
-fn unescape(stem: &str) -> Option<String> {
-    let mut pieces = stem.split('%');
-    let mut name = pieces.next()?.to_owned();
-    for piece in pieces {
-        let code = u8::from_str_radix(piece.get(..2)?, 16).ok()?;
-        name.push(char::from(code));
-        name.push_str(piece.get(2..)?);
-    }
-    Some(name)
 }
 
 /// Runs `work` for all of `items`, so many at a time; the first error counts.
@@ -235,14 +240,16 @@ mod tests {
     #[test]
     fn dumps_are_found_and_called_as_their_databases() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["office.dump", "a%2Fb%25.dump", "globals.sql", "shop.sql", "server.accounts.sql", "notes.txt"] {
-            fs::write(folder.path().join(name), "").unwrap();
+        let write = |name: &str| fs::write(folder.path().join(name), "").unwrap();
+        for name in ["office.dump", "globals.dump", "a%2Fb%25.dump", "globals.sql", "shop.sql", "notes.txt"] {
+            write(name);
         }
         let names = |ending| -> Vec<String> {
             dumps(folder.path(), ending).unwrap().into_iter().map(|dump| dump.database).collect()
         };
-        assert_eq!(names("dump"), ["a/b%", "office"]);
-        assert_eq!(names("sql"), ["shop"]);
-        assert_eq!(unescape("broken%2"), None);
+        assert_eq!(names(".dump"), ["a/b%", "globals", "office"]);
+        assert_eq!(names(".sql"), ["shop"]);
+        write(ACCOUNTS);
+        assert_eq!(names(".sql"), ["globals", "shop"]);
     }
 }

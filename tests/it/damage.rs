@@ -9,6 +9,7 @@ use agent::keys::generate_identity;
 use agent::restore::RestoreError;
 use agent::sign::SiteKey;
 use tests::engine::Site;
+use tests::machine::Machine;
 use tests::tree::{Kind, Tree};
 use tests::{Outcome, Rng, office};
 
@@ -255,4 +256,25 @@ fn an_older_generation_is_not_taken_for_the_newest_one() {
     assert!(!office.site.world.path("restored").exists());
     // Whoever names it gets it.
     office.restore(office.full.as_str(), "by-name", 0);
+}
+
+#[test]
+fn a_local_generation_that_cannot_be_read_costs_nothing_but_time() {
+    let machine = Machine::new();
+    machine.world.write("source/letter", "of the first day");
+    machine.backup(&[]).expect(0);
+    let id = machine.local().pop_first().unwrap();
+    let folder = machine.world.path("staging").join(id.as_str());
+    let document = folder.join("generation.json");
+    office::set_mode(&folder, 0o700);
+    office::set_mode(&document, 0o600);
+    std::fs::write(&document, "{").unwrap();
+    for (day, is_newest) in [("of the second day", true), ("of the third day", false)] {
+        machine.world.write("source/letter", day);
+        let outcome = machine.backup(&[]).expect(0);
+        assert_eq!(outcome.stderr.contains("cannot be read and is passed over"), is_newest, "{outcome}");
+        let newest = machine.list().pop().unwrap().generation;
+        Tree::read(&machine.source()).assert_equals(&machine.restored(&newest));
+    }
+    assert!(machine.local().contains(&id));
 }

@@ -130,16 +130,15 @@ impl Session {
             if line == end {
                 return error.map_or(Ok(rows), |error| Err(SessionError::Refused(error)));
             }
-            let complaint = ["ERROR", "FATAL", "psql: error"].iter().any(|start| line.starts_with(start));
             // MariaDB's client stays when its connection is gone, and would answer nothing any more.
-            if line.starts_with("ERROR 2006") || line.starts_with("ERROR 2013") {
+            if line.starts_with("ERROR 2006 (") || line.starts_with("ERROR 2013 (") {
                 self.kill();
                 return Err(SessionError::Lost(line));
             }
-            if complaint {
-                error.get_or_insert(line);
-            } else if !line.starts_with("WARNING") && !line.starts_with("NOTICE") {
-                rows.push(line);
+            match said_by_client(&line) {
+                Some(Said::Error) => _ = error.get_or_insert(line),
+                Some(Said::Remark) => {}
+                None => rows.push(line),
             }
         }
     }
@@ -150,10 +149,51 @@ impl Session {
     }
 }
 
+/// What a client says that is no row.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    Error,
+    Remark,
+}
+
+/// What a line is if it is no row. A row may be the name of anything, such as of a database `ERROR_LOG`.
+fn said_by_client(line: &str) -> Option<Said> {
+    let coded = |rest: &str| rest.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with(" (");
+    if ["ERROR:", "FATAL:", "PANIC:", "psql: error", "ERROR at line "].iter().any(|start| line.starts_with(start))
+        || line.strip_prefix("ERROR ").is_some_and(coded)
+    {
+        return Some(Said::Error);
+    }
+    ["WARNING:", "NOTICE:"].iter().any(|start| line.starts_with(start)).then_some(Said::Remark)
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         process::kill_group(&self.child);
         // It cannot fail for a child of ours.
         let _ended = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_may_be_called_as_a_complaint_begins() {
+        for row in ["ERROR_LOG", "WARNINGS", "NOTICE", "FATAL", "ERROR", "ERROR 7 days", "psql"] {
+            assert_eq!(said_by_client(row), None, "{row}");
+        }
+        let complaints = [
+            "ERROR:  relation \"x\" does not exist",
+            "ERROR 1049 (42000): Unknown database 'x'",
+            "ERROR at line 1: Unknown command",
+            "FATAL:  role \"x\" does not exist",
+            "psql: error: connection failed",
+        ];
+        for complaint in complaints {
+            assert_eq!(said_by_client(complaint), Some(Said::Error), "{complaint}");
+        }
+        assert_eq!(said_by_client("WARNING:  there is no transaction in progress"), Some(Said::Remark));
     }
 }

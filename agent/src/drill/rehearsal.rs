@@ -238,7 +238,11 @@ impl Rehearsal<'_> {
             self.compare(&name, captured, &rows);
         }
         match server.examine(database) {
-            Ok(examined) => tracing::debug!(database, examined, "the engine's own program"),
+            Ok(true) => {}
+            Ok(false) => self.verdict.leave(format!(
+                "{name} was not looked through by {}: its program for that is not installed here",
+                server.engine()
+            )),
             Err(why) => {
                 self.verdict.find(About::Database, format!("{} finds damage in {name}: {why}", server.engine()))
             }

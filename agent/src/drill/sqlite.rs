@@ -62,8 +62,10 @@ impl Found {
             }
             Err(error) => self.not_done.push(format!("the foreign keys of {name} could not be checked: {error}")),
         }
-        // A file that cannot be read through has been found.
-        self.rows = rows::count(path, COUNT_WITHIN).unwrap_or_default();
+        match rows::count(path, COUNT_WITHIN) {
+            Ok(rows) => self.rows = rows,
+            Err(error) => self.not_done.push(format!("the rows of {name} could not be counted: {error}")),
+        }
         self.database.tables = self.rows.len() as u64;
         self.database.rows = self.rows.values().sum();
     }

@@ -59,12 +59,13 @@ pub(super) fn load(request: &IntoRequest<'_>, dumps: &[Dump], watch: IntoWatch<'
     })
 }
 
-/// Whether it is there with tables of its own. What an earlier try has left does not count.
+/// Whether it is there with something in it. What an earlier try has left does not count.
 fn holds_something(server: &Server, database: &str) -> Result<bool, IntoError> {
     let name = literal(database);
     let count = format!(
-        "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = {name} AND NOT EXISTS (SELECT 1 FROM \
-         information_schema.TABLES WHERE TABLE_SCHEMA = {name} AND TABLE_NAME = '{MARK}');"
+        "SELECT COUNT(*) FROM (SELECT TABLE_SCHEMA AS s FROM information_schema.TABLES UNION ALL SELECT ROUTINE_SCHEMA FROM \
+         information_schema.ROUTINES UNION ALL SELECT EVENT_SCHEMA FROM information_schema.EVENTS) AS things WHERE s = {name} \
+         AND NOT EXISTS (SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = {name} AND TABLE_NAME = '{MARK}');"
     );
     Ok(ask(server, None, &count)? != "0")
 }

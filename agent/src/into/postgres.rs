@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use secrecy::ExposeSecret as _;
 
 use super::{Dump, IntoError, IntoEvent, IntoRequest, IntoWatch, Loaded, Server, in_parallel, tool};
+use crate::failure::one_line;
 use crate::psql;
 
 const CLIENT: &str = "psql";
@@ -32,23 +33,22 @@ pub(super) fn load(request: &IntoRequest<'_>, dumps: &[Dump], watch: IntoWatch<'
         }
     }
     make_roles(request)?;
-    let loaded = in_parallel(dumps, request.jobs, |dump| load_one(request, dump, watch));
-    let finished = loaded.and_then(|loaded| {
-        for dump in dumps {
-            let (name, unfinished) = (quote(&dump.database), quote(&unfinished(&dump.database)));
-            if there.contains(dump.database.as_str()) {
-                ask(server, MAINTENANCE, &format!("DROP DATABASE {name} WITH (FORCE)"))?;
-            }
-            ask(server, MAINTENANCE, &format!("ALTER DATABASE {unfinished} RENAME TO {name}"))?;
-        }
-        Ok(loaded)
-    });
-    finished.inspect_err(|_| {
+    let loaded = in_parallel(dumps, request.jobs, |dump| load_one(request, dump, watch)).inspect_err(|_| {
         for dump in dumps {
             // What cannot be dropped has a name that says what it is, and the next try does.
             let _dropped = drop_unfinished(server, &dump.database);
         }
-    })
+    })?;
+    for dump in dumps {
+        let (name, is_called) = (quote(&dump.database), unfinished(&dump.database));
+        if there.contains(dump.database.as_str()) {
+            ask(server, MAINTENANCE, &format!("DROP DATABASE {name} WITH (FORCE)"))?;
+        }
+        ask(server, MAINTENANCE, &format!("ALTER DATABASE {} RENAME TO {name}", quote(&is_called))).map_err(
+            |error| IntoError::Nameless { database: dump.database.clone(), is_called, said: one_line(&error) },
+        )?;
+    }
+    Ok(loaded)
 }
 
 /// What a database is called until it is whole: short enough whatever its name is.

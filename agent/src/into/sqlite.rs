@@ -4,9 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
-
 use super::{IntoError, IntoEvent, IntoWatch, Loaded};
+use crate::rows;
 
 const PROGRAM: &str = "PRAGMA integrity_check";
 const FOREIGN_KEYS: &str = "PRAGMA foreign_key_check";
@@ -35,8 +34,7 @@ pub(super) fn check(folder: &Path, watch: IntoWatch<'_>) -> Result<Vec<Loaded>, 
 
 /// How many tables it has, or who found what wrong.
 fn check_one(path: &Path) -> Result<Result<u64, (&'static str, String)>, rusqlite::Error> {
-    // In a copy in memory of what it needs: the database is not touched, not even its journal mode.
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let connection = rows::open_unchanging(path)?;
     let text = |sql: &str| -> Result<Vec<String>, rusqlite::Error> {
         let mut statement = connection.prepare(sql)?;
         let rows = statement.query_map([], |row| row.get::<_, rusqlite::types::Value>(0))?;
