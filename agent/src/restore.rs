@@ -40,7 +40,7 @@ pub use select::{PathPattern, PathPatternError};
 
 use error::of_no_use;
 use list::Lines;
-use packs::Packs;
+use packs::{Packs, Purpose};
 use plan::Wanted;
 use select::Chosen;
 use target::{Files, Target};
@@ -151,7 +151,7 @@ fn restore_from_packs(
         kept: target.scratch(),
     };
     let generation = &manifest.head.generation;
-    let bad = match list::read(&packs, manifest, target)? {
+    let bad = match list::read(&packs, manifest)? {
         Ok(lines) => return place(&packs, request, manifest, target, &lines, progress),
         Err(bad) => bad,
     };
@@ -170,7 +170,7 @@ fn restore_from_packs(
     target.check_room(&salvaged.bad_packs)?;
     let files = begin(target, &chosen, progress)?;
     salvaged.fill(&files);
-    let why = |_| salvaged.bad_packs.first().map_or_else(String::new, of_no_use);
+    let why = |_| salvaged.bad_packs.first().map(of_no_use);
     let mut report = finish(files, generation, target, &chosen, why);
     report.lost.extend(salvaged.nameless());
     Ok(RestoreReport { bad_packs: salvaged.bad_packs, ..report })
@@ -193,17 +193,16 @@ fn place(
         .map(|(file, growing)| Wanted { from: growing.start, bytes: select::content_bytes(growing.line), file })
         .collect();
     let plan = plan::plan(manifest, &wanted);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let bad_packs = extract::extract(packs, manifest, &plan, target.scratch(), false, threads, &files);
+    let mut bad_packs = extract::extract(packs, manifest, &plan, Purpose::Files, &files);
     target.check_room(&bad_packs)?;
+    bad_packs.extend(extract::to_blame(packs, manifest, &plan, &files.refuted()));
     let mut harmed = BTreeMap::new();
     for bad in &bad_packs {
         for (file, ..) in plan.served_by(bad.index) {
             harmed.entry(file).or_insert(bad);
         }
     }
-    let why =
-        |file| harmed.get(&file).map_or_else(|| "a patch it needs cannot be applied".to_owned(), |bad| of_no_use(bad));
+    let why = |file| harmed.get(&file).map(|bad| of_no_use(bad));
     let report = finish(files, &manifest.head.generation, target, &chosen, why);
     Ok(RestoreReport { bad_packs, ..report })
 }
@@ -222,13 +221,13 @@ fn begin<'a>(target: &'a Target, chosen: &Chosen<'a>, progress: &'a Progress) ->
     Ok(files)
 }
 
-/// Links and folders, when all files are done; `why` tells what became of a file whose bytes never came.
+/// Links and folders, when all files are done; `why` tells what became of a file that is not whole, if that is known.
 fn finish(
     files: Files<'_>,
     generation: &GenerationId,
     target: &Target,
     chosen: &Chosen<'_>,
-    why: impl Fn(usize) -> String,
+    why: impl Fn(usize) -> Option<String>,
 ) -> RestoreReport {
     let (files, bytes, mut lost) = files.finish(why);
     lost.extend(select::finish(target, &chosen.links, &chosen.folders));

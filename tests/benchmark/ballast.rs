@@ -16,7 +16,7 @@ pub(crate) fn hold(bytes: u64) -> Option<File> {
     let memory = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let available: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-    let bytes = bytes.min(available / 4 * 3 * 1024) / SPAN * SPAN;
+    let bytes = bytes.min(available / 8 * 7 * 1024) / SPAN * SPAN;
     let mut file = tempfile::tempfile_in("/dev/shm").ok()?;
     eprintln!("making {} MiB of memory this machine's own", bytes >> 20);
     let page = vec![1; SPAN as usize];

@@ -216,6 +216,36 @@ fn a_file_under_another_name_finds_its_old_content() {
     tree::assert_same(&source, &to.join("docs"));
 }
 
+#[test]
+fn a_file_that_moves_to_another_source_costs_next_to_nothing() {
+    let machine = Machine::in_memory();
+    let archive = machine.world.make_folder("archive");
+    let second = format!("[[source]]\nname = \"archive\"\ntype = \"folder\"\npath = \"{}\"\n", archive.display());
+    machine.configure(100, &second);
+    let mut rng = Rng::new(9);
+    let (moved, renamed, mut changed) = (rng.bytes(3 << 20), rng.bytes(2 << 20), rng.bytes(3 << 20));
+    std::fs::write(machine.source().join("plans.zip"), &moved).unwrap();
+    std::fs::write(machine.source().join("draft.pdf"), &renamed).unwrap();
+    std::fs::write(machine.source().join("accounts.mdb"), &changed).unwrap();
+    std::fs::write(archive.join("older"), rng.bytes(1 << 20)).unwrap();
+    machine.backup(&[]).expect(0);
+    let stored = || machine.contents().iter().map(|(_, content)| content.len()).sum::<usize>();
+    let before = stored();
+
+    std::fs::rename(machine.source().join("plans.zip"), archive.join("plans.zip")).unwrap();
+    std::fs::rename(machine.source().join("draft.pdf"), machine.source().join("final.pdf")).unwrap();
+    std::fs::remove_file(machine.source().join("accounts.mdb")).unwrap();
+    changed.splice(1_000_000..1_000_000, rng.bytes(500));
+    std::fs::write(archive.join("accounts-2026.mdb"), &changed).unwrap();
+    let report = machine.backup(&[]).expect(0).json();
+    let sent = stored() - before;
+    assert!(sent < 32 << 10, "two files that moved to another source and one renamed cost {sent} bytes");
+    let generation: GenerationId = report["generation"]["id"].as_str().unwrap().parse().unwrap();
+    let to = machine.restored_to(&generation);
+    tree::assert_same(&machine.source(), &to.path().join("docs"));
+    tree::assert_same(&archive, &to.path().join("archive"));
+}
+
 fn stored_bytes(site: &Site) -> u64 {
     let files: Vec<PathBuf> = office::paths(&site.store_folder());
     files.iter().map(|path| path.metadata().unwrap()).filter(std::fs::Metadata::is_file).map(|m| m.len()).sum()

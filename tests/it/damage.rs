@@ -1,6 +1,7 @@
 //! Damaged, forged and replayed objects: every one is noticed and named, and everything else comes back.
 
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use agent::generation::Class;
@@ -158,6 +159,38 @@ fn a_pack_that_is_of_no_use_costs_its_files_and_no_others() {
         office.restore(office.archival.as_str(), &other, 0);
         assert_eq!(office.missing_in(&office.site.world.path(other)), BTreeSet::new());
     }
+}
+
+/// Recipients are public, so whoever can write to the store can seal packs of his own that open and unpack as ours do.
+#[test]
+fn a_pack_that_a_stranger_sealed_gives_no_file_that_is_not_ours() {
+    let office = Office::new(27, 12);
+    let (key, path) = &office.packs()[1];
+    let good = std::fs::read(path).unwrap();
+    let (mut frames, mut content) = (Vec::new(), Vec::with_capacity(64 << 20));
+    office.site.identities.open(&good[..]).unwrap().read_to_end(&mut frames).unwrap();
+    zstd_safe::decompress(&mut content, &frames).unwrap();
+    let replace = |content: &[u8]| {
+        let mut frame = Vec::with_capacity(zstd_safe::compress_bound(content.len()));
+        zstd_safe::compress(&mut frame, content, 1).unwrap();
+        let recipient = office.site.recipients.iter().next().unwrap();
+        std::fs::write(path, recipient.seal(&frame).unwrap()).unwrap();
+    };
+    let named = |outcome: &Outcome| assert_says(outcome, &[key, "what to do: "]);
+
+    // Whatever it is wrapped in, what comes out is proved file by file; a verification looks at the wrapping.
+    replace(&content);
+    office.restore(office.newest.as_str(), "same", 0);
+    assert_eq!(office.missing_in(&office.site.world.path("same")), BTreeSet::new());
+    named(&office.site.world.offsite(["verify"]).expect(5));
+
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    replace(&content);
+    let outcome = office.restore(office.newest.as_str(), "other", 5);
+    named(&outcome);
+    assert_says(&outcome, &["LOST: docs/", "it is not the object that the generation names"]);
+    assert_eq!(office.missing_in(&office.site.world.path("other")).len(), 1);
 }
 
 #[test]

@@ -48,3 +48,22 @@ fn a_generation_takes_few_requests() {
     assert!(total(&runs[5]) <= total(&runs[2]) + 2, "a chain that grows takes more requests: {runs:?}");
     eprintln!("requests of runs, the full first: {runs:?}");
 }
+
+/// With the sizes that a store has if nobody says others: packs of 64 MiB, sent in parts of 8 MiB.
+#[test]
+fn a_full_takes_a_dozen_requests_for_each_pack() {
+    let bucket = seaweedfs().bucket("requests-of-a-full");
+    let proxy = Proxy::to(seaweedfs().port());
+    let machine = Machine::with_bucket(&proxy.url(), &bucket.name);
+    let store = std::fs::read_to_string(machine.world.path("store.toml")).unwrap();
+    let sizes = "\npack = \"24 MiB\"\npart = \"5 MiB\"";
+    assert!(store.contains(sizes));
+    machine.world.write("store.toml", store.replace(sizes, ""));
+    machine.configure(100, "");
+    std::fs::write(machine.source().join("photographs"), Rng::new(2).bytes(130 << 20)).unwrap();
+    let full = of_a_run(&machine, &proxy);
+    let packs = machine.objects().iter().filter(|key| key.contains("/packs/")).count();
+    let total = full.values().sum::<usize>();
+    assert!(packs == 2 && total <= 20 + 12 * packs, "{packs} packs: {full:?}");
+    eprintln!("requests of a full of {packs} packs: {full:?}");
+}

@@ -1,19 +1,22 @@
 //! Executing a plan: packs in parallel, each opened once; patches applied as soon as their reference is complete.
 
-use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Mutex, PoisonError};
 
-use super::packs::{PackError, Packs};
+use super::packs::{PackError, Packs, Purpose};
 use super::plan::{Goal, Patch, Piece, Plan};
 use super::target::is_full;
-use super::unpack::Unpacker;
+use super::unpack::{Taker, Unpacker};
 use crate::failure::one_line;
 use crate::format::manifest::{Manifest, Pack};
 use crate::patch;
 use crate::platform::place::{read_at, write_at};
-use crate::platform::tree::Dir;
+
+/// Frames that may wait for a thread to unpack them.
+const PASSED: usize = 1;
 
 /// Who takes the bytes of files. Called from several threads at once; each byte of a file comes once.
 pub(super) trait Sink: Sync {
@@ -43,6 +46,7 @@ struct Extraction<'a> {
     packs: &'a Packs<'a>,
     manifest: &'a Manifest,
     plan: &'a Plan,
+    purpose: Purpose,
     sink: &'a dyn Sink,
     references: Vec<Mutex<Gathered>>,
     /// The content of patch packs, by index in the manifest.
@@ -52,14 +56,37 @@ struct Extraction<'a> {
     full: AtomicBool,
 }
 
-/// Reads everything in `plan`, and answers with the packs that were of no use. `keep` says which packs will be needed again.
+/// A pack while it is read, and what is wanted of it: pieces by where they begin, which may overlap.
+struct Reading<'r, 'a> {
+    extraction: &'a Extraction<'a>,
+    index: usize,
+    /// Without those that are done with.
+    pieces: &'a [Piece],
+    passing: &'r Passing<'a>,
+}
+
+/// A frame of a pack on its way to a thread that has no pack to read.
+struct Passed<'a> {
+    index: usize,
+    pieces: &'a [Piece],
+    offset: u64,
+    content: usize,
+    frame: Vec<u8>,
+}
+
+/// How frames get to those threads.
+struct Passing<'a> {
+    frames: SyncSender<Passed<'a>>,
+    /// How many more may be on their way.
+    room: &'a AtomicUsize,
+}
+
+/// Reads everything in `plan`, and answers with the packs that were of no use.
 pub(super) fn extract(
     packs: &Packs<'_>,
     manifest: &Manifest,
     plan: &Plan,
-    scratch: &Dir,
-    keep: bool,
-    threads: usize,
+    purpose: Purpose,
     sink: &dyn Sink,
 ) -> Vec<BadPack> {
     let references = plan.patches.iter().map(|_| Mutex::new(Gathered::Waiting)).collect();
@@ -67,6 +94,7 @@ pub(super) fn extract(
         packs,
         manifest,
         plan,
+        purpose,
         sink,
         references,
         patches: Vec::new(),
@@ -74,32 +102,78 @@ pub(super) fn extract(
         full: false.into(),
     };
     for index in &plan.patch_packs {
-        extraction.fetch_patches(*index, scratch);
+        extraction.fetch_patches(*index);
     }
-    let next = AtomicUsize::new(0);
     let extraction = extraction;
-    std::thread::scope(|scope| {
-        for _ in 0..threads.min(plan.plain.len()) {
-            scope.spawn(|| {
-                let mut unpacker = Unpacker::new();
-                // On a full disk, what is still to come has no place either.
-                while !extraction.full.load(Ordering::Relaxed)
-                    && let Some((index, pieces)) = plan.plain.get(next.fetch_add(1, Ordering::Relaxed))
-                {
-                    extraction.plain(*index, pieces, keep, &mut unpacker);
-                }
-            });
-        }
-    });
-    extraction.bad.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    if !plan.plain.is_empty() {
+        extraction.in_parallel();
+    }
+    extraction.bad.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Of the packs that serve `files`, whose digests are not what they should be, those that are not what the generation names.
+pub(super) fn to_blame(packs: &Packs<'_>, manifest: &Manifest, plan: &Plan, files: &BTreeSet<usize>) -> Vec<BadPack> {
+    let serves = |index: &usize| plan.served_by(*index).any(|(file, ..)| files.contains(&file));
+    let serving = manifest.packs.iter().enumerate().filter(|(index, _)| !files.is_empty() && serves(index));
+    serving.filter_map(|(index, pack)| Some(BadPack::new(packs, index, pack, packs.prove(pack).err()?))).collect()
+}
+
+impl BadPack {
+    fn new(packs: &Packs<'_>, index: usize, pack: &Pack, error: PackError) -> Self {
+        let key = packs.folder.pack(&pack.name).map_or_else(|_| pack.name.to_string(), |key| key.to_string());
+        Self { key, error, index }
+    }
 }
 
 impl Extraction<'_> {
-    fn fetch_patches(&mut self, index: usize, scratch: &Dir) {
+    /// Packs are read by half of the threads; the others unpack what those pass on, and so do they when all are read. So the
+    /// last packs keep every thread busy, and the content of a file comes nearly in order.
+    fn in_parallel(&self) {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let (next, room) = (AtomicUsize::new(0), AtomicUsize::new(PASSED));
+        let (frames, passed) = mpsc::sync_channel(PASSED);
+        let passed = Mutex::new(passed);
+        std::thread::scope(|scope| {
+            for n in 0..threads {
+                let passing = (n < threads.div_ceil(2)).then(|| Passing { frames: frames.clone(), room: &room });
+                scope.spawn(|| self.work(&next, passing, &passed, &room));
+            }
+            drop(frames);
+        });
+    }
+
+    fn work<'b>(
+        &'b self,
+        next: &AtomicUsize,
+        passing: Option<Passing<'b>>,
+        passed: &Mutex<Receiver<Passed<'b>>>,
+        room: &AtomicUsize,
+    ) {
+        let mut unpacker = Unpacker::new();
+        if let Some(passing) = passing {
+            // On a full disk, what is still to come has no place either.
+            while !self.full.load(Ordering::Relaxed)
+                && let Some((index, pieces)) = self.plan.plain.get(next.fetch_add(1, Ordering::Relaxed))
+            {
+                let reading = Reading { extraction: self, index: *index, pieces, passing: &passing };
+                self.read(reading, &mut unpacker);
+            }
+        }
+        loop {
+            let frame = passed.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            // Nobody reads any more.
+            let Ok(frame) = frame else { break };
+            room.fetch_add(1, Ordering::Relaxed);
+            self.unpack(&frame, &mut unpacker);
+        }
+    }
+
+    fn fetch_patches(&mut self, index: usize) {
         let Some(pack) = self.manifest.packs.get(index) else { return };
+        let scratch = self.packs.kept;
         let name = format!("patches-{index}");
         let fetched = scratch.create_part(name.as_bytes()).map_err(PackError::Write).and_then(|file| {
-            self.packs.patches(pack, |at, bytes| write_at(&file, bytes, at).map_err(PackError::Write))?;
+            self.packs.patches(pack, self.purpose, |at, bytes| write_at(&file, bytes, at).map_err(PackError::Write))?;
             scratch.remove_file(name.as_bytes()).map_err(PackError::Write)?;
             Ok(file)
         });
@@ -109,31 +183,33 @@ impl Extraction<'_> {
         }
     }
 
-    fn plain(&self, index: usize, pieces: &[Piece], keep: bool, unpacker: &mut Unpacker) {
-        let Some(pack) = self.manifest.packs.get(index) else { return };
-        // Pieces are sorted by where they begin and may overlap; those before `first` are done with.
-        let first = Cell::new(0);
-        let reached = |end: u64| {
-            let open = pieces.get(first.get()..).unwrap_or_default();
-            open.iter().take_while(move |piece| piece.from < end)
-        };
-        let wanted = |from: u64, to: u64| reached(to).any(|piece| piece.from + piece.bytes > from);
-        let read = self.packs.plain(pack, keep, unpacker, wanted, |offset, bytes| {
-            let end = offset + bytes.len() as u64;
-            for piece in reached(end) {
-                let from = piece.from.max(offset);
-                let to = (piece.from + piece.bytes).min(end);
-                if from < to {
-                    let part = bytes.get(span(from - offset, to - offset)).unwrap_or_default();
-                    self.give(&piece.goal, from - piece.from, part)?;
-                }
-            }
-            first.set(first.get() + reached(end).take_while(|piece| piece.from + piece.bytes <= end).count());
-            Ok(())
-        });
-        if let Err(error) = read {
-            self.report(index, pack, error);
+    fn read<'b>(&'b self, mut reading: Reading<'_, 'b>, unpacker: &mut Unpacker) {
+        let Some(pack) = self.manifest.packs.get(reading.index) else { return };
+        if let Err(error) = self.packs.plain(pack, self.purpose, unpacker, &mut reading) {
+            self.report(reading.index, pack, error);
         }
+    }
+
+    fn unpack(&self, passed: &Passed<'_>, unpacker: &mut Unpacker) {
+        let content = unpacker.frame(&passed.frame, passed.content);
+        let given = content.and_then(|content| self.give_all(passed.pieces, passed.offset, content));
+        if let (Err(error), Some(pack)) = (given, self.manifest.packs.get(passed.index)) {
+            self.report(passed.index, pack, error);
+        }
+    }
+
+    /// Gives content of a pack, from `offset` on, to whom it belongs.
+    fn give_all(&self, pieces: &[Piece], offset: u64, content: &[u8]) -> Result<(), PackError> {
+        let end = offset + content.len() as u64;
+        for piece in reached(pieces, end) {
+            let from = piece.from.max(offset);
+            let to = (piece.from + piece.bytes).min(end);
+            if from < to {
+                let part = content.get(span(from - offset, to - offset)).unwrap_or_default();
+                self.give(&piece.goal, from - piece.from, part)?;
+            }
+        }
+        Ok(())
     }
 
     /// `moved` is how far into its piece the part begins.
@@ -148,7 +224,7 @@ impl Extraction<'_> {
         let (Some(patch), Some(gathered)) = (self.plan.patches.get(index), self.references.get(index)) else {
             return Ok(());
         };
-        let mut gathered = gathered.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*gathered, Gathered::Waiting) {
             let missing = patch.extent.reference_bytes;
             *gathered = Gathered::Partly { bytes: vec![0; usize::try_from(missing).unwrap_or(0)], missing };
@@ -187,14 +263,49 @@ impl Extraction<'_> {
     }
 
     fn report(&self, index: usize, pack: &Pack, error: PackError) {
-        let key = self.packs.folder.pack(&pack.name).map_or_else(|_| pack.name.to_string(), |key| key.to_string());
-        if matches!(&error, PackError::Write(source) if is_full(source)) {
+        let bad = BadPack::new(self.packs, index, pack, error);
+        if matches!(&bad.error, PackError::Write(source) if is_full(source)) {
             self.full.store(true, Ordering::Relaxed);
         } else {
-            tracing::warn!(pack = key, error = one_line(&error), "a pack is of no use");
+            tracing::warn!(pack = bad.key, error = one_line(&bad.error), "a pack is of no use");
         }
-        self.bad.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(BadPack { key, error, index });
+        self.bad.lock().unwrap_or_else(PoisonError::into_inner).push(bad);
     }
+}
+
+impl Reading<'_, '_> {
+    fn done_with(&mut self, end: u64) {
+        let done = reached(self.pieces, end).take_while(|piece| piece.from + piece.bytes <= end).count();
+        self.pieces = self.pieces.get(done..).unwrap_or_default();
+    }
+}
+
+impl Taker for Reading<'_, '_> {
+    fn wants(&self, from: u64, to: u64) -> bool {
+        reached(self.pieces, to).any(|piece| piece.from + piece.bytes > from)
+    }
+
+    fn passes_on(&mut self, offset: u64, content: usize, frame: &[u8]) -> bool {
+        let room = self.passing.room;
+        if room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(1)).is_err() {
+            return false;
+        }
+        let passed = Passed { index: self.index, pieces: self.pieces, offset, content, frame: frame.to_vec() };
+        let taken = self.passing.frames.send(passed).is_ok();
+        self.done_with(offset + content as u64);
+        taken
+    }
+
+    fn take(&mut self, offset: u64, content: &[u8]) -> Result<(), PackError> {
+        self.extraction.give_all(self.pieces, offset, content)?;
+        self.done_with(offset + content.len() as u64);
+        Ok(())
+    }
+}
+
+/// Those of the pieces, sorted by where they begin, that begin before `end`.
+fn reached(pieces: &[Piece], end: u64) -> impl Iterator<Item = &Piece> {
+    pieces.iter().take_while(move |piece| piece.from < end)
 }
 
 /// A range for indexing; one that this machine cannot count is empty.

@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::extract::{self, BadPack, Sink};
-use super::packs::Packs;
+use super::packs::{Packs, Purpose};
 use super::plan::{self, Wanted};
 use super::select::content_bytes;
-use super::target::Target;
 use super::{ListError, RestoreError};
 use crate::entry::{EntryKind, EntryPath};
 use crate::format::Sha256;
@@ -21,11 +20,7 @@ const ENTRIES_BYTES_MAX: u64 = 8 << 30;
 pub(super) type Lines = Vec<(EntryLine, u64)>;
 
 /// The list, or the packs for lack of which it cannot be had.
-pub(super) fn read(
-    packs: &Packs<'_>,
-    manifest: &Manifest,
-    target: &Target,
-) -> Result<Result<Lines, Vec<BadPack>>, RestoreError> {
+pub(super) fn read(packs: &Packs<'_>, manifest: &Manifest) -> Result<Result<Lines, Vec<BadPack>>, RestoreError> {
     let head = &manifest.head;
     let refuse = |source| RestoreError::List { generation: head.generation.clone(), source };
     if head.entries_bytes > ENTRIES_BYTES_MAX {
@@ -34,9 +29,12 @@ pub(super) fn read(
     let list = List::new(head.entries_at, head.entries_bytes);
     let wanted = [Wanted { from: head.entries_at, bytes: head.entries_bytes, file: 0 }];
     let plan = plan::plan(manifest, &wanted);
-    let bad = extract::extract(packs, manifest, &plan, target.scratch(), true, 1, &list);
+    let mut bad = extract::extract(packs, manifest, &plan, Purpose::List, &list);
     let text = list.bytes.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     if Sha256::of(&text) != head.entries_sha256 {
+        if bad.is_empty() {
+            bad = extract::to_blame(packs, manifest, &plan, &BTreeSet::from([0]));
+        }
         return Ok(Err(bad));
     }
     decode(&text, head.stream_bytes).map(Ok).map_err(refuse)

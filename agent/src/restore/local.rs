@@ -39,7 +39,7 @@ pub(super) fn restore(
                 Err(CopyError::Write(error)) => drop(lost.insert(index, format!("it could not be written: {error}"))),
             }
         }
-        let why = |file| lost.get(&file).cloned().unwrap_or_default();
+        let why = |file| lost.get(&file).cloned();
         Ok(super::finish(files, generation.id(), &target, &chosen, why))
     };
     let restored = restore();

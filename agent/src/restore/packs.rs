@@ -11,7 +11,7 @@ use sha2::Digest as _;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::unpack::Unpacker;
+use super::unpack::{Taker, Unpacker};
 use crate::format::Sha256;
 use crate::format::manifest::Pack;
 use crate::format::names::ChainFolder;
@@ -21,7 +21,7 @@ use crate::platform::tree::Dir;
 /// Largest window that a frame may ask a reader for, as a power of two: 8 MiB.
 pub(super) const WINDOW_LOG_MAX: u32 = 23;
 /// Pieces of an object that may wait between the line and the reader.
-const QUEUE: usize = 16;
+const QUEUE: usize = 8;
 
 /// Where packs come from.
 pub(super) struct Packs<'a> {
@@ -31,6 +31,17 @@ pub(super) struct Packs<'a> {
     pub(super) identities: &'a Identities,
     /// Where sealed packs that will be needed again are kept meanwhile.
     pub(super) kept: &'a Dir,
+}
+
+/// What packs are read for, and so what proves what is in them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The list of entries, which has a digest of its own. Its packs are needed again.
+    List,
+    /// Files, each of which has a digest of its own. Packs are hashed only when one of those is wrong, to tell which it was.
+    Files,
+    /// Whatever is there. Nothing proves it but the digests of the packs.
+    Unproved,
 }
 
 /// Why a pack is of no use.
@@ -60,61 +71,69 @@ pub enum PackError {
 }
 
 impl Packs<'_> {
-    /// Reads a plain pack: hands what is wanted of its content to `take`, and what lies beside it, piece by piece, with the
-    /// offset of each. The pack is proved to be the one that is named only when this returns.
+    /// Reads a plain pack: hands its content to `taker`. For [`Purpose::Unproved`], the pack is proved to be the one that is
+    /// named, but only when this returns.
     pub(super) fn plain(
         &self,
         pack: &Pack,
-        keep: bool,
+        purpose: Purpose,
         unpacker: &mut Unpacker,
-        wanted: impl Fn(u64, u64) -> bool,
-        take: impl FnMut(u64, &[u8]) -> Result<(), PackError>,
+        taker: &mut impl Taker,
     ) -> Result<(), PackError> {
-        self.open(pack, keep, |opened| unpacker.unpack(opened, pack.content, wanted, take))
+        self.open(pack, purpose, |opened| unpacker.unpack(opened, pack.content, taker))
     }
 
     /// Reads a patch pack: its content as it lies inside the age file.
     pub(super) fn patches(
         &self,
         pack: &Pack,
+        purpose: Purpose,
         take: impl FnMut(u64, &[u8]) -> Result<(), PackError>,
     ) -> Result<(), PackError> {
-        self.open(pack, false, |opened| copy(opened, pack.content, take))
+        self.open(pack, purpose, |opened| copy(opened, pack.content, take))
+    }
+
+    /// Proves that a pack is the one that is named, whatever is in it.
+    pub(super) fn prove(&self, pack: &Pack) -> Result<(), PackError> {
+        let mut sealed = self.sealed(pack, Purpose::Unproved)?;
+        let proved = sealed.drain().map_err(PackError::Open).and_then(|found| is_named(pack, found));
+        proved.map_err(|error| sealed.cause(error))
     }
 
     fn open(
         &self,
         pack: &Pack,
-        keep: bool,
+        purpose: Purpose,
         read: impl FnOnce(&mut dyn Read) -> Result<(), PackError>,
     ) -> Result<(), PackError> {
-        let key = self.folder.pack(&pack.name).map_err(|error| PackError::Open(io::Error::other(error)))?;
-        let mut sealed = self.sealed(pack, key, keep)?;
+        let mut sealed = self.sealed(pack, purpose)?;
         let opened = self.identities.open(&mut sealed).map_err(PackError::Decrypt);
         let result = opened.and_then(|mut opened| read(&mut opened));
         let digest = sealed.drain();
         let proved = match result {
             Err(error) => Err(sealed.cause(error)),
-            Ok(()) => digest.map_err(PackError::Open).and_then(|found| match found {
-                found if found == pack.name.sha256 => Ok(()),
-                found => Err(PackError::Digest { found }),
-            }),
+            Ok(()) => digest.map_err(PackError::Open).and_then(|found| is_named(pack, found)),
         };
-        if keep && (proved.is_err() || sealed.copy.is_none()) {
+        if purpose == Purpose::List && (proved.is_err() || sealed.copy.is_none()) {
             // What is of no use, or only half of it, must not be found again instead of the object.
             self.kept.remove_file(pack.name.to_string().as_bytes()).map_err(PackError::Write)?;
         }
         proved
     }
 
-    fn sealed(&self, pack: &Pack, key: ObjectKey, keep: bool) -> Result<Sealed, PackError> {
+    fn sealed(&self, pack: &Pack, purpose: Purpose) -> Result<Sealed, PackError> {
+        let key = self.folder.pack(&pack.name).map_err(|error| PackError::Open(io::Error::other(error)))?;
         let name = pack.name.to_string();
         let source = match self.kept.open_part(name.as_bytes()) {
             Ok(file) => Source::Kept(file),
             Err(_) => Source::Line(self.fetch(key)),
         };
-        let copy = if keep { Some(self.kept.create_part(name.as_bytes()).map_err(PackError::Write)?) } else { None };
-        Ok(Sealed { source, current: Bytes::new(), sha256: sha2::Sha256::new(), left: pack.sealed, copy, failed: None })
+        let copy = match purpose {
+            Purpose::List => Some(self.kept.create_part(name.as_bytes()).map_err(PackError::Write)?),
+            Purpose::Files | Purpose::Unproved => None,
+        };
+        let sha256 = (purpose == Purpose::Unproved).then(sha2::Sha256::new);
+        Ok(Sealed { source, current: Bytes::new(), sha256, left: pack.sealed, copy, failed: None })
     }
 
     fn fetch(&self, key: ObjectKey) -> mpsc::Receiver<providers::Result<Bytes>> {
@@ -140,11 +159,11 @@ impl Packs<'_> {
     }
 }
 
-/// The sealed bytes on their way: hashed, counted, and kept if they are wanted again.
+/// The sealed bytes on their way: counted, hashed if nothing else will prove them, and kept if they are wanted again.
 struct Sealed {
     source: Source,
     current: Bytes,
-    sha256: sha2::Sha256,
+    sha256: Option<sha2::Sha256>,
     left: u64,
     copy: Option<File>,
     failed: Option<providers::Error>,
@@ -156,10 +175,10 @@ enum Source {
 }
 
 impl Sealed {
-    /// Reads what is left and answers with the digest of everything.
-    fn drain(&mut self) -> io::Result<Sha256> {
+    /// Reads what is left and answers with the digest of everything, if it was to be hashed.
+    fn drain(&mut self) -> io::Result<Option<Sha256>> {
         io::copy(self, &mut io::sink())?;
-        Ok(Sha256(self.sha256.clone().finalize().into()))
+        Ok(self.sha256.take().map(|sha256| Sha256(sha256.finalize().into())))
     }
 
     /// What went wrong first: a failure on the line shows as a failure to open.
@@ -187,7 +206,9 @@ impl Sealed {
         // A store that sends more than the object's size is not listened to for ever.
         self.left =
             self.left.checked_sub(piece.len() as u64).ok_or_else(|| io::Error::other("the object is too long"))?;
-        self.sha256.update(&piece);
+        if let Some(sha256) = &mut self.sha256 {
+            sha256.update(&piece);
+        }
         // A copy that cannot be written costs a second fetch, and nothing else.
         if self.copy.as_mut().is_some_and(|copy| copy.write_all(&piece).is_err()) {
             self.copy = None;
@@ -205,6 +226,13 @@ impl Read for Sealed {
         let taken = self.current.len().min(buffer.len());
         self.current.split_to(taken).copy_to_slice(buffer.get_mut(..taken).unwrap_or_default());
         Ok(taken)
+    }
+}
+
+fn is_named(pack: &Pack, found: Option<Sha256>) -> Result<(), PackError> {
+    match found {
+        Some(found) if found != pack.name.sha256 => Err(PackError::Digest { found }),
+        _ => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::extract::{self, BadPack, Sink};
 use super::list::Lines;
-use super::packs::Packs;
+use super::packs::{Packs, Purpose};
 use super::plan::{self, Wanted};
 use super::select::content_bytes;
 use super::target::{Files, Target, write_sparse};
@@ -49,8 +49,7 @@ pub(super) fn salvage(packs: &Packs<'_>, manifest: &Manifest, target: &Target) -
     let stream = create().map_err(|source| target.error(source))?;
     let received = Received { stream, runs: Mutex::default() };
     let plan = plan::plan(manifest, &[Wanted { from: 0, bytes, file: 0 }]);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let bad_packs = extract::extract(packs, manifest, &plan, scratch, false, threads, &received);
+    let bad_packs = extract::extract(packs, manifest, &plan, Purpose::Unproved, &received);
     let runs = received.runs.into_inner().unwrap_or_else(PoisonError::into_inner);
     let harmed = bad_packs.iter().flat_map(|bad| plan.served_by(bad.index)).map(|(_, at, bytes)| (at, at + bytes));
     let runs = Runs::of(runs).without(Runs::of(harmed.collect()));

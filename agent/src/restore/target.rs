@@ -3,11 +3,12 @@
 //! Every folder is opened by its name in its parent and never through a link, so nothing outside the target is touched,
 //! whatever the list of entries says.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::extract::{BadPack, Sink};
 use super::packs::PackError;
@@ -55,6 +56,8 @@ pub(super) struct Files<'a> {
     target: &'a Target,
     files: Vec<Growing<'a>>,
     lost: Mutex<Vec<Lost>>,
+    /// Indexes of those that are not what was backed up.
+    refuted: Mutex<BTreeSet<usize>>,
     restored: AtomicU64,
     restored_bytes: AtomicU64,
     progress: &'a Progress,
@@ -247,7 +250,8 @@ impl<'a> Files<'a> {
         let grow = |(line, start): (&'a EntryLine, u64)| Growing { line, start, proof: Proof::default() };
         let files = files.into_iter().map(grow).collect();
         let (restored, restored_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { target, files, lost: Mutex::new(Vec::new()), restored, restored_bytes, progress }
+        let (lost, refuted) = (Mutex::default(), Mutex::default());
+        Self { target, files, lost, refuted, restored, restored_bytes, progress }
     }
 
     /// The files.
@@ -270,14 +274,24 @@ impl<'a> Files<'a> {
         Ok(())
     }
 
-    /// How many files are in their places, how many bytes they have, and what could not be had; `why` tells it of those whose bytes never came, by
-    /// their index.
-    pub(super) fn finish(self, why: impl Fn(usize) -> String) -> (u64, u64, Vec<Lost>) {
-        let mut lost = self.lost.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    /// Indexes of the files that are whole and not what was backed up.
+    pub(super) fn refuted(&self) -> BTreeSet<usize> {
+        self.refuted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many files are in their places, how many bytes they have, and what could not be had; `why` may know it of those that
+    /// are not whole or not what was backed up, by their index.
+    pub(super) fn finish(self, why: impl Fn(usize) -> Option<String>) -> (u64, u64, Vec<Lost>) {
+        let mut lost = self.lost.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let refuted = self.refuted.into_inner().unwrap_or_else(PoisonError::into_inner);
         for (index, file) in self.files.iter().enumerate() {
-            if file.proof.reached() < size(file.line) {
-                lost.push(Lost { path: file.line.entry.path.to_string(), why: why(index) });
-            }
+            let else_why = match refuted.contains(&index) {
+                true => "its content is not what was backed up (SHA-256 differs)",
+                false if file.proof.reached() < size(file.line) => "a patch it needs cannot be applied",
+                false => continue,
+            };
+            let why = why(index).unwrap_or_else(|| else_why.to_owned());
+            lost.push(Lost { path: file.line.entry.path.to_string(), why });
         }
         lost.sort_by(|a, b| a.path.cmp(&b.path));
         (self.restored.into_inner(), self.restored_bytes.into_inner(), lost)
@@ -289,7 +303,9 @@ impl<'a> Files<'a> {
                 self.restored.fetch_add(1, Ordering::Relaxed);
                 self.restored_bytes.fetch_add(size(file.line), Ordering::Relaxed);
             }
-            Ok(false) => self.lose(file, "its content is not what was backed up (SHA-256 differs)".to_owned()),
+            Ok(false) => {
+                self.refuted.lock().unwrap_or_else(PoisonError::into_inner).insert(index);
+            }
             Err(error) => self.lose(file, format!("it could not be written: {error}")),
         }
     }
@@ -314,7 +330,7 @@ impl<'a> Files<'a> {
 
     fn lose(&self, file: &Growing<'_>, why: String) {
         let lost = Lost { path: file.line.entry.path.to_string(), why };
-        self.lost.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(lost);
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).push(lost);
     }
 }
 

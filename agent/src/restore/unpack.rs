@@ -22,26 +22,34 @@ pub(super) struct Unpacker {
     content: Vec<u8>,
 }
 
+/// What becomes of the content of a pack.
+pub(super) trait Taker {
+    /// Whether anything is wanted of the content from offset `from` to `to`. Frames of which nothing is are passed over.
+    fn wants(&self, from: u64, to: u64) -> bool;
+
+    /// Whether somebody else unpacks this whole frame, whose content is said to have `content` bytes and begins at `offset`.
+    fn passes_on(&mut self, offset: u64, content: usize, frame: &[u8]) -> bool;
+
+    /// Takes content that begins at `offset`.
+    fn take(&mut self, offset: u64, content: &[u8]) -> Result<(), PackError>;
+}
+
 impl Unpacker {
     /// With empty buffers, which grow as the frames require.
     pub(super) fn new() -> Self {
         Self { context: DCtx::create(), packed: Vec::new(), from: 0, content: Vec::new() }
     }
 
-    /// Hands the content on, piece by piece with the offset of each, and makes sure that it is exactly `bytes` bytes long.
-    /// Whole frames of which nothing is wanted, by offset and end, are passed over.
+    /// Hands the content to `taker`, piece by piece, and makes sure that it is exactly `bytes` bytes long.
     pub(super) fn unpack(
         &mut self,
         packed: &mut dyn Read,
         bytes: u64,
-        wanted: impl Fn(u64, u64) -> bool,
-        mut take: impl FnMut(u64, &[u8]) -> Result<(), PackError>,
+        taker: &mut impl Taker,
     ) -> Result<(), PackError> {
         self.packed.clear();
         self.from = 0;
-        self.context.init().map_err(refused)?;
-        self.context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(refused)?;
-        self.content.reserve_exact(CONTENT);
+        self.begin()?;
         let mut offset = 0;
         let mut inside = false;
         loop {
@@ -50,11 +58,12 @@ impl Unpacker {
                 break;
             }
             let waiting = self.packed.get(self.from..).unwrap_or_default();
-            if let Some((packed, content)) = whole_frame(waiting).filter(|_| !inside)
-                && !wanted(offset, offset.saturating_add(content))
+            if let Some((frame, content)) = whole_frame(waiting).filter(|_| !inside)
+                && content <= bytes.saturating_sub(offset)
+                && (!taker.wants(offset, offset + content) || passed_on(taker, offset, content, frame))
             {
-                self.from += packed;
-                offset = offset.saturating_add(content);
+                self.from += frame.len();
+                offset += content;
                 continue;
             }
             let mut input = InBuffer::around(waiting);
@@ -70,11 +79,27 @@ impl Unpacker {
                 return Err(PackError::Open(io::ErrorKind::UnexpectedEof.into()));
             }
             if !self.content.is_empty() {
-                take(offset, &self.content)?;
+                taker.take(offset, &self.content)?;
             }
             offset += self.content.len() as u64;
         }
         if offset == bytes { Ok(()) } else { Err(PackError::Size) }
+    }
+
+    /// The content of one frame that a [`Taker`] was asked to pass on, which is `content` bytes long.
+    pub(super) fn frame(&mut self, frame: &[u8], content: usize) -> Result<&[u8], PackError> {
+        self.begin()?;
+        self.content.clear();
+        self.context.decompress(&mut self.content, frame).map_err(refused)?;
+        if self.content.len() == content { Ok(&self.content) } else { Err(PackError::Size) }
+    }
+
+    fn begin(&mut self) -> Result<(), PackError> {
+        self.context.init().map_err(refused)?;
+        self.context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(refused)?;
+        self.content.clear();
+        self.content.reserve_exact(CONTENT);
+        Ok(())
     }
 
     /// Reads until a whole frame is at hand, or as much as one may have, or all there is; `false` if that is nothing.
@@ -96,11 +121,16 @@ impl Unpacker {
     }
 }
 
-/// The size of the frame at the beginning of `bytes`, if all of it is there, and that of its content, if it says so.
-fn whole_frame(bytes: &[u8]) -> Option<(usize, u64)> {
+/// The frame at the beginning of `bytes`, if all of it is there, and the size of its content, if it says so.
+fn whole_frame(bytes: &[u8]) -> Option<(&[u8], u64)> {
     let packed = zstd_safe::find_frame_compressed_size(bytes).ok()?;
     let content = zstd_safe::get_frame_content_size(bytes).ok()??;
-    Some((packed, content))
+    Some((bytes.get(..packed)?, content))
+}
+
+fn passed_on(taker: &mut impl Taker, offset: u64, content: u64, frame: &[u8]) -> bool {
+    let content = usize::try_from(content).ok().filter(|content| *content <= CONTENT);
+    content.is_some_and(|content| taker.passes_on(offset, content, frame))
 }
 
 fn refused(code: zstd_safe::ErrorCode) -> PackError {

@@ -15,7 +15,7 @@ use crate::settings::Mark;
 use crate::store::{Body, ByteRange, ObjectMeta};
 
 /// Bytes that one read asks for.
-pub(super) const PIECE_BYTES: u64 = 1 << 18;
+pub(super) const PIECE_BYTES: u64 = 1 << 20;
 
 /// Whether the disk at `root` bears `mark`. One that bears none may be on its way back, like one that is not there.
 pub(super) fn bears(root: &Path, mark: &Mark) -> io::Result<bool> {
