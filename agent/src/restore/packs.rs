@@ -107,7 +107,10 @@ impl Packs<'_> {
         read: impl FnOnce(&mut dyn Read) -> Result<(), PackError>,
     ) -> Result<(), PackError> {
         let mut sealed = self.sealed(pack, purpose)?;
-        let opened = self.identities.open(&mut sealed).map_err(PackError::Decrypt);
+        let opened = self.identities.open(&mut sealed).map_err(|error| match error {
+            age::DecryptError::Io(error) => PackError::Open(error),
+            error => PackError::Decrypt(error),
+        });
         let result = opened.and_then(|mut opened| read(&mut opened));
         let digest = sealed.drain();
         let proved = match result {
