@@ -22,6 +22,7 @@ use providers::{Access, Body, MemoryStore, ObjectKey, ObjectStore as _, Policy, 
 use tests::engine::Site;
 use tests::machine::{Machine, bucket_settings};
 use tests::nights::{LIMITS, NO_RULES, for_agent, set_clocks};
+use tests::proxy::Proxy;
 use tests::servers::{Keys, seaweedfs};
 use tests::{Rng, World};
 
@@ -137,16 +138,22 @@ fn two_hundred_sites_are_looked_after_in_one_pass() {
         stream::iter(puts).buffer_unordered(16).for_each(async |_| ()).await;
     });
 
-    configure(&world, &server.url(), &bucket.name, "offices", Keys::ADMIN, "round_days = 1");
+    let proxy = Proxy::to(server.port());
+    configure(&world, &proxy.url(), &bucket.name, "offices", Keys::ADMIN, "round_days = 1");
     let began = Instant::now();
     let outcome = world.offsite(["--json", "keeper"]).expect(5);
     let report = outcome.json();
+    let requests = proxy.seen();
+    let listings = requests.iter().filter(|(request, _)| request.target.contains("list-type=2")).count();
     println!(
-        "{count} objects of {SITES} sites in {:.1} s, {} MiB at most, {} bytes read",
+        "{count} objects of {SITES} sites in {:.1} s with {} requests, {listings} of them pages of the listing, {} MiB at most, \
+         {} bytes read",
         began.elapsed().as_secs_f32(),
+        requests.len(),
         outcome.peak_kib / 1024,
         report["stores"][0]["read_bytes"]
     );
+    assert!(requests.len() < 20 * SITES && listings < 10, "{} requests, {listings} pages", requests.len());
     let sites = report["stores"][0]["sites"].as_array().unwrap();
     assert_eq!(sites.len(), SITES + 1, "a report for each, and for the one that stores nothing");
     let mut faulty = Vec::new();

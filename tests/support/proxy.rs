@@ -227,6 +227,8 @@ impl Line {
     /// Carries one client's requests until something ends it.
     fn carry(&self, client: &TcpStream) {
         self.open.lock().unwrap().push(client.try_clone().unwrap());
+        // Heads and bodies go in pieces, and none of them waits for the other side to say that it has the one before.
+        client.set_nodelay(true).ok();
         self.carrying.fetch_add(1, Ordering::SeqCst);
         let end = self.requests(client);
         self.carrying.fetch_sub(1, Ordering::SeqCst);
@@ -274,6 +276,7 @@ impl Line {
             head.replace("destination", &format!(":{}/", self.port), &format!(":{}/", self.server));
             if server.is_none() {
                 let Ok(stream) = TcpStream::connect(("127.0.0.1", self.server)) else { return End::Cut };
+                stream.set_nodelay(true).ok();
                 server = Some(BufReader::new(stream));
             }
             let Some(to_server) = server.as_mut() else { return End::Gone };
