@@ -28,7 +28,7 @@ const LOCAL: Rules = Rules { last: 3, working_days: 10, floor: 3, ..NO_RULES };
 #[test]
 fn every_night_leaves_what_the_rules_say_and_all_of_it_comes_back() {
     let nights = std::env::var("OFFSITE_TEST_NIGHTS").ok().map_or(NIGHTS, |nights| nights.parse().unwrap());
-    let mut site = Site::new();
+    let mut site = Site::in_memory();
     let start: Timestamp = "2026-01-01T22:00:00Z".parse().unwrap();
     let store = |seed| MemoryStore::new(seed, Access::Keeper, start);
     let stores = [store(1), store(2).without_copying()];
