@@ -231,7 +231,7 @@ fn cut_once(
     let mut clusters = PostgresSet::open(&clusters, physical.members() == 0, request.cut);
     let mut servers = MariaDbSet::open(&servers, draft, request.cut)?;
     let mut databases = SqliteSet::open(&databases, request.holder, request.cut)?;
-    let mut pivots = Pivots { dumped: &mut clusters, physical, folders: &mut folders };
+    let mut pivots = Pivots::new(&mut clusters, physical, &mut folders);
     let mut parties: Vec<&mut dyn Party> = vec![&mut databases, &mut engines, &mut servers, &mut pivots];
     parties.retain(|party| party.members() > 0);
     let cut = protocol::cut(&mut parties, request.cut, &protocol::RealTime::start());

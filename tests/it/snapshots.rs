@@ -162,7 +162,11 @@ fn folder_source(name: &str, path: PathBuf) -> SourceConfig {
 fn folders_in_a_snapshot_come_back_as_they_were_at_the_instant_of_the_databases() {
     let rounds: usize = std::env::var("OFFSITE_CUT_ROUNDS").map_or(2, |rounds| rounds.parse().unwrap());
     let office = Office::new();
-    let (load, manner) = load();
+    let (load, mut manner) = load();
+    if std::env::var_os("OFFSITE_CUT_ROUNDS").is_none() {
+        // On a machine that has much else to do a snapshot takes longer, and in that time nobody may commit in PostgreSQL.
+        manner.clerks = 3;
+    }
     let clerks = Clerks::start_in(Path::new(CLERK), manner, &office.books);
     let (mut held, mut took, mut tries) = (Vec::new(), Vec::new(), Vec::new());
     let began = Instant::now();

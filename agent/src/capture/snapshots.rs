@@ -53,6 +53,8 @@ pub(super) struct SnapshotSet<'a> {
     late: Option<(Run, PathBuf)>,
     late_in_a_row: u32,
     taken: Option<Taken>,
+    /// Those that are not of the cut, to be removed when nobody is held.
+    aside: Vec<PathBuf>,
     /// Why one could not be removed.
     remains: Option<String>,
 }
@@ -96,9 +98,9 @@ impl<'a> SnapshotSet<'a> {
             }
         }
         let until = Instant::now();
-        let (count, late_in_a_row) = (0, 0);
+        let (count, late_in_a_row, aside) = (0, 0, Vec::new());
         let (synced, late, taken, remains) = (None, None, None, None);
-        Self { members, place, tag, count, limit, until, synced, late, late_in_a_row, taken, remains }
+        Self { members, place, tag, count, limit, until, synced, late, late_in_a_row, taken, aside, remains }
     }
 
     /// How many can be had in a snapshot.
@@ -160,10 +162,20 @@ impl<'a> SnapshotSet<'a> {
         }
     }
 
-    /// Removes the snapshot.
+    /// The snapshot is not of the cut, and another one will be taken.
+    pub(super) fn set_aside(&mut self) {
+        self.aside.extend(self.taken.take().map(|taken| taken.path));
+    }
+
+    /// Removes all snapshots.
     pub(super) fn let_go(&mut self) {
-        if let Some(taken) = self.taken.take() {
-            self.remove(&taken.path);
+        self.set_aside();
+        self.sweep();
+    }
+
+    fn sweep(&mut self) {
+        for path in std::mem::take(&mut self.aside) {
+            self.remove(&path);
         }
     }
 
@@ -176,13 +188,16 @@ impl<'a> SnapshotSet<'a> {
 
     fn give_up(&mut self, why: &str) {
         for member in &mut self.members {
-            member.inside = std::mem::replace(&mut member.inside, Err(why.to_owned())).and(Err(why.to_owned()));
+            if member.inside.is_ok() {
+                member.inside = Err(why.to_owned());
+            }
         }
     }
 
     /// Copies all of them from the snapshot, and removes it; those that are not in it as they are. If there was no cut, a
     /// snapshot is at least of one moment by itself.
     pub(super) fn copy(mut self, draft: &Draft, around: &Surroundings<'_>) -> Result<Copies, CaptureError> {
+        self.sweep();
         let pinned = self.taken.is_some();
         if !pinned && self.members() > 0 {
             self.ready();
