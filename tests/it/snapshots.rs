@@ -7,18 +7,19 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use agent::capture::{FolderSource, Patterns, SnapshotKind, SourceConfig, SourceKind, check_snapshots};
+use agent::capture::{CutSettings, FolderSource, Patterns, SnapshotKind, SourceConfig, SourceKind, check_snapshots};
 use agent::generation::{CutMethod, Document, Grade, Role};
 use tests::captures::{
-    MARIADB_RIGHTS, load_mariadb, load_postgres, mariadb_account, of, postgres_account, run, sqlite_source,
+    MARIADB_RIGHTS, copy_sqlite, load_mariadb, load_postgres, mariadb_account, of, postgres_account, run, run_with,
+    sqlite_source,
 };
 use tests::clerks::{Book, Clerks, Engine, judge};
 use tests::disk::{Btrfs, Disk};
 use tests::process::{program, search_path};
 use tests::servers::{mariadb, postgres};
-use tests::{World, office};
+use tests::{World, office, wait_until};
 
 use crate::cut::load;
 
@@ -197,6 +198,34 @@ fn folders_in_a_snapshot_come_back_as_they_were_at_the_instant_of_the_databases(
     eprintln!(
         "{load}: {rounds} rounds, {rate:.0} pieces of business a second; held {held:?} µs; snapshots of {took:?} µs; tries {tries:?}"
     );
+}
+
+#[test]
+fn the_same_folder_copied_at_leisure_does_not_pass_the_judge() {
+    let (world, _disk) = disk();
+    let books = [
+        Book::create("cash", world.path("cash.db"), "wal"),
+        Book::of_papers("letters", world.path("disk/srv/letters")),
+    ];
+    let clerks = Clerks::start(Path::new(CLERK), 3, 5, &books);
+    let cut = CutSettings { hold_limit: CutSettings::HOLD_LIMIT_MAX, ..CutSettings::default() };
+    let look = |snapshot| {
+        clerks.work(20);
+        let letters = FolderSource { path: books[1].path.clone(), patterns: Patterns::all(), snapshot };
+        let letters = SourceConfig { name: "letters".parse().unwrap(), kind: SourceKind::Folder(letters) };
+        let (generation, document) = run_with(&world, &[sqlite_source(&books[0]), letters], &cut, &|_| ());
+        // What is written to while it is read in use may be missed as well.
+        assert!(document.grade == Grade::Exact || snapshot.is_none(), "{document:#?}");
+        let staged = |name: &str| generation.data_folder(&name.parse().unwrap());
+        let cash = copy_sqlite(&world, &books[0], &staged("cash").join("cash.db"));
+        judge(&[cash, Book::of_papers("letters", staged("letters"))])
+    };
+    look(Some(SnapshotKind::Btrfs)).assert_of_one_instant(40);
+    wait_until(Duration::from_secs(60), "a copy at leisure to be of another moment", || {
+        let verdict = look(None);
+        verdict.without_cause + verdict.lost > 0
+    });
+    assert_eq!(clerks.stop().errors, Vec::<String>::new());
 }
 
 #[test]
