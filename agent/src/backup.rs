@@ -100,7 +100,8 @@ pub enum OutcomeError {
     Deliver(#[from] DeliverError),
     /// It was begun by an earlier run, and its staged copy is gone.
     #[error(
-        "it was half stored by an earlier run, and its staged copy is gone: it was given up, and what was sent of it is left over"
+        "it was half stored by an earlier run, and its staged copy is gone: it was given up, and later ones are stored as \
+         ever; what was sent of it goes when its chain does"
     )]
     Abandoned,
     /// It was begun by an earlier run, and cannot be finished.

@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
 /// Why the program ends with something else than success.
@@ -11,6 +12,8 @@ pub struct Failure {
     kind: Kind,
     error: Box<dyn Error + Send + Sync>,
     hints: Vec<String>,
+    /// Whether the hint is only what its kind suggests.
+    is_general: bool,
 }
 
 /// The kinds of failure, each with an exit code that scripts rely on.
@@ -55,14 +58,19 @@ impl From<Kind> for ExitCode {
 }
 
 impl Failure {
-    /// A failure with the error that made it one.
+    /// A failure with the error that made it one. Where nothing says what to do, it is what usually helps.
     pub fn new(kind: Kind, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { kind, error: error.into(), hints: Vec::new() }
+        let error = error.into();
+        let hints: Vec<String> = remedy(kind, error.as_ref()).map(str::to_owned).into_iter().collect();
+        Self { kind, error, hints, is_general: true }
     }
 
     /// Adds a sentence that says what to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        if std::mem::take(&mut self.is_general) {
+            self.hints.clear();
+        }
         self.hints.push(hint.into());
         self
     }
@@ -101,6 +109,34 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What usually helps; nothing if the error itself says what to do, behind a semicolon or as a command, or nobody knows.
+fn remedy(kind: Kind, error: &(dyn Error + 'static)) -> Option<&'static str> {
+    if chain(error).iter().any(|line| line.contains("; ") || line.contains("`offsite ") || line.contains("run `")) {
+        return None;
+    }
+    let (mut system, mut next) = (None, Some(error));
+    while let Some(error) = next {
+        system = system.or_else(|| Some(error.downcast_ref::<io::Error>()?.kind()));
+        next = error.source();
+    }
+    match (system, kind) {
+        (Some(ErrorKind::PermissionDenied), _) => {
+            Some("let the account that runs `offsite` read and write there, or run it as an account that may")
+        }
+        (Some(ErrorKind::NotFound), _) => {
+            Some("see that the path is right, and that the disk that it lies on is mounted")
+        }
+        (Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded), _) => Some("free some space on that disk"),
+        (Some(ErrorKind::ReadOnlyFilesystem), _) => Some("mount that disk so that it can be written to"),
+        (_, Kind::Store) => {
+            Some("`offsite check` asks each store, and says whether it is the line, the login or its rights")
+        }
+        (_, Kind::Locked) => Some("wait until it has ended; `offsite status` says how far it is"),
+        (_, Kind::Verification) => Some("`offsite verify` tells which generations are whole; take one of those"),
+        _ => None,
+    }
+}
+
 /// An error and its causes, from the outermost to the innermost. A cause that its effect has quoted is not repeated.
 pub fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -135,6 +171,17 @@ mod tests {
     #[derive(Debug, thiserror::Error)]
     #[error("the disk is full")]
     struct Inner;
+
+    #[test]
+    fn a_failure_says_what_to_do_though_nobody_thought_of_it() {
+        let missing = || io::Error::from(ErrorKind::NotFound);
+        assert!(Failure::new(Kind::Failed, missing()).to_string().contains("what to do: see that the path is right"));
+        let own = Failure::new(Kind::Failed, missing()).hint("put it back");
+        assert_eq!(own.hints(), ["put it back"]);
+        assert!(Failure::new(Kind::Store, "the bucket does not answer").hints()[0].contains("`offsite check`"));
+        assert_eq!(Failure::new(Kind::Store, "it is full; make room").hints(), [""; 0]);
+        assert_eq!(Failure::new(Kind::Failed, "it did not work").hints(), [""; 0]);
+    }
 
     #[test]
     fn every_cause_is_said_once() {

@@ -22,7 +22,11 @@ pub(super) fn record(place: &Place, record: Record) {
     match Log::new(&place.state).append(&place.site, record, key.as_ref(), clock::now()) {
         Ok(entry) => report::tell(place, &entry),
         Err(error) => {
-            say(&format!("warning: what was done is not in the evidence log: {}", failure::one_line(&error)));
+            let error = failure::one_line(&error);
+            say(&format!(
+                "warning: what was done is not in the evidence log: {error}; see that the disk of the state folder has room, and \
+                 that it belongs to the account that runs `offsite`"
+            ));
         }
     }
 }

@@ -348,7 +348,7 @@ impl Listing {
         }
         if let Some(newest) = self.generations.iter().rev().find(|generation| generation.is_safe()) {
             let places: Vec<&str> =
-                newest.places.iter().filter(|copy| copy.refused.is_none()).map(|copy| copy.place.as_str()).collect();
+                newest.places.iter().filter(|copy| copy.is_safe()).map(|copy| copy.place.as_str()).collect();
             text.push_str(&format!(
                 "\nThe newest that is whole and off site: {}, in {}\n",
                 newest.id,
@@ -375,7 +375,7 @@ impl Generation {
     /// Whether a store has it, whole and genuine.
     fn is_safe(&self) -> bool {
         let is_whole = self.grade.is_some_and(|grade| grade >= Grade::Sequential);
-        is_whole && self.places.iter().any(|copy| copy.place != LOCAL && copy.refused.is_none())
+        is_whole && self.places.iter().any(Copy::is_safe)
     }
 }
 
@@ -391,6 +391,11 @@ impl Retention {
 }
 
 impl Copy {
+    /// Whether it lies off site and is genuine.
+    fn is_safe(&self) -> bool {
+        self.place != LOCAL && self.refused.is_none()
+    }
+
     fn text(&self) -> String {
         if let Some(at) = self.last_seen {
             return format!("not connected, last seen {}", show::day(at));

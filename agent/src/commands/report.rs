@@ -23,6 +23,8 @@ use crate::{clock, durable, platform};
 /// Version of the file; a field that is added does not change it.
 const VERSION: u32 = 1;
 const FILE: &str = "reports.json";
+/// So many reports that wait are named one by one.
+const NAMED_MAX: usize = 3;
 /// Somebody who does not do what he is reminded of is reminded again after so many days.
 const REMINDED_AGAIN_AFTER_DAYS: i64 = 7;
 
@@ -107,8 +109,9 @@ fn work(place: &Place, context: &Context<'_>, at_once: bool) -> Result<(), TellE
     let text = serde_json::to_vec(&memory)?;
     durable::write(&path, &text).map_err(|source| TellError::Write { path, source })?;
     let delivery = notify::deliver(&outbox, &lock, &place.reports, at_once, context.now)?;
-    for message in delivery.waiting.iter().filter(|message| message.tried == Some(context.now)) {
-        say(&format!("warning: {}; it is kept and tried again", not_delivered(message)));
+    let failed: Vec<&Message> = delivery.waiting.iter().filter(|message| message.tried == Some(context.now)).collect();
+    for line in waiting(&failed, "it is kept and tried again") {
+        say(&format!("warning: {line}"));
     }
     for message in delivery.given_up {
         say(&format!("warning: {}; it is given up", not_delivered(&message)));
@@ -176,6 +179,18 @@ fn due(place: &Place, context: &Context<'_>, memory: &mut Memory) -> Result<Vec<
 pub(super) fn context<'a>(place: &'a Place, history: &'a History, now: Timestamp) -> Context<'a> {
     let limits = place.reports.limits;
     Context { site: place.site.as_str(), calendar: &place.calendar, history, limits, now }
+}
+
+/// What could not be delivered: the newest of it one by one, each with what becomes of it, and the others counted.
+pub(super) fn waiting(messages: &[&Message], what_now: &str) -> Vec<String> {
+    let (others, newest) = messages.split_at(messages.len().saturating_sub(NAMED_MAX));
+    let mut lines: Vec<String> =
+        newest.iter().map(|message| format!("{}; {what_now}", not_delivered(message))).collect();
+    if let Some(oldest) = others.first() {
+        let count = show::counted(others.len() as u64, "older report");
+        lines.push(format!("{count} could not be delivered either, since {}", show::minute(oldest.created)));
+    }
+    lines
 }
 
 /// `the report to office (main-street: backup complete) was not delivered: …`.

@@ -220,6 +220,9 @@ fn untold(place: &Place, history: &History, now: Timestamp) -> Result<Vec<String
     let waiting = Outbox::new(&place.state).messages().map_err(|error| Failure::new(Kind::Failed, error))?;
     let nags = Standing::of(history).nags(place.reports.limits, &place.calendar, now);
     let nags = nags.into_iter().chain(log_nags(history)).map(|nag| format!("{}; {}", nag.what, nag.remedy));
-    let waiting = waiting.iter().map(|message| format!("{}; it is tried again", report::not_delivered(message)));
+    let waiting = report::waiting(
+        &waiting.iter().collect::<Vec<_>>(),
+        "it is tried again, and `offsite report --test` shows whether the settings are right",
+    );
     Ok(nags.chain(waiting).collect())
 }

@@ -226,7 +226,14 @@ impl Report {
         for stored in self.stores.iter().chain(&self.resumed).filter(|stored| !stored.error.is_empty()) {
             let error = stored.error.join("\n  because: ");
             let is = if stored.stored { "is" } else { "is not" };
-            lines.push(format!("error: {} {is} in {}: {error}", stored.generation, stored.shown()));
+            let said = stored.error.iter().any(|line| line.contains("; ") || line.contains("`offsite "));
+            let remedy = match said {
+                true => "",
+                false => {
+                    "\n  what to do: `offsite check` says what is in the way; when that is mended, the next run goes on by itself"
+                }
+            };
+            lines.push(format!("error: {} {is} in {}: {error}{remedy}", stored.generation, stored.shown()));
         }
         lines.extend(self.generation.iter().filter_map(Generation::complaint));
         lines.extend(self.archival.iter().flat_map(|report| report.complaints()));
