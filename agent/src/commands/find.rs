@@ -68,8 +68,9 @@ impl<'a> Stores<'a> {
             say(&format!("error: {} cannot be read: {}", store.shown(), failure::one_line(*error)));
         }
         match failed.first() {
-            Some((_, error)) if failed.len() == self.read.len() => {
-                Err(Failure::new(kind_of_catalog(error), "no store can be read"))
+            Some((store, error)) if failed.len() == self.read.len() => {
+                let what = format!("no store can be read ({}: {})", store.shown(), failure::one_line(*error));
+                Err(Failure::new(kind_of_catalog(error), what))
             }
             _ => Ok(()),
         }
