@@ -5,7 +5,7 @@
 
 use std::io::Cursor;
 
-use zstd_safe::{CCtx, CParameter, DCtx, ErrorCode, ResetDirective};
+use zstd_safe::{CCtx, CParameter, ErrorCode, ResetDirective};
 
 /// The longest content of one frame: four chunks. What occurs again within it is found; a long run of small files, which
 /// share frames, loses a ninth of its compression with frames of one MiB.
@@ -84,33 +84,6 @@ impl Compressor {
             .and_then(|_| settings.iter().try_for_each(|setting| self.ctx.set_parameter(*setting).map(|_| ())))
             .and_then(|()| append(&mut self.ctx, content, out))
             .map_err(|code| FrameError::Compress { len: content.len(), level: self.level, code })
-    }
-}
-
-/// Decompresses frames, one after another.
-pub struct Decompressor {
-    ctx: DCtx<'static>,
-}
-
-impl Default for Decompressor {
-    fn default() -> Self {
-        Self { ctx: DCtx::create() }
-    }
-}
-
-impl Decompressor {
-    /// The content of one or more whole frames, which must be exactly `len` bytes long.
-    ///
-    /// # Errors
-    /// [`FrameError::Decompress`] and [`FrameError::Length`]. Never more than `len` bytes are allocated or written.
-    pub fn content(&mut self, frames: &[u8], len: usize) -> Result<Vec<u8>, FrameError> {
-        let mut content = Vec::with_capacity(len);
-        self.ctx.decompress(&mut content, frames).map_err(|code| FrameError::Decompress {
-            len: frames.len(),
-            expected: len,
-            code,
-        })?;
-        exactly(content, len)
     }
 }
 

@@ -3,6 +3,13 @@
 
 use std::io::{self, PipeReader, Write as _};
 
+/// Tables whose rows are in a dump, as the rest of a question for `nspname` and `relname`: what a capture counts and a drill
+/// counts again. Those of an extension are made by the extension; partitions are counted, not what they are parts of.
+pub const TABLES_WITH_ROWS: &str = "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+    WHERE relkind = 'r' AND relpersistence <> 't' AND nspname !~ '^pg_' AND nspname <> 'information_schema' \
+    AND relname || nspname !~ '[[:cntrl:]]' AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid \
+    AND d.classid = 'pg_class'::regclass AND d.deptype = 'e') ORDER BY 1";
+
 /// The lines of a script without those in which a backslash stands: to the client that is a command of its own, which may
 /// run a program, and a script that was restored came from elsewhere.
 pub fn plain_lines(script: &str) -> impl Iterator<Item = &str> {

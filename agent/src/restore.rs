@@ -37,6 +37,8 @@ pub use error::{ListError, RestoreError};
 pub use extract::BadPack;
 pub use packs::PackError;
 pub use select::{PathPattern, PathPatternError};
+#[cfg(feature = "testing")]
+pub use unpack::unpack_foreign;
 
 use error::of_no_use;
 use list::Lines;

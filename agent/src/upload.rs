@@ -252,8 +252,11 @@ async fn check_lock(store: &dyn ObjectStore, object: &Spooled) -> Result<(), Upl
         Some(versions) => versions.locked_until(&object.key.clone().into()).await?,
         None => None,
     };
-    let locked = said.is_some_and(|said| said.as_second() >= until.as_second());
-    if locked { Ok(()) } else { Err(UploadError::Unlocked { key: object.key.clone(), until }) }
+    if providers::lasts_until(said, until) {
+        Ok(())
+    } else {
+        Err(UploadError::Unlocked { key: object.key.clone(), until })
+    }
 }
 
 /// Sends an object in parts. An upload that the store has forgotten is begun anew, once.

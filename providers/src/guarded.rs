@@ -16,7 +16,7 @@ use crate::retry::{Attempts, retry};
 use crate::settings::Policy;
 use crate::store::{
     Body, ByteRange, ByteStream, Copying, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore,
-    ObjectVersion, Part, PartLimits, PutOptions, Sha256Digest, Upload, Versions,
+    ObjectVersion, Part, PartLimits, PutOptions, Sha256Digest, Upload, Versions, lasts_until,
 };
 
 /// A store with retries and a limit on requests.
@@ -42,7 +42,7 @@ impl Guarded {
         let Some(versions) = self.store.versions() else { return false };
         let object = ObjectRef { key: meta.key.clone(), version: meta.version.clone() };
         let said = versions.locked_until(&object).await.ok().flatten();
-        said.is_some_and(|said| said.as_second() >= until.as_second())
+        lasts_until(said, until)
     }
 
     fn inner_multipart(&self) -> Result<&dyn Multipart> {

@@ -40,7 +40,7 @@ pub use settings::{
 };
 pub use store::{
     Body, ByteRange, ByteStream, Copying, Deletion, Limits, Multipart, ObjectMeta, ObjectRef, ObjectStore,
-    ObjectVersion, Part, PartLimits, PutMode, PutOptions, Sha256Digest, Upload, Versions,
+    ObjectVersion, Part, PartLimits, PutMode, PutOptions, Sha256Digest, Upload, Versions, lasts_until,
 };
 
 /// Reads an answer to PROPFIND, as tests of foreign bytes want it: whatever comes, it ends, and its entries have paths.

@@ -139,6 +139,11 @@ pub trait Versions: Send + Sync {
     async fn hidden_for(&self, prefix: &KeyPrefix) -> Result<Option<u32>>;
 }
 
+/// Whether a lock that lasts until `said`, as a store reports it, lasts until `until`. Stores keep whole seconds.
+pub fn lasts_until(said: Option<Timestamp>, until: Timestamp) -> bool {
+    said.is_some_and(|said| said.as_second() >= until.as_second())
+}
+
 /// Removing objects; held only where retention is executed.
 #[async_trait]
 pub trait Deletion: Send + Sync {

@@ -14,6 +14,8 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use super::command;
 use super::guard::Guard;
 use super::pivots::Instance;
@@ -45,7 +47,7 @@ const CHECK_WITHIN: Duration = Duration::from_secs(5);
 /// statement that would grant what is missing.
 pub(super) fn check(source: &PostgresSource) -> Result<(), String> {
     let cut = CutSettings { barrier_within: CHECK_WITHIN, ..CutSettings::default() };
-    let tag = format!("offsite-check-{}", std::process::id());
+    let tag = own_name();
     if source.mode == PostgresMode::Physical {
         return Line::open(source, &tag).map(drop);
     }
@@ -74,7 +76,7 @@ impl<'a> PostgresSet<'a> {
     /// Connects to all of them. One that cannot be had does not keep the others from being copied. `pivot` says whether the
     /// last of them is pinned last of all.
     pub(super) fn open(sources: &[(&'a SourceName, &'a PostgresSource)], pivot: bool, cut: &CutSettings) -> Self {
-        let tag = format!("offsite-{}", std::process::id());
+        let tag = own_name();
         let open = |(name, source): &(&'a SourceName, &PostgresSource)| Member {
             name,
             cluster: Cluster::open(source, &tag, cut),
@@ -278,6 +280,13 @@ impl Dumps<'_> {
             (None, ran) => ran,
         }
     }
+}
+
+/// What our sessions and slots are called at a server, unlike those of every other run: also of one on another machine, whose
+/// process may have the same number.
+fn own_name() -> String {
+    let now = clock::now().as_duration() - SignedDuration::from_secs(1_700_000_000);
+    format!("offsite_{}_{}", std::process::id(), now.as_nanos())
 }
 
 /// Whether somebody waits for a lock that one of our sessions has, and whether we wait as well. An account sees its own

@@ -203,5 +203,5 @@ async fn is_locked(
 ) -> Result<bool, providers::Error> {
     let (Some(until), Some(versions)) = (until, store.versions()) else { return Ok(until.is_none()) };
     let said = versions.locked_until(&object.clone().into()).await?;
-    Ok(said.is_some_and(|said| said.as_second() >= until.as_second()))
+    Ok(providers::lasts_until(said, until))
 }

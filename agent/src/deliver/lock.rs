@@ -100,7 +100,7 @@ impl Place<'_> {
         let folder = ChainFolder::new(self.settings.site, chain.class, &chain.name)?;
         let signature = folder.object(&chain.name, names::SIGNATURE)?;
         let said = self.runtime.block_on(versions.locked_until(&signature.into()))?;
-        let locked = said.is_some_and(|said| said.as_second() >= until.as_second());
+        let locked = providers::lasts_until(said, until);
         if !locked {
             tracing::warn!(
                 store = %self.target.name,

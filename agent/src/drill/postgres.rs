@@ -64,12 +64,9 @@ const ADMINISTRATOR: &str = "offsite_drill";
 /// Questions to the catalog, and small statements.
 const ANSWER_WITHIN: Duration = Duration::from_secs(600);
 
-/// Tables whose rows are in a dump, as a statement that counts each of them: as at the capture.
-const COUNTS: &str = "SELECT format('SELECT %L, count(*) FROM ONLY %I.%I', format('%I.%I', nspname, relname), nspname, relname) \
-                      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE relkind = 'r' AND relpersistence <> 't' \
-                      AND nspname !~ '^pg_' AND nspname <> 'information_schema' AND relname || nspname !~ '[[:cntrl:]]' \
-                      AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.classid = 'pg_class'::regclass \
-                      AND d.deptype = 'e') ORDER BY 1 \\gexec\n";
+/// Names each table, and counts its rows.
+const COUNT: &str =
+    "SELECT format('SELECT %L, count(*) FROM ONLY %I.%I', format('%I.%I', nspname, relname), nspname, relname)";
 
 /// A server.
 pub(super) struct Cluster {
@@ -221,7 +218,8 @@ impl DatabaseServer for Cluster {
         let mut command = self.client(database, None);
         let failed = |error| format!("the rows could not be counted: {error}");
         let run = |pipe| server::run(command.stdin(pipe), LOAD_WITHIN);
-        let printed = psql::fed(COUNTS.to_owned(), run).map_err(failed)??;
+        let counts = format!("{COUNT} {} \\gexec\n", psql::TABLES_WITH_ROWS);
+        let printed = psql::fed(counts, run).map_err(failed)??;
         let row =
             |line: &str| line.rsplit_once('|').and_then(|(table, count)| Some((table.to_owned(), count.parse().ok()?)));
         Ok(printed.lines().filter_map(row).collect())

@@ -34,6 +34,31 @@ pub(super) trait Taker {
     fn take(&mut self, offset: u64, content: &[u8]) -> Result<(), PackError>;
 }
 
+/// Unpacks what a test of foreign bytes has, and answers how many bytes came out, if those are as many as were expected.
+#[cfg(feature = "testing")]
+pub fn unpack_foreign(mut packed: &[u8], expected: u64) -> Result<u64, PackError> {
+    struct Counter(u64);
+
+    impl Taker for Counter {
+        fn wants(&self, _: u64, _: u64) -> bool {
+            true
+        }
+
+        fn passes_on(&mut self, _: u64, _: usize, _: &[u8]) -> bool {
+            false
+        }
+
+        fn take(&mut self, _: u64, content: &[u8]) -> Result<(), PackError> {
+            self.0 += content.len() as u64;
+            Ok(())
+        }
+    }
+
+    let mut counter = Counter(0);
+    Unpacker::new().unpack(&mut packed, expected, &mut counter)?;
+    Ok(counter.0)
+}
+
 impl Unpacker {
     /// With empty buffers, which grow as the frames require.
     pub(super) fn new() -> Self {

@@ -8,8 +8,8 @@
 use std::collections::BTreeSet;
 
 use super::reference::{FullFile, FullFiles, OldFile};
-use crate::entry::{EntryKind, EntryPath};
-use crate::staging::{Entries, LocalGeneration};
+use crate::entry::EntryPath;
+use crate::staging::LocalGeneration;
 
 /// Smaller files are not worth the search.
 const BYTES_MIN: u64 = 4096;
@@ -62,7 +62,7 @@ impl Moved {
 
 /// The files of the full that are gone, and those in folders that have new files.
 fn strays(full: &LocalGeneration, now: &LocalGeneration) -> Option<Vec<FullFile>> {
-    let mut present = Files(now.entries().ok()?).peekable();
+    let mut present = FullFiles::of(now)?.map(|file| file.path).peekable();
     let mut strays = Vec::new();
     let mut busy = BTreeSet::new();
     let mut newcomer = |path: &EntryPath| {
@@ -85,22 +85,6 @@ fn strays(full: &LocalGeneration, now: &LocalGeneration) -> Option<Vec<FullFile>
     strays.extend(beside.filter(|file| file.bytes >= BYTES_MIN).take(room));
     strays.retain(|stray| stray.bytes >= BYTES_MIN);
     Some(strays)
-}
-
-/// The paths of the files among entries. It ends at what cannot be read.
-struct Files(Entries);
-
-impl Iterator for Files {
-    type Item = EntryPath;
-
-    fn next(&mut self) -> Option<EntryPath> {
-        loop {
-            let entry = self.0.next()?.ok()?.entry;
-            if matches!(entry.kind, EntryKind::File { .. }) {
-                return Some(entry.path);
-            }
-        }
-    }
 }
 
 fn folder(path: &EntryPath) -> &[u8] {

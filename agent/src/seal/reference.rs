@@ -53,7 +53,7 @@ pub(super) struct Reference {
 }
 
 impl FullFiles {
-    /// Those of the local generation that was sealed as the full; `None` if it cannot be read.
+    /// Those of a local generation, in their order; `None` if it cannot be read.
     pub(super) fn of(generation: &LocalGeneration) -> Option<Self> {
         generation.entries().ok().map(Self)
     }

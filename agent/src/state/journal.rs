@@ -33,17 +33,13 @@ impl Delivery {
     }
 }
 
-/// How far a delivery has come.
+/// How far a delivery that is under way has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Packs are being sealed and sent.
     Sealing,
     /// Everything is sealed, the documents included; sending goes on, the signature last.
     Committing,
-    /// The store has the signature.
-    Committed,
-    /// Given up; what was sent of it belongs to no generation.
-    Abandoned,
 }
 
 /// What a delivery begins with.
@@ -346,12 +342,7 @@ fn chain_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<ChainRecord> {
 }
 
 fn delivery_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Delivery> {
-    let phase = match row.get::<_, String>(10)?.as_str() {
-        "sealing" => Phase::Sealing,
-        "committing" => Phase::Committing,
-        "committed" => Phase::Committed,
-        _ => Phase::Abandoned,
-    };
+    let phase = if row.get::<_, String>(10)? == "sealing" { Phase::Sealing } else { Phase::Committing };
     Ok(Delivery { id: row.get(7)?, chain: chain_of(row)?, generation: parsed(row, 8)?, number: row.get(9)?, phase })
 }
 

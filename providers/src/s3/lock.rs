@@ -11,7 +11,7 @@ use super::classify::classify;
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::ObjectKey;
 use crate::settings::LockMode;
-use crate::store::{ObjectRef, PutOptions, Versions as _};
+use crate::store::{ObjectRef, PutOptions, Versions as _, lasts_until};
 
 /// What the bucket said when it was asked whether it can lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,13 +95,11 @@ impl S3Store {
         object: &ObjectRef,
         until: Timestamp,
     ) -> Result<()> {
-        match self.locked_until(object).await? {
-            Some(said) if said.as_second() >= until.as_second() => Ok(()),
-            _ => Err(self
-                .error(ErrorKind::Unsupported, operation)
-                .key(&object.key)
-                .because("the store took the object and did not lock it")),
+        if lasts_until(self.locked_until(object).await?, until) {
+            return Ok(());
         }
+        let error = self.error(ErrorKind::Unsupported, operation).key(&object.key);
+        Err(error.because("the store took the object and did not lock it"))
     }
 
     async fn lock_state(&self) -> Result<LockState> {

@@ -4,9 +4,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use jiff::SignedDuration;
-
 use super::cluster::{ANSWER_WITHIN, Pin, connect, session, text};
+use super::own_name;
 use super::wal::{self, Lsn};
 use crate::capture::session::Session;
 use crate::capture::settings::PostgresSource;
@@ -49,9 +48,7 @@ impl Line {
         let mut session = session(source, tag, "postgres")?;
         let (facts, account) = ask_facts(&mut session)?;
         may_replicate(source, tag, &account)?;
-        // Unlike every other: on one server there may be copies for two machines at the same time.
-        let now = clock::now().as_duration() - SignedDuration::from_secs(1_700_000_000);
-        let slot = format!("offsite_{}_{}", std::process::id(), now.as_nanos());
+        let slot = own_name();
         let made = session
             .ask(&format!("SELECT lsn FROM pg_create_physical_replication_slot('{slot}', true, true);"), ANSWER_WITHIN);
         let made = made

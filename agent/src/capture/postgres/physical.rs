@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use super::line::Line;
 use super::wal::Lsn;
-use super::{cluster, tool, wal};
+use super::{cluster, own_name, tool, wal};
 use crate::capture::pivots::Instance;
 use crate::capture::problems::Problems;
 use crate::capture::settings::{CutSettings, PostgresMode, PostgresSource, SourceConfig, SourceKind};
@@ -69,7 +69,7 @@ impl<'a> PhysicalSet<'a> {
             SourceKind::Postgres(postgres) if postgres.mode == PostgresMode::Physical => Some(Member {
                 name: &source.name,
                 source: postgres,
-                tag: format!("offsite-{}", std::process::id()),
+                tag: own_name(),
                 hold_limit: cut.hold_limit,
                 started: clock::now(),
                 files: None,
