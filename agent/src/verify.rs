@@ -38,6 +38,10 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Packs left out by the sample; their presence and size were looked at all the same.
     pub sampled_out: u64,
+    /// Packs that are not there, or have other bytes than were stored; not those that only could not be read.
+    pub damaged: BTreeSet<Sha256>,
+    /// Packs that were read and found whole, wherever they lie.
+    pub whole: BTreeSet<Sha256>,
     /// Everything that is not as it should be.
     pub findings: Vec<Finding>,
 }
@@ -100,6 +104,7 @@ pub async fn verify(
     for (key, (sha256, most, harms)) in wanted {
         let Some(bytes) = present.get(&key).map(|bytes| most.min(*bytes)) else {
             report.findings.push(Finding { object: key.to_string(), what: "it is missing".to_owned(), harms });
+            report.damaged.insert(sha256);
             continue;
         };
         let chosen = if in_sample(&sha256, sample_percent, round) { &mut to_read } else { &mut left_out };
@@ -111,6 +116,7 @@ pub async fn verify(
         to_read.push(left_out.swap_remove(turn));
     }
     report.sampled_out = left_out.len() as u64;
+    let mut unread: BTreeSet<Sha256> = left_out.iter().map(|(_, sha256, ..)| *sha256).collect();
     progress.begin(crate::progress::Stage::Verifying, to_read.iter().map(|(.., bytes)| bytes).sum());
     let reads = to_read.into_iter().map(|(key, sha256, harms, bytes)| async move {
         // More than was listed would be another object.
@@ -123,13 +129,22 @@ pub async fn verify(
             Ok((found, bytes)) if found == sha256 => {
                 report.packs += 1;
                 report.bytes += bytes;
+                report.whole.insert(sha256);
                 continue;
             }
-            Ok((found, _)) => format!("its bytes are not what was stored (SHA-256 is {found})"),
-            Err(error) => format!("it cannot be read: {}", one_line(&error)),
+            Ok((found, _)) => {
+                report.damaged.insert(sha256);
+                format!("its bytes are not what was stored (SHA-256 is {found})")
+            }
+            // A line that is down or a disk that was unplugged says nothing of what is stored.
+            Err(error) => {
+                unread.insert(sha256);
+                format!("it cannot be read: {}", one_line(&error))
+            }
         };
         report.findings.push(Finding { object: key.to_string(), what, harms });
     }
+    report.whole.retain(|sha256| !report.damaged.contains(sha256) && !unread.contains(sha256));
     report.findings.sort();
     Ok(report)
 }

@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use agent::format::names::PackName;
 use agent::generation::Class;
 use agent::ids::GenerationId;
 use agent::keys::generate_identity;
 use agent::restore::RestoreError;
 use agent::sign::SiteKey;
+use providers::faulty::{Call, Fault, Faulty};
+use providers::{ErrorKind, Retry};
 use tests::engine::Site;
 use tests::machine::Machine;
 use tests::tree::{Kind, Tree};
@@ -130,6 +134,27 @@ fn one_flipped_bit_anywhere_is_noticed_and_never_restored() {
     let all = ["age", "json", "json.minisig", "manifest.age", "packs", "patch.age", "sh", "txt"];
     assert_eq!(kinds, all.map(str::to_owned).into());
     assert_eq!(office.site.verify().findings, vec![]);
+}
+
+#[test]
+fn a_pack_that_cannot_be_read_is_not_taken_for_a_damaged_one() {
+    let mut office = Office::new(29, 1);
+    let packs: Vec<_> = office.objects().into_iter().filter(|(key, _)| key.contains("/packs/")).collect();
+    let ((damaged, path), (unread, _)) = (&packs[0], packs[1].clone());
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+    let about = unread.clone();
+    let plan = move |call: &Call<'_>| match call.about == about {
+        true => Fault::Refused(ErrorKind::Unavailable, Retry::Never),
+        false => Fault::None,
+    };
+    office.site.store = Arc::new(Faulty::new(Arc::clone(&office.site.store), plan));
+    let report = office.site.verify();
+    let digest = |key: &str| key.rsplit_once('/').unwrap().1.parse::<PackName>().unwrap().sha256;
+    assert_eq!(report.findings.len(), 2, "{:?}", report.findings);
+    assert_eq!(report.damaged, [digest(damaged)].into());
+    assert_eq!(report.whole, packs[2..].iter().map(|(key, _)| digest(key)).collect());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::output::say;
 use super::{key, report};
 use crate::clock;
 use crate::config::Place;
-use crate::evidence::{EvidenceError, History, Log, Record};
+use crate::evidence::{EvidenceError, History, Log, Record, Verify};
 use crate::failure;
 use crate::format::Sha256;
 use crate::sign::SiteKey;
@@ -38,7 +38,7 @@ pub(super) fn history(place: &Place) -> Result<History, EvidenceError> {
     Log::new(&place.state).read(key.as_ref())
 }
 
-/// The digests of all packs that a verification on this machine ever found bad.
+/// The digests of all packs that verifications on this machine found bad, and not whole since.
 pub(super) fn bad_packs(place: &Place) -> BTreeSet<Sha256> {
     match Log::new(&place.state).read(None) {
         Ok(history) => {
@@ -46,7 +46,7 @@ pub(super) fn bad_packs(place: &Place) -> BTreeSet<Sha256> {
                 Record::Verify(verify) => Some(verify),
                 _ => None,
             });
-            verified.flat_map(|verify| verify.bad_packs()).collect()
+            Verify::bad_packs(verified)
         }
         Err(error) => {
             let error = failure::one_line(&error);

@@ -1,5 +1,6 @@
 //! `offsite verify`: what is stored is read again and hashed. Needs no key that opens anything.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::clock;
 use crate::config::{Place, Size};
 use crate::evidence::Record;
 use crate::failure::{self, Failure, Kind};
+use crate::format::Sha256;
 use crate::progress::Progress;
 use crate::sign::SitePublicKey;
 use crate::verify::{self, VerifyError, VerifyReport};
@@ -35,6 +37,10 @@ struct Store {
     bytes: u64,
     packs_not_read: u64,
     findings: Vec<Finding>,
+    #[serde(skip)]
+    bad: Vec<Sha256>,
+    #[serde(skip)]
+    mended: Vec<Sha256>,
     /// Why the store could not be read at all.
     error: Vec<String>,
     #[serde(skip)]
@@ -67,6 +73,7 @@ pub(super) fn execute(arguments: &VerifyArgs, path: &Path, quiet: bool) -> Resul
             Some(vec![stored.generation.clone()])
         }
     };
+    let known_bad = evidence::bad_packs(&place);
     let progress = Arc::new(Progress::default());
     let bars = Bars::show(&progress, quiet);
     let mut results = Vec::new();
@@ -86,7 +93,7 @@ pub(super) fn execute(arguments: &VerifyArgs, path: &Path, quiet: bool) -> Resul
         let whole_site = wanted.is_none().then_some(stores.key.as_ref());
         let work = one(store.store.as_ref(), &place, &chosen, whole_site, arguments.sample, &progress);
         results.push(match stores.runtime.block_on(work) {
-            Ok(report) => Store::verified(name, report),
+            Ok(report) => Store::verified(name, report, &known_bad),
             Err(error) => Store::failed(name, kind(&error), failure::chain(&error)),
         });
     }
@@ -134,7 +141,7 @@ fn kind(error: &VerifyError) -> Kind {
 }
 
 impl Store {
-    fn verified(name: String, report: VerifyReport) -> Self {
+    fn verified(name: String, report: VerifyReport, known_bad: &BTreeSet<Sha256>) -> Self {
         let findings = report.findings.into_iter().map(|finding| Finding {
             object: finding.object,
             what: finding.what,
@@ -147,6 +154,8 @@ impl Store {
             bytes: report.bytes,
             packs_not_read: report.sampled_out,
             findings: findings.collect(),
+            bad: report.damaged.into_iter().collect(),
+            mended: known_bad.intersection(&report.whole).copied().collect(),
             error: Vec::new(),
             kind: None,
         }
@@ -162,6 +171,8 @@ impl Store {
             bytes: self.bytes,
             packs_not_read: self.packs_not_read,
             findings: found.chain(self.error.last().cloned()).collect(),
+            bad: self.bad.clone(),
+            mended: self.mended.clone(),
         }
     }
 
@@ -173,6 +184,8 @@ impl Store {
             bytes: 0,
             packs_not_read: 0,
             findings: Vec::new(),
+            bad: Vec::new(),
+            mended: Vec::new(),
             error,
             kind: Some(kind),
         }

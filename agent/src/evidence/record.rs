@@ -3,11 +3,12 @@
 //! Logs are kept for years: fields are added and never renamed, new ones have a default, and names are texts here, so that
 //! what once was a name can always be read.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::format::Sha256;
-use crate::format::names::PackName;
 use crate::generation::{Class, CutMethod, Document, Grade};
 
 /// What was done.
@@ -267,6 +268,12 @@ pub struct Verify {
     pub packs_not_read: u64,
     /// What is not as it should be, and why the store could not be read.
     pub findings: Vec<String>,
+    /// Packs that are missing or have other bytes than were stored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bad: Vec<Sha256>,
+    /// Packs that an earlier verification found bad, and that are whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mended: Vec<Sha256>,
 }
 
 impl Verify {
@@ -275,13 +282,14 @@ impl Verify {
         self.generations == 0 && self.packs == 0 && !self.findings.is_empty()
     }
 
-    /// The digests of the packs that something was found about; each finding begins with what it is about.
-    pub fn bad_packs(&self) -> impl Iterator<Item = Sha256> {
-        self.findings.iter().filter_map(|finding| {
-            let object = finding.strip_prefix('`')?.split('`').next()?;
-            let name: PackName = object.rsplit('/').next()?.parse().ok()?;
-            Some(name.sha256)
-        })
+    /// The packs that are bad after `all` of these verifications, the oldest first.
+    pub fn bad_packs<'a>(all: impl Iterator<Item = &'a Self>) -> BTreeSet<Sha256> {
+        let mut bad = BTreeSet::new();
+        for verify in all {
+            bad.retain(|sha256| !verify.mended.contains(sha256));
+            bad.extend(&verify.bad);
+        }
+        bad
     }
 }
 
@@ -329,16 +337,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_verification_tells_which_packs_were_bad() {
-        let sha256 = Sha256::of(b"x");
-        let verify = Verify {
-            findings: vec![
-                format!("`townhall/rolling/20261122T233004Z-7f3a/packs/01-0002-{sha256}.patch.age`: it is missing"),
-                "`townhall/RESTORE.txt`: it cannot be read".to_owned(),
-                "the bucket does not answer".to_owned(),
-            ],
-            ..Verify::default()
-        };
-        assert_eq!(verify.bad_packs().collect::<Vec<_>>(), [sha256]);
+    fn a_pack_is_bad_until_a_later_verification_finds_it_whole() {
+        let [one, other] = [b"1", b"2"].map(|content| Sha256::of(content));
+        let found = Verify { bad: vec![one, other], ..Verify::default() };
+        let pack = format!("`townhall/rolling/20261122T233004Z-7f3a/packs/01-0002-{one}.age`: it cannot be read");
+        let unplugged = Verify { findings: vec![pack], ..Verify::default() };
+        let mended = Verify { mended: vec![other], ..Verify::default() };
+        assert_eq!(Verify::bad_packs([&unplugged].into_iter()), BTreeSet::new());
+        assert_eq!(Verify::bad_packs([&found, &unplugged, &mended].into_iter()), [one].into());
+        assert_eq!(Verify::bad_packs([&mended, &found].into_iter()), [one, other].into());
+        let text = serde_json::to_string(&found).unwrap();
+        assert_eq!(serde_json::from_str::<Verify>(&text).unwrap(), found);
     }
 }
