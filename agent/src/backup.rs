@@ -37,7 +37,7 @@ pub struct BackupRequest<'a> {
     pub holder: &'a HolderProgram,
     /// What an earlier run left unfinished holds the capture up no longer than this.
     pub wait: Duration,
-    /// Begin a new chain in every store: after damage was found in one, say.
+    /// Begin a new chain in every store, also in those that are no target now: a key was added, or damage was found.
     pub fresh_chain: bool,
     /// The stores.
     pub targets: &'a [StoreTarget],
@@ -199,6 +199,9 @@ impl<'a> Run<'a> {
         let id = generation.id().clone();
         let document = generation.document()?;
         let local = self.staging.generations()?;
+        if self.request.fresh_chain {
+            self.state.close_chains()?;
+        }
         let mut stores = Vec::new();
         for target in self.request.targets {
             self.check_interrupt()?;
@@ -207,11 +210,6 @@ impl<'a> Run<'a> {
                 Some(outcome) => !self.makes_way(target, outcome, &document, &local)?,
                 None => false,
             };
-            if self.request.fresh_chain
-                && let Some(open) = self.state.open_chain(&target.name)?
-            {
-                self.state.close_chain(&open)?;
-            }
             let result = if behind {
                 Err(OutcomeError::Behind)
             } else {

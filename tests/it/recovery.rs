@@ -237,6 +237,8 @@ fn only_a_key_under_a_good_passphrase_goes_into_a_store() {
     configure(&[&weak, &plain]);
     let checked = world.offsite(["check"]).expect(0);
     assert!(checked.stdout.contains(&format!("a new key can open the backups: {plain}")), "{checked}");
+    // Finishing what is not there makes nothing that the new key opens.
+    world.offsite(["backup", "--resume"]).expect(0);
     let second = world.offsite(["--json", "backup"]).expect(0);
     assert!(second.stderr.contains("and nothing that is older"), "{second}");
     let second = second.json();
@@ -244,7 +246,11 @@ fn only_a_key_under_a_good_passphrase_goes_into_a_store() {
     let third = world.offsite(["--json", "backup"]).expect(0);
     assert!(!third.stderr.contains("a new key") && third.json()["stores"][0]["full"] == false, "{third}");
     let proof = world.offsite(["--json", "key", "check", "--identity", "plain.txt"]).expect(0).json();
-    assert_eq!((&proof["opens"], &proof["cannot_open"]), (&vec![plain].into(), &vec![weak].into()), "{proof:#}");
+    assert_eq!(
+        (&proof["opens"], &proof["cannot_open"]),
+        (&vec![plain.clone()].into(), &vec![weak.clone()].into()),
+        "{proof:#}"
+    );
     let store = &proof["stores"][0];
     assert_eq!(store["not_opened"], serde_json::json!([first["generation"]["id"]]), "{proof:#}");
     assert_eq!(store["opened"].as_array().unwrap().len(), 2, "{proof:#}");
@@ -255,4 +261,20 @@ fn only_a_key_under_a_good_passphrase_goes_into_a_store() {
         (&last["record"]["kind"], last["record"]["generations"].as_array().unwrap().len()),
         (&"key_proof".into(), 2)
     );
+
+    // What builds on something that a key does not open is not opened by it, though its own manifest is.
+    let remembered = std::fs::read(world.path("state/recipients.json")).unwrap();
+    configure(&[&weak]);
+    world.offsite(["backup", "--full"]).expect(0);
+    configure(&[&weak, &plain]);
+    world.write("state/recipients.json", remembered);
+    let built_on = world.offsite(["--json", "backup"]).expect(0).json();
+    assert_eq!(built_on["stores"][0]["full"], false, "{built_on:#}");
+    let proof = world.offsite(["--json", "key", "check", "--identity", "plain.txt"]).expect(0).json();
+    assert_eq!(proof["stores"][0]["opened"], store["opened"], "{proof:#}");
+    // Who cannot know what the keys were begins anew.
+    world.write("state/recipients.json", "{");
+    let anew = world.offsite(["--json", "backup"]).expect(0);
+    assert!(anew.stderr.contains("it is not known who could open"), "{anew}");
+    assert_eq!(anew.json()["stores"][0]["full"], true, "{anew}");
 }

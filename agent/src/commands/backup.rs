@@ -161,7 +161,10 @@ fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failu
         if what.resume { run.finish() } else { run.backup(what.class, what.label) }.map_err(failure)
     };
     let report = Report::of(&run(request, what)?).with_missing_disks(&missing);
-    if let Err(error) = recipients::remember(&config.place.state, &config.recipients) {
+    // What only finished an earlier run has begun no chain that new keys open.
+    if !what.resume
+        && let Err(error) = recipients::remember(&config.place.state, &config.recipients)
+    {
         say(&format!("warning: to whom this was sealed could not be written down: {error}"));
     }
     if what.class == Class::Archival || what.resume {

@@ -1,24 +1,25 @@
 //! `offsite key check`: which recipients an identity is, and which stored generations it opens, without touching data.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use futures_util::StreamExt as _;
 use futures_util::TryStreamExt as _;
-use providers::{ByteRange, ObjectStore};
+use providers::{ByteRange, ObjectKey, ObjectStore};
 use serde::Serialize;
 
 use super::find::Stores;
 use super::key::{load_identities, opens_nothing, proves};
 use super::output::{Output, say};
 use super::{evidence, load_config, show};
-use crate::catalog::{CatalogError, Stored, Trust};
+use crate::catalog::{self, CatalogError, Stored, Trust};
 use crate::cli::PassphraseSource;
 use crate::config::Config;
 use crate::evidence::{KeyProof, Record};
 use crate::failure::{Failure, one_line};
 use crate::format::names::{self, ChainFolder};
-use crate::ids::SiteName;
+use crate::ids::{ChainId, SiteName};
 use crate::keys::Identities;
 use crate::platform;
 
@@ -106,22 +107,42 @@ async fn look(
     identities: &Identities,
     found: &mut InStore,
 ) -> Result<(), CatalogError> {
-    let genuine = listed.iter().filter(|stored| !matches!(stored.trust, Trust::Refused(_)));
-    let heads = genuine.map(|stored| async move {
-        let key = ChainFolder::new(site, stored.class, &stored.chain)?.object(&stored.generation, names::MANIFEST)?;
-        let range = ByteRange::From { offset: 0, bytes: HEADER_BYTES };
-        let pieces: Vec<_> = store.get(&key.into(), range).await?.try_collect().await?;
-        Ok::<_, CatalogError>((stored, pieces.concat()))
+    let genuine = || listed.iter().filter(|stored| !matches!(stored.trust, Trust::Refused(_)));
+    // The manifest says nothing of what the generation builds on, which may have been sealed without this key.
+    let chains: BTreeMap<&ChainId, &Stored> = genuine().map(|stored| (&stored.chain, stored)).collect();
+    let firsts = chains.into_iter().map(|(chain, stored)| async move {
+        let folder = ChainFolder::new(site, stored.class, chain)?;
+        let packs = catalog::objects(store, &folder.prefix().below("packs")?).await?;
+        let opens = match packs.into_keys().next() {
+            Some(first) => opens(store, first, identities).await?,
+            None => true,
+        };
+        Ok::<_, CatalogError>((chain, opens))
     });
-    let mut heads = futures_util::stream::iter(heads).buffered(PARALLEL);
-    while let Some((stored, head)) = heads.try_next().await? {
-        // A byte of what is inside is proof enough that it opens.
-        let opened = identities
-            .open(head.as_slice())
-            .is_ok_and(|mut reader| reader.read(&mut [0]).is_ok() || head.len() as u64 == HEADER_BYTES);
+    let firsts: BTreeMap<&ChainId, bool> = futures_util::stream::iter(firsts).buffered(PARALLEL).try_collect().await?;
+    let manifests = genuine().map(|stored| async move {
+        let key = ChainFolder::new(site, stored.class, &stored.chain)?.object(&stored.generation, names::MANIFEST)?;
+        Ok::<_, CatalogError>((stored, opens(store, key, identities).await?))
+    });
+    let mut manifests = futures_util::stream::iter(manifests).buffered(PARALLEL);
+    while let Some((stored, opens)) = manifests.try_next().await? {
+        let opened = opens && firsts.get(&stored.chain) == Some(&true);
         if opened { &mut found.opened } else { &mut found.not_opened }.push(stored.generation.to_string());
     }
     Ok(())
+}
+
+/// Whether one of `identities` opens the object, of which only the beginning is read.
+async fn opens(store: &dyn ObjectStore, key: ObjectKey, identities: &Identities) -> Result<bool, CatalogError> {
+    let range = ByteRange::From { offset: 0, bytes: HEADER_BYTES };
+    let pieces: Vec<_> = store.get(&key.into(), range).await?.try_collect().await?;
+    let head = pieces.concat();
+    // A byte of what is inside is proof enough that it opens.
+    let mut reader = match identities.open(head.as_slice()) {
+        Ok(reader) => reader,
+        Err(_) => return Ok(false),
+    };
+    Ok(reader.read(&mut [0]).is_ok() || head.len() as u64 == HEADER_BYTES)
 }
 
 /// The account and the machine.

@@ -24,23 +24,31 @@ struct Sealed {
 pub(super) struct Change {
     added: Vec<String>,
     removed: Vec<String>,
+    /// Why those of the last run are not known.
+    unknown: Option<String>,
 }
 
 impl Change {
-    /// Since the last run of this machine; nothing if there was none that is remembered, or all are the same.
+    /// Since the last run of this machine; nothing if it remembers none, or all are the same.
     pub(super) fn since_last(state: &Path, recipients: &Recipients) -> Option<Self> {
-        let last: Sealed = serde_json::from_slice(&fs::read(state.join(FILE)).ok()?).ok()?;
+        let last = match read(&state.join(FILE)) {
+            Ok(last) => last?,
+            Err(error) => {
+                let unknown = Some(format!("{FILE} in the state folder cannot be read: {error}"));
+                return Some(Self { added: Vec::new(), removed: Vec::new(), unknown });
+            }
+        };
         let now = texts(recipients);
         let without = |some: &[String], others: &[String]| -> Vec<String> {
             some.iter().filter(|one| !others.contains(one)).cloned().collect()
         };
-        let change = Self { added: without(&now, &last.recipients), removed: without(&last.recipients, &now) };
-        (change.added.len() + change.removed.len() > 0 && last.version == VERSION).then_some(change)
+        let (added, removed) = (without(&now, &last.recipients), without(&last.recipients, &now));
+        (added.len() + removed.len() > 0).then_some(Self { added, removed, unknown: None })
     }
 
-    /// Whether there is a key that cannot open what the open chains begin with, and so nothing that builds on it.
+    /// Whether there is, or may be, a key that cannot open what the open chains begin with, and so nothing that builds on it.
     pub(super) fn needs_new_chains(&self) -> bool {
-        !self.added.is_empty()
+        !self.added.is_empty() || self.unknown.is_some()
     }
 
     /// What it means, a line for each key.
@@ -57,8 +65,24 @@ impl Change {
                  before, for as long as it is stored"
             )
         });
-        added.chain(removed).collect()
+        let unknown = self.unknown.iter().map(|why| {
+            format!(
+                "it is not known who could open what was made so far ({why}): what is made from now on begins with a full \
+                 generation in every store, so that all keys open it"
+            )
+        });
+        added.chain(removed).chain(unknown).collect()
     }
+}
+
+/// What was remembered; nothing if nothing ever was.
+fn read(path: &Path) -> io::Result<Option<Sealed>> {
+    let text = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        read => read?,
+    };
+    let sealed: Sealed = serde_json::from_slice(&text)?;
+    if sealed.version == VERSION { Ok(Some(sealed)) } else { Err(io::Error::other("another version wrote it")) }
 }
 
 /// Remembers to whom everything is sealed from now on.
@@ -91,5 +115,10 @@ mod tests {
         let both = Recipients::parse(keys).unwrap();
         remember(folder.path(), &both).unwrap();
         assert!(!Change::since_last(folder.path(), &one).unwrap().needs_new_chains());
+        for damaged in ["", "{", r#"{"version": 2, "recipients": []}"#] {
+            fs::write(folder.path().join(FILE), damaged).unwrap();
+            let change = Change::since_last(folder.path(), &one).unwrap();
+            assert!(change.needs_new_chains() && change.lines().len() == 1, "{change:?}");
+        }
     }
 }

@@ -195,7 +195,8 @@ impl State {
     pub fn committed(&mut self, delivery: &Delivery) -> Result<(), StateError> {
         self.change("the commit was recorded", |t| {
             t.execute("UPDATE delivery SET phase = 'committed' WHERE id = ?1", [delivery.id])?;
-            if delivery.chain.class == Class::Archival {
+            let closed = "SELECT closed FROM chain WHERE id = ?1";
+            if delivery.chain.class == Class::Archival || t.query_row(closed, [delivery.chain.id], |row| row.get(0))? {
                 // Nothing ever joins it.
                 forget_content(t, delivery.chain.id)?;
             }
@@ -231,6 +232,20 @@ impl State {
         self.change("a chain was closed", |t| {
             t.execute("UPDATE chain SET closed = 1 WHERE id = ?1", [chain.id])?;
             forget_content(t, chain.id)
+        })
+    }
+
+    /// No generation joins any rolling chain any more, in whatever store it is: also none whose full is still under way, and
+    /// none on a disk that is not here now.
+    pub fn close_chains(&mut self) -> Result<(), StateError> {
+        self.change("a chain was closed", |t| {
+            let mut open = t.prepare("SELECT id FROM chain WHERE class = 'rolling' AND closed = 0")?;
+            let chains: Vec<i64> = open.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            for chain in chains {
+                t.execute("UPDATE chain SET closed = 1 WHERE id = ?1", [chain])?;
+                forget_content(t, chain)?;
+            }
+            Ok(())
         })
     }
 

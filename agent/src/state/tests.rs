@@ -101,3 +101,29 @@ fn chunks_of_sealed_packs_are_found_until_the_delivery_is_abandoned() {
     assert_eq!(state.find_chunk(chain, &[2; 32]).unwrap(), None);
     assert!(state.unfinished(&store).unwrap().is_none() && state.open_chain(&store).unwrap().is_none());
 }
+
+#[test]
+fn all_chains_are_closed_wherever_they_are_and_however_far() {
+    let (_folder, mut state) = opened();
+    let stores = ["nas", "disk-b"].map(|name| name.parse().unwrap());
+    let generation = "20261122T233004Z-7f3a".parse().unwrap();
+    let now = crate::clock::now();
+    let [whole, begun] = stores.each_ref().map(|store| {
+        let new = NewDelivery { store, class: Class::Rolling, generation: &generation, chain: None, now };
+        let delivery = state.begin(&new).unwrap();
+        let pack = pack(&state, 1, 0, vec![], vec![NewChunk { hash: [1; 32], at: 500, patch: None }]);
+        state.pack_sealed(&delivery, &pack).unwrap();
+        delivery
+    });
+    state.committed(&whole).unwrap();
+    assert!(state.open_chain(&stores[0]).unwrap().is_some());
+    state.close_chains().unwrap();
+    assert!(state.open_chain(&stores[0]).unwrap().is_none());
+    assert_eq!(state.find_chunk(&whole.chain, &[1; 32]).unwrap(), None);
+    // What is under way can be finished, and nothing joins it then.
+    assert_eq!(state.unfinished(&stores[1]).unwrap().unwrap().id, begun.id);
+    assert!(state.find_chunk(&begun.chain, &[1; 32]).unwrap().is_some());
+    state.committed(&begun).unwrap();
+    assert!(state.open_chain(&stores[1]).unwrap().is_none());
+    assert_eq!(state.packs(&begun.chain, begun.id).unwrap().len(), 0);
+}
