@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::output::{Output, say};
 use super::show::{self, counted};
-use super::{Ended, interrupt, key, stores, unwrap_loaded};
+use super::{Ended, interrupt, key, prune, stores, unwrap_loaded};
 use crate::cli::KeeperArgs;
 use crate::config::{KeeperConfig, Size};
 use crate::failure::{self, Failure, Kind};
@@ -16,7 +16,9 @@ use crate::keeper::{self, Keeping, SiteReport, Terms};
 use crate::progress::Progress;
 use crate::prune::Hidden;
 use crate::sign::{SignError, SiteKey};
+use crate::staging::{FolderLock, StagingError};
 use crate::upload::Interrupt;
+use crate::{clock, durable};
 
 /// What was found everywhere, and done.
 #[derive(Serialize)]
@@ -46,6 +48,8 @@ pub(super) fn run(arguments: &KeeperArgs, path: &Path, output: Output) -> Ended 
     if let Some(unknown) = only.iter().find(|site| !config.sites.contains_key(site)) {
         return Err(Failure::new(Kind::Usage, format!("there is no key of the site {unknown} in the configuration")));
     }
+    // Two runs would write each other's memory and signatures away. One that only shows writes nothing.
+    let _lock = if arguments.dry_run { None } else { Some(lock(&config.state).map_err(prune::locked)?) };
     let key = signing_key(&config.key)?;
     let interrupt = interrupt::watch(&Progress::default().into())?;
     let runtime = stores::runtime()?;
@@ -112,6 +116,11 @@ fn keep(
         report.error = failure::chain(&error);
     }
     report
+}
+
+fn lock(state: &Path) -> Result<FolderLock, StagingError> {
+    durable::create_folder(state).map_err(|error| StagingError::io("create the folder", state, error))?;
+    FolderLock::take(state, clock::now())
 }
 
 /// The keeper's key, or a new one.

@@ -85,7 +85,7 @@ fn lock(place: &Place, now: Timestamp) -> Result<Option<(Staging, FolderLock)>, 
     Ok(Some((staging, state)))
 }
 
-fn locked(error: StagingError) -> Failure {
+pub(super) fn locked(error: StagingError) -> Failure {
     let kind = if matches!(error, StagingError::Locked { .. }) { Kind::Locked } else { Kind::Failed };
     Failure::new(kind, error)
 }
