@@ -14,17 +14,19 @@ use agent::ids::{GenerationId, SiteName};
 use agent::keeper::{self, Keeping, SiteReport, Terms};
 use agent::retention::Rules;
 use agent::sign::{SiteKey, SitePublicKey};
-use agent::staging::Staging;
+use agent::staging::{FolderLock, Staging};
+use agent::upload::Interrupt;
 use futures_util::{StreamExt as _, stream};
 use jiff::{Timestamp, ToSpan as _};
 use providers::faulty::{Call, Fault, Faulty};
-use providers::{Access, Body, MemoryStore, ObjectKey, ObjectStore as _, Policy, PutOptions, StoreSettings};
+use providers::{Access, Body, MemoryStore, ObjectKey, ObjectStore, Policy, PutOptions, StoreSettings};
 use tests::engine::Site;
 use tests::machine::{Machine, bucket_settings};
 use tests::nights::{LIMITS, NO_RULES, for_agent, set_clocks};
 use tests::proxy::Proxy;
 use tests::servers::{Keys, seaweedfs};
 use tests::{Rng, World};
+use tokio::sync::watch;
 
 const SITES: usize = 200;
 
@@ -224,6 +226,12 @@ impl Carrying {
 
     /// A keeper's run, in which everything is read within so many days.
     fn keep(&self, round_days: u32, rules: &Rules) -> SiteReport {
+        let (_stop, interrupt) = watch::channel(false);
+        self.keep_until(round_days, rules, &self.store, &interrupt)
+    }
+
+    /// The same, until somebody asks to stop.
+    fn keep_until(&self, round_days: u32, rules: &Rules, store: &dyn ObjectStore, stop: &Interrupt) -> SiteReport {
         let calendar = Calendar::new(jiff::tz::TimeZone::UTC);
         let keeping = Keeping {
             sites: &self.sites,
@@ -237,9 +245,8 @@ impl Carrying {
             dry_run: false,
             lifted: &[],
         };
-        let (_stop, interrupt) = tokio::sync::watch::channel(false);
         let mut reports = Vec::new();
-        self.site.block_on(keeper::keep(&self.store, &keeping, &interrupt, |report| reports.push(report))).unwrap();
+        self.site.block_on(keeper::keep(store, &keeping, stop, |report| reports.push(report))).unwrap();
         reports.remove(0)
     }
 
@@ -292,6 +299,38 @@ fn a_copied_pack_is_read_for_itself_before_anybody_vouches_for_it() {
     assert!(!all.countersigned.contains(&new), "{all:?}");
     // What is damaged in one chain is not in the other.
     assert!(all.read_bytes > 3 << 20 && carrying.packs_of(&old).iter().all(|key| key != copy));
+}
+
+#[test]
+fn a_keeper_that_is_stopped_while_it_reads_remembers_what_it_has_read() {
+    let mut carrying = Carrying::new();
+    carrying.night();
+    let ((stop, interrupt), packs) = (watch::channel(false), AtomicU64::new(0));
+    let store = Faulty::new(Arc::new(carrying.store.opened_for(Access::Keeper)), move |call: &Call<'_>| {
+        let pack = call.method == "get" && call.about.contains("/packs/");
+        if pack && packs.fetch_add(1, Ordering::Relaxed) == 0 {
+            stop.send_replace(true);
+        }
+        Fault::None
+    });
+    let stopped = carrying.keep_until(1, &KEEP_ALL, &store, &interrupt);
+    assert!(stopped.read_objects > 0 && stopped.read_objects < stopped.objects, "{stopped:?}");
+    assert!(stopped.findings.is_empty() && stopped.countersigned.is_empty(), "{stopped:?}");
+    let ledger = std::fs::read(carrying.site.world.path("ledgers/townhall.json")).unwrap();
+    let ledger: serde_json::Value = serde_json::from_slice(&ledger).unwrap();
+    assert_eq!(ledger["read"].as_object().unwrap().len() as u64, stopped.read_objects, "{ledger}");
+    assert_eq!(ledger["run"], serde_json::Value::Null);
+}
+
+#[test]
+fn two_keepers_do_not_run_at_once() {
+    let world = World::new();
+    world.write("sites/townhall.pub", SiteKey::generate().unwrap().public().to_string());
+    configure(&world, "http://127.0.0.1:9", "offices", "", Keys::ADMIN, "");
+    let _held = FolderLock::take(&world.make_folder("keeper-state"), Timestamp::now()).unwrap();
+    let refused = world.offsite(["keeper"]).expect(6);
+    assert!(refused.stderr.contains("another run holds the folder"), "{refused}");
+    assert!(!world.path("keeper.key").exists());
 }
 
 #[test]

@@ -58,6 +58,34 @@ pub(super) fn choose(items: &[Item], round: &Round) -> Vec<usize> {
     chosen
 }
 
+/// Why what a keeper remembers of a site is of no use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LedgerError {
+    /// It is there and cannot be read.
+    #[error(
+        "what is remembered of this site, {}, cannot be read, so nothing was looked at or removed; put the file back from a \
+         copy. Where there is none, see by `offsite list` on the site's machine that its newest generation is in the store, \
+         and remove the file: everything is then read again",
+        path.display()
+    )]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// It cannot be written.
+    #[error("what was read cannot be remembered in {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
 /// What a keeper remembers of one site. Without it, everything counts as read on the day that it was written.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Ledger {
@@ -80,24 +108,33 @@ impl Ledger {
         Sha256::of(key.as_str().as_bytes())
     }
 
-    /// The memory of `site` in `folder`. One that cannot be read is begun anew: it costs nothing but reading.
-    pub(super) fn load(folder: &Path, site: &SiteName) -> Self {
-        let text = fs::read(path(folder, site)).ok();
-        text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    /// The memory of `site` in `folder`; an empty one if there never was any. One that cannot be read is an error: it may be
+    /// all that tells of a generation that is hidden.
+    pub(super) fn load(folder: &Path, site: &SiteName) -> Result<Self, LedgerError> {
+        let path = Self::path(folder, site);
+        let read = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            read => read.and_then(|text| serde_json::from_slice(&text).map_err(io::Error::from)),
+        };
+        read.map_err(|source| LedgerError::Read { path, source })
     }
 
     /// Writes it, without what is no longer there.
-    pub(super) fn save(&mut self, folder: &Path, site: &SiteName, there: &BTreeSet<Sha256>) -> io::Result<()> {
+    pub(super) fn save(&mut self, folder: &Path, site: &SiteName, there: &BTreeSet<Sha256>) -> Result<(), LedgerError> {
         self.read.retain(|sha256, _| there.contains(sha256));
         self.bad.retain(|sha256| there.contains(sha256));
-        let text = serde_json::to_vec(self)?;
-        durable::create_folder(folder)?;
-        durable::write(&path(folder, site), &text)
+        let path = Self::path(folder, site);
+        let text = serde_json::to_vec(self).map_err(io::Error::from);
+        text.and_then(|text| {
+            durable::create_folder(folder)?;
+            durable::write(&path, &text)
+        })
+        .map_err(|source| LedgerError::Write { path, source })
     }
-}
 
-fn path(folder: &Path, site: &SiteName) -> PathBuf {
-    folder.join(format!("{site}.json"))
+    fn path(folder: &Path, site: &SiteName) -> PathBuf {
+        folder.join(format!("{site}.json"))
+    }
 }
 
 #[cfg(test)]
@@ -141,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_memory_is_begun_anew() {
+    fn a_damaged_memory_is_not_taken_for_none() {
         let folder = tempfile::tempdir().unwrap();
         let site: SiteName = "townhall".parse().unwrap();
         let (one, other) = (Sha256::of(b"1"), Sha256::of(b"2"));
@@ -149,9 +186,11 @@ mod tests {
         ledger.read.insert(one, 5);
         ledger.read.insert(other, 6);
         ledger.save(folder.path(), &site, &[one].into()).unwrap();
-        let loaded = Ledger::load(folder.path(), &site);
+        let loaded = Ledger::load(folder.path(), &site).unwrap();
         assert_eq!((loaded.run, loaded.read), (Some(7), [(one, 5)].into()));
-        fs::write(path(folder.path(), &site), "{").unwrap();
-        assert_eq!(Ledger::load(folder.path(), &site).run, None);
+        fs::write(Ledger::path(folder.path(), &site), "{").unwrap();
+        assert!(matches!(Ledger::load(folder.path(), &site), Err(LedgerError::Read { .. })));
+        fs::remove_file(Ledger::path(folder.path(), &site)).unwrap();
+        assert_eq!(Ledger::load(folder.path(), &site).unwrap().run, None);
     }
 }

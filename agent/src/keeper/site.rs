@@ -6,7 +6,7 @@ use futures_util::stream::{self, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use providers::{Body, ErrorKind, KeyError, ObjectKey, ObjectMeta, ObjectStore, PutOptions};
 
-use super::rounds::{Item, Ledger, Round, choose};
+use super::rounds::{Item, Ledger, LedgerError, Round, choose};
 use super::{Finding, Keeping, SiteReport, Terms};
 use crate::catalog::{Stored, Trust};
 use crate::failure;
@@ -41,9 +41,9 @@ enum SiteError {
     /// Nothing could be signed.
     #[error(transparent)]
     Sign(#[from] SignError),
-    /// What was read could not be remembered.
-    #[error("what was read cannot be remembered")]
-    Ledger(#[from] std::io::Error),
+    /// What was remembered cannot be read, or what was read not be remembered.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// A document could not be written.
     #[error("a document has no text form")]
     Json(#[from] serde_json::Error),
@@ -107,7 +107,10 @@ impl Site<'_> {
         let needed = self.needed(&survey, &there, report)?;
         report.objects = needed.len() as u64;
         report.bytes = needed.values().filter_map(|needed| needed.bytes).sum();
-        let ledger = self.read_again(&survey, &needed, left, report).await?;
+        let ledger = self.read_again(&survey, &needed, left, interrupt, report).await?;
+        if *interrupt.borrow() {
+            return Ok(());
+        }
         if !self.keeping.dry_run {
             self.countersign(&survey, &needed, &ledger, &there, report).await?;
         }
@@ -216,15 +219,16 @@ impl Site<'_> {
         Ok(needed)
     }
 
-    /// Reads today's share of what the site needs, and remembers what was read.
+    /// Reads today's share of what the site needs, or until somebody asks to stop, and remembers what was read.
     async fn read_again(
         &self,
         survey: &Survey,
         needed: &BTreeMap<ObjectKey, Needed>,
         left: &mut u64,
+        interrupt: &Interrupt,
         report: &mut SiteReport,
     ) -> Result<Ledger, SiteError> {
-        let mut ledger = Ledger::load(self.keeping.ledgers, self.name);
+        let mut ledger = Ledger::load(self.keeping.ledgers, self.name)?;
         let today = day(survey.now);
         let days = i64::from(self.keeping.round_days);
         let there: Vec<_> = needed.iter().filter_map(|(key, needed)| Some((key, needed, needed.bytes?))).collect();
@@ -242,7 +246,12 @@ impl Site<'_> {
         let reads = chosen.into_iter().filter_map(|at| there.get(at)).map(|(key, needed, bytes)| async move {
             (*key, *needed, verify::hash(self.store, key, *bytes, progress).await)
         });
-        let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);
+        // What is read may be long; nobody who wants to stop waits for the end of it.
+        let mut asked = interrupt.clone();
+        let asked = Box::pin(async move {
+            asked.wait_for(|stop| *stop).await.ok();
+        });
+        let mut reads = stream::iter(reads).buffer_unordered(PARALLEL).take_until(asked);
         while let Some((key, needed, found)) = reads.next().await {
             let what = match found {
                 Ok((sha256, bytes)) => {
@@ -264,7 +273,9 @@ impl Site<'_> {
         }
         drop(reads);
         report.overdue = there.iter().filter(|(_, needed, _)| today - last(&ledger, needed) > days).count() as u64;
-        ledger.run = Some(today);
+        if !*interrupt.borrow() {
+            ledger.run = Some(today);
+        }
         let genuine = survey.generations.iter().filter(|stored| stored.trust == Trust::Signed);
         let newest = genuine.filter_map(|stored| Some(stored.commit.as_ref()?.sequence)).max();
         ledger.newest = ledger.newest.max(newest.unwrap_or(0));
