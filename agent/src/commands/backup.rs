@@ -71,7 +71,10 @@ pub(super) fn run(arguments: &BackupArgs, path: &Path, quiet: bool, output: Outp
 /// One run, whose end is remembered for `offsite status` and in the evidence log.
 pub(super) fn execute(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failure> {
     let began = clock::now();
-    super::report::begins(&config.place);
+    // A service that is told of a beginning waits for an end: where there is nothing to finish, nothing happens.
+    if !what.resume || preflight::is_unfinished(&config.place) {
+        super::report::begins(&config.place);
+    }
     let result = attempt(config, what, quiet);
     // There was nothing to finish, so nothing has happened.
     if result.as_ref().is_ok_and(Report::is_empty) {
@@ -80,7 +83,12 @@ pub(super) fn execute(config: &Config, what: What<'_>, quiet: bool) -> Result<Re
     if let Some(run) = record(&result, began) {
         evidence::record(&config.place, Record::Run(run));
     }
-    if let Some(last) = LastRun::of(&result, clock::now())
+    let last = LastRun::of(&result, clock::now());
+    let last = match &result {
+        Ok(report) if what.resume => last.map(|last| last.after(LastRun::read(&config.place.state), report)),
+        _ => last,
+    };
+    if let Some(last) = last
         && let Err((path, error)) = last.write(&config.place.state)
     {
         say(&format!("warning: how this run ended could not be written to {}: {error}", path.display()));

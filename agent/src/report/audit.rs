@@ -236,6 +236,7 @@ fn runs(entries: &[&Entry], context: &Context<'_>) -> Table {
             if store.stored { &mut stored } else { &mut lacking }.push(store.store.as_str());
         }
         let result = match run.generation.as_ref().map(|generation| generation.grade) {
+            None if run.exit_code == 0 => "finished an earlier run".to_owned(),
             None => "FAILED".to_owned(),
             Some(_) if stored.is_empty() => "STORED NOWHERE".to_owned(),
             Some(Grade::Incomplete) => {

@@ -84,9 +84,10 @@ pub fn delay(site: &SiteName, job: &JobName, longest: Duration) -> Duration {
 }
 
 impl Job {
-    /// Whether its runs make generations of this site.
+    /// Whether its runs make generations of this site: those that only finish what others left do not.
     pub fn backs_up(&self) -> bool {
-        self.config.is_none() && self.run.first().is_some_and(|verb| verb == "backup")
+        let backs_up = self.run.first().is_some_and(|verb| verb == "backup");
+        self.config.is_none() && backs_up && !self.run.iter().any(|argument| argument == "--resume")
     }
 
     /// The first of its times after `after`.

@@ -66,5 +66,9 @@ mod tests {
         assert_eq!(schedule.promise(friday), None);
         schedule.jobs.pop();
         assert_eq!(schedule.promise(friday), None);
+        let mut resume = job("finish", "backup", "hourly");
+        resume.run.push("--resume".to_owned());
+        schedule.jobs.push(resume);
+        assert_eq!(schedule.promise(friday), None, "it makes no generation");
     }
 }

@@ -70,6 +70,26 @@ impl LastRun {
         }
     }
 
+    /// What is to be kept of a run, `report`, that only finished what earlier ones had left: what else was wrong with the last
+    /// backup still is.
+    pub(super) fn after(self, earlier: Option<Self>, report: &Report) -> Self {
+        let Some(earlier) = earlier else { return self };
+        let Some(grade) = earlier.grade else {
+            // What was interrupted is what was finished.
+            let is_mended = [0, Kind::Interrupted.code()].contains(&earlier.exit_code);
+            return if is_mended || self.exit_code != 0 { self } else { earlier };
+        };
+        let left = |failed: &NotStored| !report.went_on_with(&failed.store, &failed.generation);
+        let left: Vec<NotStored> = earlier.failed.into_iter().filter(left).collect();
+        let exit_code = match self.exit_code {
+            0 if !left.is_empty() => earlier.exit_code,
+            0 if grade != Grade::Exact => Kind::Incomplete.code(),
+            code => code,
+        };
+        let failed = left.into_iter().chain(self.failed).collect();
+        Self { ended: self.ended, exit_code, failed, ..earlier }
+    }
+
     /// Writes it into the state folder. Where there is none, there is nothing to remember yet.
     pub(super) fn write(&self, state: &Path) -> Result<(), (PathBuf, io::Error)> {
         let path = state.join(FILE);
@@ -126,5 +146,45 @@ impl LastRun {
             }
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::BackupReport;
+
+    fn ended(exit_code: u8, grade: Option<Grade>, failed: &[&str]) -> LastRun {
+        let not_stored = |store: &&str| NotStored {
+            store: (*store).to_owned(),
+            generation: "20261122T233004Z-7f3a".to_owned(),
+            messages: Vec::new(),
+        };
+        LastRun {
+            version: VERSION,
+            ended: Timestamp::UNIX_EPOCH,
+            exit_code,
+            generation: grade.map(|_| "20261122T233004Z-7f3a".to_owned()),
+            grade,
+            failed: failed.iter().map(not_stored).collect(),
+            missing: Vec::new(),
+            messages: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn finishing_what_was_left_mends_nothing_else_of_the_last_backup() {
+        let nothing = BackupReport { generation: None, resumed: Vec::new(), stores: Vec::new() };
+        let finished = Report::of(&nothing);
+        let after = |earlier: LastRun| ended(0, None, &[]).after(Some(earlier), &finished);
+        let incomplete = after(ended(3, Some(Grade::Incomplete), &[]));
+        assert_eq!((incomplete.exit_code, incomplete.grade), (3, Some(Grade::Incomplete)));
+        assert!(incomplete.attention().is_some());
+        assert_eq!(after(ended(0, Some(Grade::Exact), &[])).attention(), None);
+        let behind = after(ended(4, Some(Grade::Exact), &["far"]));
+        assert_eq!((behind.exit_code, behind.failed.len()), (4, 1));
+        assert_eq!(after(ended(1, None, &[])).exit_code, 1, "the last backup came to nothing");
+        assert_eq!(after(ended(Kind::Interrupted.code(), None, &[])).exit_code, 0);
+        assert_eq!(ended(4, None, &["far"]).after(Some(ended(1, None, &[])), &finished).exit_code, 4);
     }
 }

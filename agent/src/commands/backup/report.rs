@@ -161,6 +161,11 @@ impl Report {
         shortfalls.map(|(clause, why)| format!("{clause}: {why}")).collect()
     }
 
+    /// Whether an earlier run had begun to bring `generation` into `store`, and this one went on with it.
+    pub(super) fn went_on_with(&self, store: &str, generation: &str) -> bool {
+        self.resumed.iter().any(|stored| stored.store == store && stored.generation == generation)
+    }
+
     /// What is not where it should be.
     pub(super) fn not_stored(&self) -> Vec<NotStored> {
         let archival = self.archival.iter().flat_map(|report| report.resumed.iter().chain(&report.stores));
