@@ -15,6 +15,14 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder(parent(path)?)
 }
 
+/// As [`write()`], of a file that is worth nothing after a crash: whoever reads it finds the old one or the new one, and a loss
+/// of power may leave neither.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = draft_of(path)?;
+    file.write_all(bytes)?;
+    file.persist(path).map(drop).map_err(|error| error.error)
+}
+
 /// As [`write()`], of a file that is for others to read (0644).
 pub fn write_for_others(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = draft_of(path)?;

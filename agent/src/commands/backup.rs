@@ -162,10 +162,11 @@ fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failu
     let progress = Arc::new(Progress::default());
     let interrupt = interrupt::watch(&progress)?;
     let _bars = Bars::show(&progress, quiet);
-    let _pulse = Pulse::start(&progress, &config.place.state);
     let run = |request: BackupRequest<'_>, what: What<'_>| -> Result<BackupReport, Failure> {
         let run = Run::begin(request, runtime.handle().clone(), Arc::clone(&progress), interrupt.clone());
         let run = run.map_err(failure)?.kept_for(what.lifetime);
+        // Only now: a run that another one keeps out must not tell of itself in its place.
+        let _pulse = Pulse::start(&progress, &config.place.state);
         if what.resume { run.finish() } else { run.backup(what.class, what.label) }.map_err(failure)
     };
     let report = Report::of(&run(request, what)?).with_missing_disks(&missing);

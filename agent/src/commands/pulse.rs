@@ -62,7 +62,7 @@ impl Pulse {
                 log.tell(&running, began.elapsed());
                 // Whoever looks for it finds the last one, or none; the run does not depend on it.
                 if let Ok(text) = serde_json::to_vec(&running) {
-                    durable::write(&path, &text).ok();
+                    durable::replace(&path, &text).ok();
                 }
             }
         });
