@@ -52,9 +52,6 @@ pub(super) fn run(arguments: &PruneArgs, path: &Path, output: Output) -> Ended {
     let interrupt = interrupt::watch(&Progress::default().into())?;
     let mut prune = Prune { arguments, place: &place, public, state, runtime: stores::runtime()?, interrupt };
     let report = prune.all(locks.as_ref().map(|locks| &locks.0))?;
-    for record in report.records() {
-        evidence::record(&place, Record::Prune(record));
-    }
     let code = report.exit_code();
     output.result_with(code, &report, || report.text())?;
     for line in report.complaints() {
@@ -106,15 +103,23 @@ impl Prune<'_> {
                     held.push(survey.holds);
                     report
                 }
-                Err(error) => PlaceReport::failed(&store.shown(), kind(&error), failure::chain(&error)),
+                Err(error) => self.told(PlaceReport::failed(&store.shown(), kind(&error), failure::chain(&error))),
             };
             places.push(report);
         }
-        places.extend(
-            closed.iter().map(|store| PlaceReport::failed(store.config.name.as_str(), store.kind(), store.messages())),
-        );
-        places.extend(self.local(staging, &held)?);
+        places.extend(closed.iter().map(|store| {
+            self.told(PlaceReport::failed(store.config.name.as_str(), store.kind(), store.messages()))
+        }));
+        places.extend(self.local(staging, &held)?.map(|report| self.told(report)));
         Ok(Report { site: self.place.site.to_string(), dry_run: self.arguments.dry_run, places })
+    }
+
+    /// What was done in a place goes into the evidence log at once: what comes after it may fail.
+    fn told(&self, report: PlaceReport) -> PlaceReport {
+        if let Some(record) = report.record() {
+            evidence::record(self.place, Record::Prune(record));
+        }
+        report
     }
 
     fn local(&self, staging: Option<&Staging>, held: &[Holds]) -> Result<Option<PlaceReport>, Failure> {
@@ -154,16 +159,18 @@ impl Prune<'_> {
             alive.extend(state.unfinished(name)?.map(|delivery| delivery.chain.name));
         }
         let plan = prune::plan(&survey, &keeping, remembered.as_ref(), &alive);
+        // Asked first, so that what was removed is known whatever the store answers then.
+        let hidden = self.runtime.block_on(prune::hidden(store, &self.place.site))?;
         let ending = match open.config.prune {
             _ if self.arguments.dry_run => Ending::Planned,
             Pruner::Keeper => Ending::LeftToKeeper,
             Pruner::Agent => self.execute(store, &plan)?,
         };
-        if let (Ending::Pruned { .. }, Some(state)) = (&ending, &mut self.state) {
+        let has_pruned = matches!(ending, Ending::Pruned { .. });
+        let report = self.told(PlaceReport::of_store(&open.shown(), &plan, hidden, ending));
+        if let (true, Some(state)) = (has_pruned, &mut self.state) {
             state.pruned(name, &gone(&survey, &plan))?;
         }
-        let hidden = self.runtime.block_on(prune::hidden(store, &self.place.site))?;
-        let report = PlaceReport::of_store(&open.shown(), &plan, hidden, ending);
         Ok((survey, report))
     }
 

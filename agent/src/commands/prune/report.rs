@@ -90,7 +90,8 @@ pub(super) enum Ending {
 }
 
 impl PlaceReport {
-    fn record(&self) -> Option<evidence::Prune> {
+    /// What was removed, and what should have been, as the evidence log keeps it: nothing of what was only looked at.
+    pub(super) fn record(&self) -> Option<evidence::Prune> {
         let expiring = self.generations.iter().filter(|generation| generation.expires);
         let expiring: Vec<String> = expiring.map(|generation| generation.id.clone()).collect();
         let kept = (self.generations.len() - expiring.len()) as u64;
@@ -202,11 +203,6 @@ impl Generation {
 }
 
 impl Report {
-    /// What was removed, and what should have been, as the evidence log keeps it: nothing of what was only looked at.
-    pub(super) fn records(&self) -> Vec<evidence::Prune> {
-        self.places.iter().filter_map(PlaceReport::record).collect()
-    }
-
     pub(super) fn exit_code(&self) -> u8 {
         let codes = self.places.iter().map(|place| match &place.ending {
             Ending::Failed { kind, .. } => kind.code(),
