@@ -107,9 +107,11 @@ impl Prune<'_> {
             };
             places.push(report);
         }
-        places.extend(closed.iter().map(|store| {
-            self.told(PlaceReport::failed(store.config.name.as_str(), store.kind(), store.messages()))
-        }));
+        places.extend(
+            closed.iter().map(|store| {
+                self.told(PlaceReport::failed(store.config.name.as_str(), store.kind(), store.messages()))
+            }),
+        );
         places.extend(self.local(staging, &held)?.map(|report| self.told(report)));
         Ok(Report { site: self.place.site.to_string(), dry_run: self.arguments.dry_run, places })
     }

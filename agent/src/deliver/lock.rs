@@ -26,7 +26,7 @@ pub struct LockTerms {
 
 impl LockTerms {
     /// Whether generations of this class are locked.
-    pub(super) fn hold(&self, class: Class) -> bool {
+    pub fn hold(&self, class: Class) -> bool {
         match class {
             Class::Archival => self.archival.is_some(),
             Class::Rolling => self.rolling.is_some(),

@@ -3,6 +3,10 @@
 
 mod page;
 mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -11,7 +15,7 @@ use serde::Serialize;
 use super::{Context, Row, Table, counted};
 use crate::config::{Size, Span};
 use crate::evidence::{Drill, Entry, Record, Run};
-use crate::generation::Grade;
+use crate::generation::{Class, Grade};
 
 /// What is known beside the evidence log.
 #[derive(Clone, Debug)]
@@ -49,6 +53,8 @@ pub struct AuditStore {
     pub agreement: Option<(String, Date)>,
     /// Whether what it holds is locked against deletion, and how.
     pub lock: Option<String>,
+    /// The classes whose generations are locked.
+    pub locks: Vec<Class>,
     /// What it holds now, or why that could not be seen.
     pub found: Result<Found, String>,
 }
@@ -160,11 +166,14 @@ fn runs_of<'a>(entries: &[&'a Entry]) -> Vec<(&'a Entry, &'a Run)> {
 
 /// Days of the period, up to today, on which no generation reached a store although people worked.
 fn days_without(entries: &[&Entry], around: &Surroundings, context: &Context<'_>) -> u64 {
-    let is_stored = |run: &Run| run.stores.iter().any(|store| store.stored);
-    let stored: Vec<Date> = runs_of(entries)
-        .into_iter()
-        .filter(|(_, run)| is_stored(run))
-        .filter_map(|(_, run)| Some(context.calendar.date_of(run.generation.as_ref()?.cut_not_after)))
+    let runs = runs_of(entries);
+    // A run may have finished a generation of another one, and have got its own nowhere.
+    let whole = runs.iter().flat_map(|(_, run)| &run.stores).filter(|store| store.stored);
+    let whole: BTreeSet<&str> = whole.map(|store| store.generation.as_str()).collect();
+    let generations = runs.iter().filter_map(|(_, run)| run.generation.as_ref());
+    let stored: BTreeSet<Date> = generations
+        .filter(|generation| whole.contains(generation.id.as_str()))
+        .map(|generation| context.calendar.date_of(generation.cut_not_after))
         .collect();
     let begun = context.history.iter().next().map(|entry| context.calendar.date_of(entry.at));
     let Some(first) = begun.map(|begun| begun.max(around.from)) else { return 0 };

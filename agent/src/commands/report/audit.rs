@@ -66,7 +66,10 @@ fn surroundings(config: &Config, key: Option<&SitePublicKey>, from: Date, to: Da
         match listed {
             Some(Ok(listed)) => Ok(count(listed)),
             Some(Err(error)) => Err(one_line(error)),
-            None => Err("a secret of its configuration cannot be had".to_owned()),
+            None => {
+                let closed = read.closed.iter().find(|store| store.config.name == name.name);
+                Err(closed.map_or_else(|| "it cannot be opened".to_owned(), |store| store.messages().join(": ")))
+            }
         }
     };
     let store = |store: &StoreConfig| AuditStore {
@@ -76,6 +79,10 @@ fn surroundings(config: &Config, key: Option<&SitePublicKey>, from: Date, to: Da
         phi: store.phi,
         agreement: store.agreement.as_ref().map(|agreement| (agreement.with.clone(), agreement.signed)),
         lock: store.lock.as_ref().map(lock),
+        locks: [Class::Rolling, Class::Archival]
+            .into_iter()
+            .filter(|class| store.lock.as_ref().is_some_and(|lock| lock.terms.hold(*class)))
+            .collect(),
         found: found(store),
     };
     let local = staging::generations(&place.staging).map_err(|error| Failure::new(Kind::Failed, error))?;

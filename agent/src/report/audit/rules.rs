@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Surroundings, runs_of};
+use super::{AuditStore, Found, Surroundings, runs_of};
 use crate::evidence::{Entry, Record};
+use crate::generation::Class;
 use crate::report::{Context, Row, Standing, Table, counted};
 
 /// Three copies, two kinds of storage, one off site, one that nobody can change, no errors.
@@ -17,8 +18,15 @@ pub(super) fn three_two_one(around: &Surroundings, entries: &[&Entry]) -> Table 
     kinds.insert("office");
     let away: Vec<&str> =
         holding.iter().filter(|store| store.kind != "directory").map(|store| store.name.as_str()).collect();
-    let locked: Vec<&str> =
-        holding.iter().filter(|store| store.lock.is_some()).map(|store| store.name.as_str()).collect();
+    let holds = |store: &AuditStore, class: Class| {
+        let count = |found: &Found| match class {
+            Class::Rolling => found.rolling,
+            Class::Archival => found.archival,
+        };
+        store.found.as_ref().is_ok_and(|found| count(found) > 0)
+    };
+    let locks = |store: &&&AuditStore| store.locks.iter().any(|class| holds(store, *class));
+    let locked: Vec<&str> = holding.iter().filter(locks).map(|store| store.name.as_str()).collect();
     let proved = entries.iter().rev().find_map(|entry| match &entry.record {
         Record::Drill(drill) if drill.not_tried.is_none() => Some(drill.passed),
         _ => None,
@@ -48,7 +56,7 @@ pub(super) fn three_two_one(around: &Surroundings, entries: &[&Entry]) -> Table 
             !away.is_empty(),
             listed(&away, "folders only: they count if they lie in another building"),
         ),
-        rule("1", "that nobody can change", !locked.is_empty(), listed(&locked, "no store locks what it holds")),
+        rule("1", "that nobody can change", !locked.is_empty(), listed(&locked, "no store has locked what it holds")),
         rule(
             "0",
             "errors",
