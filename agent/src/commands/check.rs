@@ -14,7 +14,7 @@ use super::stores::{self, OpenStore};
 use super::{advice, load_config, preflight};
 use crate::config::{Config, Problem, Size, SourceEntry, StoreConfig};
 use crate::failure::{self, Failure, Kind};
-use crate::ids::SourceName;
+use crate::ids::{SiteName, SourceName};
 use crate::prune::{self, Hidden};
 use crate::schedule::Job;
 use crate::{capture, platform, probed};
@@ -59,7 +59,7 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
     local.extend(config.place.reports.missing_secrets());
     local.extend(check_jobs(&config));
     let mut remote = preflight::absent_folders(&config);
-    let probes = check_stores(&config)?;
+    let (probes, versions) = check_stores(&config)?;
     remote.extend(probes.iter().flat_map(|found| found.problems.clone()));
     let servers: Vec<Problem> = check_servers(&config).into_iter().chain(check_snapshots(&config)).collect();
     // If only stores are not as they should be, the settings may well be right.
@@ -78,7 +78,7 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
         };
         return Err(Failure::new(kind, Problems { what, problems }));
     }
-    let notes = advice::notes(&config, path).into_iter().chain(version_notes(&config)?).collect();
+    let notes = advice::notes(&config, path).into_iter().chain(versions).collect();
     let checked = summary(&config, room, &probes, notes);
     output.deed(0, &checked, || show(&checked))
 }
@@ -134,8 +134,8 @@ fn check_snapshots(config: &Config) -> Vec<Problem> {
     found.filter_map(problem).collect()
 }
 
-/// What each store really does, all at once.
-fn check_stores(config: &Config) -> Result<Vec<Probed<'_>>, Failure> {
+/// What each store really does, all at once; and what is worth a thought about it.
+fn check_stores(config: &Config) -> Result<(Vec<Probed<'_>>, Vec<Problem>), Failure> {
     let policy = Policy { attempts: ATTEMPTS, elapsed_max: ELAPSED_MAX, ..Policy::default() };
     // A store that cannot be opened has been reported.
     let (stores, closed) = stores::open(&config.place, None, Access::Agent, &policy)?;
@@ -143,8 +143,12 @@ fn check_stores(config: &Config) -> Result<Vec<Probed<'_>>, Failure> {
     let site = site.map_err(|error| Failure::new(Kind::Usage, error))?;
     // A folder that is not there has been reported.
     let there = stores.iter().filter(|store| store.config.directory().is_none_or(|folder| folder.is_dir()));
-    let probes = there.map(|store| probing::probe(store, &site, &policy));
-    let mut probes = stores::runtime()?.block_on(futures_util::future::join_all(probes));
+    let (site, policy) = (&site, &policy);
+    let looks = there.map(|store| async move {
+        (probing::probe(store, site, policy).await, version_note(store, &config.place.site).await)
+    });
+    let looks = stores::runtime()?.block_on(futures_util::future::join_all(looks));
+    let (mut probes, notes): (Vec<_>, Vec<_>) = looks.into_iter().unzip();
     for found in &mut probes {
         let disk =
             stores.iter().find(|store| *store.place() == found.place).and_then(|store| store.disk.as_ref()?.same());
@@ -154,20 +158,17 @@ fn check_stores(config: &Config) -> Result<Vec<Probed<'_>>, Failure> {
         let problems = vec![stores::disk_problem(store.config, store.disk()?)];
         Some(Probed { config: store.config, place: store.config.name.clone(), verdict: None, problems })
     }));
-    Ok(probes)
+    Ok((probes, notes.into_iter().flatten().collect()))
 }
 
-/// Buckets that keep versions of what was removed, and perhaps for ever.
-fn version_notes(config: &Config) -> Result<Vec<Problem>, Failure> {
-    let policy = Policy { attempts: ATTEMPTS, elapsed_max: ELAPSED_MAX, ..Policy::default() };
-    let (stores, _) = stores::open(&config.place, None, Access::Agent, &policy)?;
-    let runtime = stores::runtime()?;
-    let note = |store: &OpenStore<'_>| {
-        let hidden = runtime.block_on(prune::hidden(store.store.as_ref(), &config.place.site)).ok()??;
-        let gone = matches!(hidden, Hidden::For { .. });
-        (!gone).then(|| Problem { key: store.config.key("bucket"), line: None, what: hidden.to_string() })
+/// That a bucket keeps versions of what was removed, and perhaps for ever; or that it does not say.
+async fn version_note(store: &OpenStore<'_>, site: &SiteName) -> Option<Problem> {
+    let what = match prune::hidden(store.store.as_ref(), site).await {
+        Ok(None | Some(Hidden::For { .. })) => return None,
+        Ok(Some(hidden)) => hidden.to_string(),
+        Err(error) => format!("whether it keeps what was removed is not known: {}", failure::chain(&error).join(": ")),
     };
-    Ok(stores.iter().filter_map(note).collect())
+    Some(Problem { key: store.config.key("bucket"), line: None, what })
 }
 
 fn summary(config: &Config, room: Option<Room>, probes: &[Probed<'_>], notes: Vec<Problem>) -> Checked {
