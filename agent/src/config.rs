@@ -36,7 +36,7 @@ use crate::schedule::Schedule;
 use crate::sign::SitePublicKey;
 
 pub use drill::DrillConfig;
-pub use keeper::{KeeperConfig, OwnTerms};
+pub use keeper::KeeperConfig;
 pub use lock::{LockConfig, notes as lock_notes};
 pub use rate::RateTable;
 pub use reports::{

@@ -33,9 +33,9 @@ pub struct Keeping<'a> {
     /// What it remembers of this store lies here.
     pub ledgers: &'a Path,
     /// The rules of all sites that have none of their own.
-    pub terms: Terms<'a>,
+    pub terms: &'a Terms,
     /// Those of the others.
-    pub own: &'a BTreeMap<SiteName, Terms<'a>>,
+    pub own: &'a BTreeMap<SiteName, Terms>,
     /// Everything is read within so many days.
     pub round_days: u32,
     /// Bytes that one run may read, over all sites.
@@ -47,19 +47,19 @@ pub struct Keeping<'a> {
 }
 
 /// The rules of a site.
-#[derive(Clone, Copy, Debug)]
-pub struct Terms<'a> {
+#[derive(Clone, Debug)]
+pub struct Terms {
     /// For rolling generations; archival ones carry their lifetime.
-    pub rules: &'a Rules,
+    pub rules: Rules,
     /// Where the brakes take hold.
-    pub limits: &'a Limits,
+    pub limits: Limits,
     /// Working days and time zone.
-    pub calendar: &'a Calendar,
+    pub calendar: Calendar,
 }
 
 impl Keeping<'_> {
-    fn terms_of(&self, site: &SiteName) -> &Terms<'_> {
-        self.own.get(site).unwrap_or(&self.terms)
+    fn terms_of(&self, site: &SiteName) -> &Terms {
+        self.own.get(site).unwrap_or(self.terms)
     }
 }
 

@@ -238,7 +238,7 @@ impl Carrying {
             only: &BTreeSet::new(),
             key: &self.key,
             ledgers: &self.site.world.path("ledgers"),
-            terms: Terms { rules, limits: &LIMITS, calendar: &calendar },
+            terms: &Terms { rules: *rules, limits: LIMITS, calendar },
             own: &BTreeMap::new(),
             round_days,
             budget: u64::MAX,

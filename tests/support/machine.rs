@@ -1,7 +1,7 @@
 //! A machine that runs the program: its folders, keys and configuration, one folder as its source and one store. What the
 //! program did is judged from outside: by the store's content, the spool, and the state's own tables.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use age::secrecy::ExposeSecret as _;
 use agent::catalog::{self, Stored, Trust};
 use agent::config::KeeperConfig;
 use agent::ids::{GenerationId, SiteName};
-use agent::keeper::{self, Keeping, SiteReport, Terms};
+use agent::keeper::{self, Keeping, SiteReport};
 use agent::keys::{Identities, generate_identity};
 use agent::progress::Progress;
 use agent::restore::{self, RestoreRequest, StoredOrigin};
@@ -277,12 +277,8 @@ impl Machine {
             only: &[site.parse().unwrap()].into(),
             key: &key,
             ledgers: &config.state.join("far"),
-            terms: Terms {
-                rules: &config.retention.rolling,
-                limits: &config.retention.limits,
-                calendar: &config.calendar,
-            },
-            own: &BTreeMap::new(),
+            terms: &config.terms,
+            own: &config.own,
             round_days: config.round_days,
             budget: config.budget,
             dry_run: true,

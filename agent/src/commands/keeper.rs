@@ -12,7 +12,7 @@ use super::{Ended, interrupt, key, prune, stores, unwrap_loaded};
 use crate::cli::KeeperArgs;
 use crate::config::{KeeperConfig, Size};
 use crate::failure::{self, Failure, Kind};
-use crate::keeper::{self, Keeping, SiteReport, Terms};
+use crate::keeper::{self, Keeping, SiteReport};
 use crate::progress::Progress;
 use crate::prune::Hidden;
 use crate::sign::{SignError, SiteKey};
@@ -56,12 +56,7 @@ pub(super) fn run(arguments: &KeeperArgs, path: &Path, output: Output) -> Ended 
     let mut reports = Vec::new();
     let access = if arguments.dry_run { Access::Agent } else { Access::Keeper };
     let (open, closed) =
-        stores::open_for_keeper(&config.stores, &config.calendar, &config.state, access, &Policy::default());
-    let own = config
-        .own
-        .iter()
-        .map(|(site, own)| (site.clone(), Terms { rules: &own.rolling, limits: &own.limits, calendar: &own.calendar }));
-    let own = own.collect();
+        stores::open_for_keeper(&config.stores, &config.terms.calendar, &config.state, access, &Policy::default());
     for store in &open {
         let ledgers = config.state.join(store.config.name.as_str());
         let keeping = Keeping {
@@ -69,12 +64,8 @@ pub(super) fn run(arguments: &KeeperArgs, path: &Path, output: Output) -> Ended 
             only: &only,
             key: &key,
             ledgers: &ledgers,
-            terms: Terms {
-                rules: &config.retention.rolling,
-                limits: &config.retention.limits,
-                calendar: &config.calendar,
-            },
-            own: &own,
+            terms: &config.terms,
+            own: &config.own,
             round_days: config.round_days,
             budget: config.budget,
             dry_run: arguments.dry_run,

@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::retention::RetentionConfig;
 use super::stores::StoreConfig;
 use super::table::{Reader, Section};
 use super::units::Size;
 use super::{ConfigError, Loaded, Problem, load, office, parse, report_twins, retention};
-use crate::calendar::Calendar;
 use crate::ids::SiteName;
-use crate::retention::{Limits, Rules};
+use crate::keeper::Terms;
 use crate::sign::SitePublicKey;
 
 /// A configuration that is good for a keeper.
@@ -27,25 +25,12 @@ pub struct KeeperConfig {
     pub round_days: u32,
     /// Bytes that one run may read of one store.
     pub budget: u64,
-    /// Working days and time zone of the sites.
-    pub calendar: Calendar,
-    /// What is kept.
-    pub retention: RetentionConfig,
-    /// Sites that have rules of their own.
-    pub own: BTreeMap<SiteName, OwnTerms>,
+    /// The rules of all sites that have none of their own.
+    pub terms: Terms,
+    /// Those of the others.
+    pub own: BTreeMap<SiteName, Terms>,
     /// The places off site, with the keeper's credentials: at least one.
     pub stores: Vec<StoreConfig>,
-}
-
-/// The rules of a site that has its own.
-#[derive(Clone, Debug)]
-pub struct OwnTerms {
-    /// Its working days and time zone.
-    pub calendar: Calendar,
-    /// What is kept of it.
-    pub rolling: Rules,
-    /// Where its brakes take hold.
-    pub limits: Limits,
 }
 
 const STATE: &str = "/var/lib/offsite/keeper";
@@ -81,8 +66,9 @@ impl KeeperConfig {
         }
         keeper.finish();
         let calendar = office::read(root);
-        let retention = retention::read(root);
-        let own = read_own(root, &sites, &calendar, &retention);
+        let (rules, limits) = retention::far_of(root);
+        let terms = Terms { rules, limits, calendar };
+        let own = read_own(root, &sites, &terms);
         let sections = root.sections("store");
         if sections.is_empty() {
             root.report("store", "there is no store to look after; add a [[store]]");
@@ -93,7 +79,7 @@ impl KeeperConfig {
             let what = "a keeper has no disks in rotation: they are pruned where they are written";
             reader.report(store.key("slots"), None, what);
         }
-        Some(Self { state, key, sites, round_days, budget, calendar, retention, own, stores })
+        Some(Self { state, key, sites, round_days, budget, terms, own, stores })
     }
 }
 
@@ -102,15 +88,14 @@ impl KeeperConfig {
 fn read_own(
     root: &Section<'_, '_>,
     sites: &BTreeMap<SiteName, SitePublicKey>,
-    calendar: &Calendar,
-    retention: &RetentionConfig,
-) -> BTreeMap<SiteName, OwnTerms> {
-    let mut chosen: BTreeMap<SiteName, (usize, OwnTerms)> = BTreeMap::new();
+    others: &Terms,
+) -> BTreeMap<SiteName, Terms> {
+    let mut chosen: BTreeMap<SiteName, (usize, Terms)> = BTreeMap::new();
     for section in root.sections("rules") {
         section.must_have("sites", "name the sites that these rules are for: sites = [\"main-street\", \"clinic-*\"]");
-        let calendar = if section.has("office") { office::read(&section) } else { calendar.clone() };
-        let (rolling, limits) = retention::far(&section, &retention.rolling, &retention.limits);
-        let terms = OwnTerms { calendar, rolling, limits };
+        let calendar = if section.has("office") { office::read(&section) } else { others.calendar.clone() };
+        let (rules, limits) = retention::far(&section, &others.rules, &others.limits);
+        let terms = Terms { rules, limits, calendar };
         for name in section.strings("sites").unwrap_or_default() {
             let (begin, exactness) = match name.strip_suffix('*') {
                 Some(begin) => (begin, begin.len()),

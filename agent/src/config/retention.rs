@@ -33,8 +33,13 @@ const MOST: u32 = 10_000;
 
 /// Reads the sections; what is wrong is reported.
 pub(super) fn read(root: &Section<'_, '_>) -> RetentionConfig {
-    let (rolling, limits) = far(root, &ROLLING, &LIMITS);
+    let (rolling, limits) = far_of(root);
     RetentionConfig { local: local(root), rolling, archival: archival(root), limits }
+}
+
+/// Rules and brakes of what is off site.
+pub(super) fn far_of(root: &Section<'_, '_>) -> (Rules, Limits) {
+    far(root, &ROLLING, &LIMITS)
 }
 
 /// Rules and brakes of what is off site, with these where `parent` says nothing else.

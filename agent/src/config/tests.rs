@@ -118,16 +118,18 @@ fn the_rule_that_names_a_site_most_exactly_counts() {
          [rules.office]\ntime_zone = \"Europe/Berlin\"\n[[rules]]\nsites = [\"clinic-10*\"]\n[rules.rolling]\ndaily = 4\n",
     );
     let config = config.unwrap().config;
-    let daily = |site: &str| config.own.get(&site.parse().unwrap()).map(|own| (own.rolling.daily, own.rolling.weekly));
+    let daily = |site: &str| config.own.get(&site.parse().unwrap()).map(|own| (own.rules.daily, own.rules.weekly));
     let found = ["clinic-1", "clinic-10", "library", "townhall"].map(daily);
     assert_eq!(found, [Some((3, 5)), Some((4, 5)), Some((2, 5)), None]);
     let one = &config.own[&"clinic-1".parse().unwrap()];
-    assert_eq!((one.limits.shrink_percent, one.rolling.min_age), (7, Some(crate::calendar::Age::days(3))));
+    assert_eq!((one.limits.shrink_percent, one.rules.min_age), (7, Some(crate::calendar::Age::days(3))));
     assert_eq!(one.calendar.zone().iana_name(), Some("Europe/Berlin"));
     for (rules, what) in [
         ("[[rules]]\nsites = [\"clinc-*\"]\n", "`clinc-*` fits no site"),
         ("[[rules]]\nsites = [\"library\"]\n[[rules]]\nsites = [\"library\"]\n", "library has two rules of its own"),
         ("[[rules]]\n[rules.rolling]\ndaily = 1\n", "sites: it is missing"),
+        ("[local]\nlast = 1\n", "local: "),
+        ("[[archival]]\nevery = \"month\"\nlifetime = \"1 year\"\n", "archival: "),
     ] {
         let problems = read(rules).unwrap_err();
         assert!(problems.len() == 1 && problems[0].to_string().contains(what), "{problems:?}");

@@ -152,7 +152,7 @@ impl Site<'_> {
     }
 
     fn retention(&self) -> prune::Keeping<'_> {
-        let Terms { rules, limits, calendar } = *self.keeping.terms_of(self.name);
+        let Terms { rules, limits, calendar } = self.keeping.terms_of(self.name);
         prune::Keeping { site: self.name, key: self.key, pruners: &self.pruners, calendar, rules, limits }
     }
 
