@@ -20,6 +20,7 @@ use crate::evidence::{Anchor, History};
 pub use audit::{Audit, AuditStore, Found, Surroundings, audit};
 pub use compose::{compose, overdue, reminder, test};
 pub use digest::{Period, digest};
+pub(crate) use html::escape;
 pub use metrics::metrics;
 pub use standing::{Nag, Standing, log_nags};
 
@@ -170,7 +171,7 @@ impl Context<'_> {
 }
 
 /// `1 pack`, `2 packs`.
-fn counted(count: u64, what: &str) -> String {
+pub(crate) fn counted(count: u64, what: &str) -> String {
     let end = if count == 1 { "" } else { "s" };
     format!("{count} {what}{end}")
 }

@@ -14,10 +14,10 @@ use super::find::Stores;
 use super::output::{Output, can_ask, say};
 use super::{Ended, evidence, key, load_place, prompt};
 use crate::cli::{DrillArgs, PassphraseSource};
-use crate::config::{Config, Place, Span};
+use crate::config::{Config, ConfigError, Place, Span};
 use crate::drill::{self, About, DrillRequest, Outcome, SweeperProgram, Verdict};
 use crate::evidence::{Drill, DrilledDatabase, Record};
-use crate::failure::{Failure, Kind};
+use crate::failure::{Failure, Kind, one_line};
 use crate::ids::{SourceName, StoreName};
 use crate::keys::Identities;
 use crate::progress::Progress;
@@ -135,7 +135,10 @@ fn attempt(
         identities: &identities,
         runtime: stores.runtime.handle(),
     };
-    let live = live_folders(path);
+    let (live, not_compared) = match live_folders(path) {
+        Ok(live) => (live, None),
+        Err(error) => (Vec::new(), Some(format!("nothing was compared with the folders of this machine: {error}"))),
+    };
     let settings = &place.drill.settings;
     let request = DrillRequest { origin, store: &store.config.name, settings, live: &live, sweeper: &sweeper };
     let progress = Arc::new(Progress::default());
@@ -152,8 +155,9 @@ fn attempt(
              run `offsite drill` again; nothing is known of the copies yet",
         )
     })?;
-    if let Some(overdue) = overdue {
-        verdict.leave(overdue);
+    let left = || overdue.iter().chain(&not_compared);
+    if left().next().is_some() {
+        left().for_each(|what| verdict.leave(what));
         verdict = verdict.end(clock::now());
     }
     Ok(verdict)
@@ -198,9 +202,19 @@ pub(super) fn overstays(place: &Place, now: Timestamp) -> Option<String> {
     })
 }
 
-/// The folders that this machine copies, if it is one that does.
-fn live_folders(path: &Path) -> Vec<(SourceName, PathBuf)> {
-    let Ok(loaded) = Config::load(path) else { return Vec::new() };
-    let sources = loaded.config.sources.into_iter();
-    sources.filter_map(|source| Some((source.name.clone(), source.folder()?.to_owned()))).collect()
+/// The folders that this machine copies, if it is one that does; or what is wrong with its configuration, in a sentence.
+fn live_folders(path: &Path) -> Result<Vec<(SourceName, PathBuf)>, String> {
+    let config = match Config::load(path) {
+        Ok(loaded) => loaded.config,
+        // A machine that only restores has no source.
+        Err(ConfigError::Wrong { problems, .. }) if problems.iter().any(|problem| problem.key == "source") => {
+            return Ok(Vec::new());
+        }
+        Err(ConfigError::Wrong { problems, .. }) => {
+            return Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+        }
+        Err(error) => return Err(one_line(&error)),
+    };
+    let folders = config.sources.into_iter();
+    Ok(folders.filter_map(|source| Some((source.name.clone(), source.folder()?.to_owned()))).collect())
 }

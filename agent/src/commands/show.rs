@@ -11,6 +11,7 @@ use crate::config::Span;
 use crate::failure::Kind;
 use crate::generation::Grade;
 use crate::ids::{SlotName, StoreName};
+pub(super) use crate::report::counted;
 
 /// What every terminal shows.
 const COLUMNS: usize = 80;
@@ -81,12 +82,6 @@ pub(super) fn day(at: Timestamp) -> String {
 /// A disk of a rotation: `usb (mon)`.
 pub(super) fn disk(store: &StoreName, slot: &SlotName) -> String {
     format!("{store} ({slot})")
-}
-
-/// `1 pack`, `2 packs`.
-pub(super) fn counted(count: u64, what: &str) -> String {
-    let end = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{end}")
 }
 
 /// A grade in words.

@@ -14,7 +14,7 @@ const SHORT: usize = 36;
 const UNBROKEN: usize = 17;
 
 /// `text` as content or attribute of HTML.
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use age::secrecy::ExposeSecret as _;
 
 use super::{Sheet, qr};
+use crate::report::escape;
 
 const STYLE: &str = "
 @page { size: A4; margin: 11mm }
@@ -151,11 +152,6 @@ fn by_hand() -> String {
         escape(PIPE),
         escape(WINDOWS)
     )
-}
-
-/// A text as HTML writes it.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 impl Sheet<'_> {
