@@ -1,5 +1,7 @@
 //! What lies beside the data so that it can be restored without this program: `RESTORE.txt` and `restore.sh`.
 
+use providers::{Body, ErrorKind, KeyPrefix, ObjectStore, PutOptions};
+
 use crate::format::{Sha256, names};
 
 /// Instructions for a person, `RESTORE.txt`.
@@ -19,6 +21,18 @@ const EARLIER: [&str; 7] = [
     "f9c919066a1fb59f2cd993c1e464386c655ea66044c2a68373da5bc9ec996a32",
     "1e6a411497356e7ce27b9e1991561b8eb552482a07c0b3dc2dd57085eb15d575",
 ];
+
+/// Puts both into the folder of a site, where they are missing.
+pub async fn put(store: &dyn ObjectStore, site: &KeyPrefix) -> Result<(), providers::Error> {
+    for (name, text) in [(names::RESTORE_TEXT, RESTORE_TEXT), (names::RESTORE_SCRIPT, RESTORE_SCRIPT)] {
+        let key = site.key(name).map_err(|error| providers::Error::new(ErrorKind::Local, "storing").because(error))?;
+        match store.put(&key, &Body::from_bytes(text.as_bytes()), &PutOptions::CREATE).await {
+            Err(error) if error.kind != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
 
 /// Whether `bytes` is what this or an earlier version of the program put beside the data under this name.
 pub fn is_ours(name: &str, bytes: &[u8]) -> bool {

@@ -48,7 +48,7 @@ use protocol::Party;
 use snapshots::SnapshotSet;
 use sqlite::{SqliteSet, file_bytes};
 
-pub(crate) use command::{tail, wait};
+pub(crate) use command::wait;
 pub use holder::{HolderError, HolderProgram, serve as serve_holder};
 pub use patterns::{PatternError, Patterns};
 pub(crate) use postgres::{database_of, is_server};

@@ -8,6 +8,7 @@ use futures_util::stream::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use providers::{ByteRange, ErrorKind, KeyError, KeyPrefix, ObjectKey, ObjectStore};
 
+use crate::failure::one_line;
 use crate::format::Sha256;
 use crate::format::commit::{self, Commit, CommitError, Heartbeat};
 use crate::format::names::{self, ChainFolder};
@@ -24,6 +25,8 @@ const GENERATIONS_MAX: usize = 100_000;
 pub(crate) const OBJECTS_MAX: usize = 2_000_000;
 /// Objects of other sites that are looked at to find their names.
 const OBJECTS_LOOKED_AT: usize = 5000;
+/// Generations that may be unreadable before the store is called unreadable: each may cost minutes of trying.
+const UNREADABLE_MAX: usize = 50;
 /// A signature file is four lines.
 pub(crate) const SIGNATURE_BYTES_MAX: u64 = 4 << 10;
 
@@ -55,7 +58,23 @@ pub enum Trust {
     Unchecked,
     /// It is not the site's, or was tampered with.
     Refused(String),
+    /// The store has it, and does not give its document or its signature away: a bad sector, a right that is missing. It may
+    /// be genuine, so it counts as there, and nothing of its chain is removed.
+    Unreadable(String),
 }
+
+impl Trust {
+    /// Why it is of no use, if it is.
+    pub fn complaint(&self) -> Option<&str> {
+        match self {
+            Self::Signed | Self::Unchecked => None,
+            Self::Refused(why) | Self::Unreadable(why) => Some(why),
+        }
+    }
+}
+
+/// A generation that was listed: where it lies, and when the store took its signature.
+pub type ListedGeneration = (Class, ChainId, GenerationId, Option<Timestamp>);
 
 /// Why the catalog of a store could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +105,14 @@ pub enum CatalogError {
          of ours"
     )]
     Endless,
+    /// Generations are listed, and their documents cannot be had.
+    #[error("{count} generations are in the store, and cannot be read: {why}")]
+    Unreadable {
+        /// How many.
+        count: usize,
+        /// Why the first of them cannot.
+        why: String,
+    },
     /// A key could not be formed.
     #[error("an object has no name")]
     Key(#[from] KeyError),
@@ -135,14 +162,38 @@ async fn list_classes(
             }
         }
     }
+    let found = found.into_iter().map(|((class, chain, generation), at)| (class, chain, generation, at)).collect();
+    read_all(store, site, key, found).await
+}
+
+/// Every one of `listed`, verified, by time. One that cannot be read is said to be so; if that is so of all of them, it is
+/// the store that cannot be read.
+pub async fn read_all(
+    store: &dyn ObjectStore,
+    site: &SiteName,
+    key: Option<&SitePublicKey>,
+    listed: Vec<ListedGeneration>,
+) -> Result<Vec<Stored>, CatalogError> {
+    let count = listed.len();
     let reads =
-        found.into_iter().map(|((class, chain, generation), at)| read(store, site, key, class, chain, generation, at));
-    let mut stored: Vec<Stored> = futures_util::stream::iter(reads).buffer_unordered(PARALLEL).try_collect().await?;
+        listed.into_iter().map(|(class, chain, generation, at)| read(store, site, key, class, chain, generation, at));
+    let mut reads = futures_util::stream::iter(reads).buffer_unordered(PARALLEL);
+    let (mut stored, mut unreadable) = (Vec::new(), 0);
+    while let Some(read) = reads.try_next().await? {
+        if let Trust::Unreadable(why) = &read.trust {
+            unreadable += 1;
+            if unreadable == count || unreadable > UNREADABLE_MAX {
+                return Err(CatalogError::Unreadable { count, why: why.clone() });
+            }
+        }
+        stored.push(read);
+    }
     stored.sort_by(|a, b| (&a.generation, a.class as u8).cmp(&(&b.generation, b.class as u8)));
     Ok(stored)
 }
 
-/// One generation, verified, whose signature the store took `at`.
+/// One generation, verified, whose signature the store took `at`. It is an error only if the store cannot be read, not if
+/// the generation cannot.
 pub async fn read(
     store: &dyn ObjectStore,
     site: &SiteName,
@@ -153,12 +204,14 @@ pub async fn read(
     at: Option<Timestamp>,
 ) -> Result<Stored, CatalogError> {
     let folder = ChainFolder::new(site, class, &chain)?;
+    let signature_key = folder.object(&generation, names::SIGNATURE)?;
     let document = small(store, &folder.object(&generation, names::COMMIT)?, commit::BYTES_MAX).await;
-    let signature = small(store, &folder.object(&generation, names::SIGNATURE)?, SIGNATURE_BYTES_MAX).await;
-    let refused = |why: &str| {
+    let signature = small(store, &signature_key, SIGNATURE_BYTES_MAX).await;
+    let of_no_use = |trust: Trust| {
         let (chain, generation) = (chain.clone(), generation.clone());
-        Ok(Stored { class, chain, generation, commit: None, sha256: None, at, trust: Trust::Refused(why.to_owned()) })
+        Ok(Stored { class, chain, generation, commit: None, sha256: None, at, trust })
     };
+    let refused = |why: &str| of_no_use(Trust::Refused(why.to_owned()));
     let (document, signature) = match (document, signature) {
         (Ok(document), Ok(signature)) => (document, signature),
         (Err(CatalogError::Store(error)), _) | (_, Err(CatalogError::Store(error)))
@@ -169,7 +222,13 @@ pub async fn read(
         (Err(CatalogError::TooLarge { .. }), _) | (_, Err(CatalogError::TooLarge { .. })) => {
             return refused("its document or its signature is impossibly large");
         }
-        (Err(error), _) | (_, Err(error)) => return Err(error),
+        (Err(error), _) | (_, Err(error)) => {
+            return match error {
+                error if !is_of_one_object(store, &signature_key, &error).await => Err(error),
+                CatalogError::Store(error) => of_no_use(Trust::Unreadable(one_line(&error))),
+                error => Err(error),
+            };
+        }
     };
     let trust = match key {
         None => Trust::Unchecked,
@@ -195,6 +254,20 @@ pub async fn read(
     Ok(Stored { class, chain, generation, commit: Some(commit), sha256, at, trust })
 }
 
+/// Whether `error` says something of one object and not of the store: it is refused for good, or the store, asked what it
+/// knows of `key`, answers.
+pub(crate) async fn is_of_one_object(store: &dyn ObjectStore, key: &ObjectKey, error: &CatalogError) -> bool {
+    let CatalogError::Store(error) = error else { return false };
+    match error.kind {
+        ErrorKind::Config | ErrorKind::Local => false,
+        ErrorKind::Unavailable | ErrorKind::Throttled => match store.head(&key.clone().into()).await {
+            Ok(_) => true,
+            Err(error) => error.kind == ErrorKind::NotFound,
+        },
+        _ => true,
+    }
+}
+
 /// What the heartbeat of a site says about the generations that were listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pulse {
@@ -206,9 +279,25 @@ pub enum Pulse {
     Unproved,
     /// It names a generation that is not there, newer than all that are.
     Ahead(Box<Heartbeat>),
+    /// Whatever it says: what this machine stored there last is not there.
+    Lost {
+        /// The generation.
+        generation: GenerationId,
+        /// Its number.
+        sequence: u64,
+    },
 }
 
 impl Pulse {
+    /// The generation that should be there and is not.
+    pub fn missing(&self) -> Option<&GenerationId> {
+        match self {
+            Self::Fits | Self::Absent | Self::Unproved => None,
+            Self::Ahead(beat) => Some(&beat.generation),
+            Self::Lost { generation, .. } => Some(generation),
+        }
+    }
+
     /// What is wrong, if anything, and what to do.
     pub fn complaint(&self) -> Option<String> {
         match self {
@@ -219,8 +308,8 @@ impl Pulse {
                     .to_owned(),
             ),
             Self::Unproved => Some(
-                "its signature is not this site's: it was damaged or forged, or a run died while it wrote it; the next \
-                 run of `offsite backup` writes it anew"
+                "it cannot be read, or its signature is not this site's: it was damaged or forged, or a run died while it \
+                 wrote it; the next run of `offsite backup` writes it anew"
                     .to_owned(),
             ),
             Self::Ahead(beat) => Some(format!(
@@ -229,6 +318,12 @@ impl Pulse {
                  genuine all the same and can be restored by its name. If the store keeps older versions, \
                  `offsite list --as-of TIME` shows what was there before",
                 beat.generation, beat.sequence
+            )),
+            Self::Lost { generation, sequence } => Some(format!(
+                "this machine stored {generation} (number {sequence}) there last, and it is not there: it was removed, or this \
+                 is another disk, bucket or folder than then; find out which, and who can write to it. If the store keeps \
+                 older versions, `offsite list --as-of TIME` shows what was there before. The next run of `offsite backup` \
+                 stores a full generation"
             )),
         }
     }
@@ -250,7 +345,8 @@ pub async fn pulse(
     let genuine = listed.iter().filter(|stored| stored.trust == Trust::Signed);
     let mut genuine = genuine.filter_map(|stored| Some((stored.commit.as_ref()?.sequence, stored.sha256?)));
     // A run that died after its commit leaves a heartbeat that is behind: nothing is missing then.
-    let there = genuine.any(|(sequence, sha256)| sequence > beat.sequence || sha256 == beat.sha256);
+    let there = genuine.any(|(sequence, sha256)| sequence > beat.sequence || sha256 == beat.sha256)
+        || listed.iter().any(|one| one.generation == beat.generation && matches!(one.trust, Trust::Unreadable(_)));
     Ok(if there { Pulse::Fits } else { Pulse::Ahead(beat) })
 }
 
@@ -286,8 +382,10 @@ async fn read_heartbeat(store: &dyn ObjectStore, site: &SiteName, key: &SitePubl
         (Ok(document), Ok(signature)) => (document, signature),
         (Err(document), Err(signature)) if not_found(&document) && not_found(&signature) => return Ok(Beat::Absent),
         (Err(error), _) | (_, Err(error)) => {
-            // Half of it, or something far too large, is none of ours.
-            let none = not_found(&error) || matches!(error, CatalogError::TooLarge { .. });
+            // Half of it, or something far too large, is none of ours; and what cannot be read proves nothing.
+            let none = not_found(&error)
+                || matches!(error, CatalogError::TooLarge { .. })
+                || is_of_one_object(store, &root.key(names::HEARTBEAT)?, &error).await;
             return if none { Ok(Beat::Unproved) } else { Err(error) };
         }
     };

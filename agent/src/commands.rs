@@ -53,7 +53,10 @@ use output::Output;
 
 /// The whole program: reads the command line, does what it says, tells of it, and returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misunderstood(&error),
+    };
     start_log(&cli);
     let output = Output::new(verb(&cli.verb), cli.json, cli.quiet);
     match run(&cli, output) {
@@ -63,6 +66,19 @@ pub fn main() -> ExitCode {
             failure.kind().into()
         }
     }
+}
+
+/// Tells of a command line that is none, or shows the help that was asked for. Programs are told as they are of every
+/// failure.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    // If nobody listens, the exit code is all that is left to say it with.
+    error.print().ok();
+    if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+        let text = error.to_string();
+        let said = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+        Output::new("none", true, true).failure_document(&Failure::new(Kind::Usage, said.trim()));
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Kind::Usage.code()))
 }
 
 /// How a verb ends: with the exit code that its result has, or with a failure.

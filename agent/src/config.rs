@@ -20,8 +20,7 @@ mod tests;
 mod units;
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,6 +31,7 @@ use crate::drill::Ask;
 use crate::failure;
 use crate::ids::SiteName;
 use crate::keys::{RecipientError, Recipients, recipients_of_file};
+use crate::platform;
 use crate::schedule::Schedule;
 use crate::sign::SitePublicKey;
 
@@ -101,6 +101,8 @@ pub struct Place {
     pub retention: RetentionConfig,
     /// How a restore is rehearsed.
     pub drill: DrillConfig,
+    /// The folders that are copied on the machine that backs up.
+    pub source_folders: Vec<PathBuf>,
 }
 
 /// How packs are made.
@@ -161,6 +163,8 @@ pub struct Loaded<C> {
     pub unset: BTreeSet<String>,
 }
 
+/// Largest configuration, and largest list of recipients, that is read.
+const TEXT_BYTES_MAX: u64 = 4 << 20;
 const SIGNING_KEY: &str = "site.key";
 const STAGING: &str = "/var/lib/offsite/staging";
 const STATE: &str = "/var/lib/offsite/state";
@@ -200,7 +204,8 @@ impl Config {
         let chain = read_chain(root);
         let capture = read_capture(root);
         let sources = read_sources(reader, root);
-        let config = Self { place: place?, recipients: recipients?, seal, chain, capture, sources };
+        let place = Place { source_folders: folders(&sources), ..place? };
+        let config = Self { place, recipients: recipients?, seal, chain, capture, sources };
         config.check_folders(reader);
         config.check_drill(reader);
         lock::check(&config, reader);
@@ -252,8 +257,8 @@ impl Place {
             read_seal(root);
             read_chain(root);
             read_capture(root);
-            sources::read(root);
-            Some(place)
+            let (sources, _) = sources::read(root);
+            Some(Place { source_folders: folders(&sources), ..place })
         })
     }
 }
@@ -263,10 +268,22 @@ fn load<C>(
     read: impl FnOnce(&Reader<'_>, &Section<'_, '_>) -> Option<C>,
 ) -> Result<Loaded<C>, ConfigError> {
     let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
-    let text = fs::read_to_string(path).map_err(unreadable)?;
+    let text = read_text(path).map_err(unreadable)?;
     let absolute = std::path::absolute(path).map_err(unreadable)?;
     let folder = absolute.parent().unwrap_or(Path::new("/"));
     parse(&text, folder, read).map_err(|problems| ConfigError::Wrong { path: path.to_owned(), problems })
+}
+
+/// The text of a file of a configuration: never a device, nor a pipe that nobody writes to, nor anything without end.
+fn read_text(path: &Path) -> io::Result<String> {
+    let refused = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    let file = platform::open_without_waiting(path)?;
+    if !file.metadata()?.is_file() {
+        return refused("it is no file, but a folder, a device or a pipe");
+    }
+    let mut text = String::new();
+    file.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > TEXT_BYTES_MAX { refused("it is larger than any configuration") } else { Ok(text) }
 }
 
 fn parse<C>(
@@ -340,6 +357,7 @@ fn read_place(reader: &Reader<'_>, root: &Section<'_, '_>) -> Option<Place> {
         reports,
         retention,
         drill,
+        source_folders: Vec::new(),
     })
 }
 
@@ -348,7 +366,7 @@ fn read_encryption<'r, 't>(root: &Section<'r, 't>) -> (Section<'r, 't>, Option<V
     let encryption = root.section("encryption");
     let mut texts = encryption.strings("recipients");
     let Some(path) = encryption.path("recipients_file") else { return (encryption, texts) };
-    match fs::read_to_string(&path) {
+    match read_text(&path) {
         Ok(text) => texts.get_or_insert_default().extend(recipients_of_file(&text).map(str::to_owned)),
         Err(error) => {
             encryption.report("recipients_file", format_args!("{} cannot be read: {error}", path.display()));
@@ -419,6 +437,10 @@ fn read_sources(reader: &Reader<'_>, root: &Section<'_, '_>) -> Vec<SourceEntry>
     }
     report_twins(reader, "source", sources.iter().map(|source| source.name.as_str()));
     sources
+}
+
+fn folders(sources: &[SourceEntry]) -> Vec<PathBuf> {
+    sources.iter().filter_map(SourceEntry::folder).map(Path::to_owned).collect()
 }
 
 /// What leaves the building lies by itself: staging is not encrypted, and two stores in one folder take each other for thieves.

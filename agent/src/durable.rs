@@ -75,10 +75,16 @@ impl Draft {
 
     /// Gives the draft, which its writer has synced, the name `path`, unless something has that name by now.
     pub fn publish(self, path: &Path) -> io::Result<()> {
-        match self.path.persist_noclobber(path) {
-            Err(failed) if failed.error.kind() != io::ErrorKind::AlreadyExists => Err(failed.error),
-            _ => sync_folder(parent(path)?),
+        match self.publish_new(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => sync_folder(parent(path)?),
+            published => published,
         }
+    }
+
+    /// The same; it is an error if something has that name by now.
+    pub fn publish_new(self, path: &Path) -> io::Result<()> {
+        self.path.persist_noclobber(path).map_err(|failed| failed.error)?;
+        sync_folder(parent(path)?)
     }
 }
 

@@ -169,13 +169,22 @@ impl TryFrom<String> for EntryPath {
     }
 }
 
-/// Bytes as text: UTF-8 as it is; `%`, control characters and bytes that are not UTF-8 as `%XX`. [`unescape`] reverses it.
+/// Whether a character is one that terminals and mail programs obey instead of showing it: a control character, or one that
+/// turns the order of others around.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Bytes as text: UTF-8 as it is; `%`, [hidden](is_hidden) characters and bytes that are not UTF-8 as `%XX`, byte by byte.
+/// [`unescape`] reverses it.
 pub fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for piece in bytes.utf8_chunks() {
         for c in piece.valid().chars() {
-            if c == '%' || c.is_ascii_control() {
-                text.push_str(&format!("%{:02X}", u32::from(c)));
+            if c == '%' || is_hidden(c) {
+                let mut bytes = [0; 4];
+                text.extend(c.encode_utf8(&mut bytes).bytes().map(|b| format!("%{b:02X}")));
             } else {
                 text.push(c);
             }
@@ -221,6 +230,9 @@ mod tests {
         let path = EntryPath::new(bytes).unwrap();
         assert_eq!(EntryPath::try_from(String::from(path.clone())).unwrap(), path);
         assert_eq!(escape("naïve 100%\n".as_bytes()), "naïve 100%25%0A");
+        let odd = "C1 \u{9b}, bidi \u{202e}".as_bytes();
+        assert_eq!(escape(odd), "C1 %C2%9B, bidi %E2%80%AE");
+        assert_eq!(unescape(&escape(odd)).unwrap(), odd);
         assert_eq!(unescape("%4"), None);
     }
 

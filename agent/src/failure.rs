@@ -6,6 +6,8 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 
+use crate::said::plain;
+
 /// Why the program ends with something else than success.
 #[derive(Debug)]
 pub struct Failure {
@@ -142,7 +144,7 @@ pub fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
-        let line = error.to_string();
+        let line = plain(&error.to_string());
         if !line.is_empty() && !lines.last().is_some_and(|last| last.contains(&line)) {
             lines.push(line);
         }

@@ -20,6 +20,7 @@ pub mod staging;
 pub mod clock;
 pub mod durable;
 mod platform;
+mod said;
 
 // Keys.
 pub mod keys;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{AddressError, MailConfig, PingConfig, ReportsConfig, SecretError, Wish};
 use crate::failure;
 use crate::report::{Kind, Report};
+use crate::said::plain;
 use crate::staging::FolderLock;
 
 pub use http::start;
@@ -250,7 +251,7 @@ pub fn deliver(
 
 /// What a server answered is shown on terminals: no more of it than a person reads, and nothing that a terminal obeys.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WHY_MAX).collect()
+    plain(text).chars().map(|c| if c == '\n' { ' ' } else { c }).take(WHY_MAX).collect()
 }
 
 impl Message {

@@ -24,6 +24,12 @@ pub(crate) fn create_private_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
+/// Opens a file to read; a pipe does not wait for its writer.
+pub(crate) fn open_without_waiting(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
 /// Options that create files only their owner can read.
 pub(crate) fn private_file(options: &mut OpenOptions) -> &mut OpenOptions {
     options.mode(0o600)
@@ -85,12 +91,23 @@ pub(crate) fn account_name() -> String {
 
 /// What an administrator makes in the folder of another account belongs to that account.
 pub(crate) fn give_to_owner_of_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let owner = std::fs::metadata(folder)?;
-    if !is_root() || owner.uid() == 0 {
+    if !is_root() {
         return Ok(());
     }
-    std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid()))
+    // By handles: whoever owns the folder can put something else in the place of what is in it.
+    let folder = tree::Dir::open(path.parent().filter(|path| *path != Path::new("")).unwrap_or(Path::new(".")))?;
+    let owner = folder.own_stat()?;
+    let (Ok(uid), Ok(gid), Some(name)) = (u32::try_from(owner.uid), u32::try_from(owner.gid), path.file_name()) else {
+        return Ok(());
+    };
+    if uid == 0 {
+        return Ok(());
+    }
+    let name = name.as_encoded_bytes();
+    match folder.stat(name)?.kind {
+        tree::FileKind::Folder => folder.open_dir(name)?.give_itself(uid, gid),
+        _ => folder.give_file(name, uid, gid),
+    }
 }
 
 /// Whether this account can create files in `folder`.

@@ -31,6 +31,7 @@ mod proof;
 mod salvage;
 mod select;
 mod target;
+mod unfinished;
 mod unpack;
 
 pub use error::{ListError, RestoreError};
@@ -123,7 +124,7 @@ pub fn from_store(
     let manifest = read_manifest(origin, &folder)?;
     let target = Target::open(request.to, request.overwrite)?;
     let restored = restore_from_packs(origin, request, &folder, &manifest, &target, progress);
-    let closed = target.close();
+    let closed = target.close(restored.is_ok());
     let report = restored?;
     closed.map(|()| report)
 }
@@ -249,7 +250,7 @@ pub fn read_manifest(origin: &StoredOrigin<'_>, folder: &ChainFolder) -> Result<
     let generation = &origin.stored.generation;
     let refuse = |why: String| RestoreError::Refused { generation: generation.clone(), why };
     let commit = match (&origin.stored.commit, &origin.stored.trust) {
-        (_, catalog::Trust::Refused(why)) => return Err(refuse(why.clone())),
+        (_, catalog::Trust::Refused(why) | catalog::Trust::Unreadable(why)) => return Err(refuse(why.clone())),
         (Some(commit), _) => commit,
         (None, _) => return Err(refuse("it has no document".to_owned())),
     };

@@ -68,6 +68,8 @@ pub struct Subject {
     pub at: Option<Timestamp>,
     /// What it proves of itself; nothing if it is not this site's.
     pub facts: Option<Facts>,
+    /// It may be this site's: the place has it, and does not give its document away.
+    pub unreadable: bool,
     /// Why it is held, if it is: one reason for each hold.
     pub held: Vec<String>,
     /// What else it is needed for, as part of a sentence.
@@ -153,6 +155,8 @@ pub enum Reason {
     Best,
     /// It is not this site's, or cannot be proved to be: nothing of the kind is ever touched.
     Foreign,
+    /// It cannot be read, so that nothing is known of it.
+    Unreadable,
     /// The place does not say when it took it.
     NoTime,
     /// The place took it in the future, it says.
@@ -194,6 +198,7 @@ impl fmt::Display for Reason {
             Self::Open => f.write_str("chain is open"),
             Self::Best => f.write_str("the one that always stays"),
             Self::Foreign => f.write_str("not this site's: never touched"),
+            Self::Unreadable => f.write_str("cannot be read: not touched"),
             Self::NoTime => f.write_str("the store does not say its time"),
             Self::Future => f.write_str("dated in the future"),
         }

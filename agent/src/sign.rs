@@ -118,9 +118,11 @@ impl SiteKey {
         let write = |source| SignError::Write { path: path.to_owned(), source };
         let comment = format!("offsite signing key of a site {}", self.public.fingerprint());
         let text = self.secret.to_box(Some(&comment)).map_err(|error| write(io::Error::other(error)))?;
-        let mut file = durable::create_new(path).map_err(write)?;
+        let draft = durable::Draft::beside(path).map_err(write)?;
+        let mut file = fs::OpenOptions::new().write(true).open(draft.path()).map_err(write)?;
         io::Write::write_all(&mut file, &text.to_bytes()).map_err(write)?;
-        file.sync_all().map_err(write)
+        file.sync_all().map_err(write)?;
+        draft.publish_new(path).map_err(write)
     }
 
     /// The public half.

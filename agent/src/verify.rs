@@ -159,14 +159,20 @@ pub async fn verify_site(
     keepers: &[SitePublicKey],
     generations: &[Stored],
 ) -> Result<Vec<Finding>, VerifyError> {
-    let pruned = match key {
+    let (pruned, unsigned) = match key {
         Some(key) => {
             let pruners: Vec<_> = [key].into_iter().chain(keepers).cloned().collect();
             prune::pruned_before(store, site, &pruners).await?
         }
-        None => Ranges::default(),
+        None => (Ranges::default(), Vec::new()),
     };
-    judge_site(store, site, key, &pruned, generations).await
+    let mut findings = judge_site(store, site, key, &pruned, generations).await?;
+    findings.extend(unsigned.into_iter().map(|object| {
+        let what =
+            "it cannot be read, or nobody who may prune here signed it: what it says was pruned seems to be missing";
+        Finding { object, what: what.to_owned(), harms: Vec::new() }
+    }));
+    Ok(findings)
 }
 
 /// As [`verify_site`], of a site that has pruned the generations with these numbers.
@@ -209,6 +215,9 @@ fn broken_chain(generations: &[Stored], pruned: &Ranges) -> Vec<Finding> {
         .filter_map(|stored| Some((stored.commit.as_ref().filter(|_| stored.trust == Trust::Signed)?, stored.sha256?)))
         .collect();
     commits.sort_by_key(|(commit, _)| commit.sequence);
+    let is_unreadable = |id: &GenerationId| {
+        generations.iter().any(|stored| stored.generation == *id && matches!(stored.trust, Trust::Unreadable(_)))
+    };
     let mut findings = Vec::new();
     let mut find = |commit: &Commit, what: String| {
         let generation = commit.generation.clone();
@@ -231,6 +240,7 @@ fn broken_chain(generations: &[Stored], pruned: &Ranges) -> Vec<Finding> {
                 }
             }
             _ if pruned.contains(commit.sequence.saturating_sub(1)) => {}
+            _ if previous.is_some_and(|previous| is_unreadable(&previous.generation)) => {}
             // A store may have been tidied by hand, a chain at a time, before there was a record of that.
             _ => {
                 if let (Some(previous), true) = (previous, commit.number > 0) {
@@ -252,7 +262,7 @@ async fn needed(store: &dyn ObjectStore, site: &SiteName, stored: &Stored) -> Re
     let folder = ChainFolder::new(site, stored.class, &stored.chain)?;
     let document = folder.object(generation, names::COMMIT)?.to_string();
     let commit = match (&stored.trust, &stored.commit) {
-        (Trust::Refused(why), _) => return find(document, why.clone()),
+        (Trust::Refused(why) | Trust::Unreadable(why), _) => return find(document, why.clone()),
         (_, None) => return find(document, "it is missing".to_owned()),
         (_, Some(commit)) => commit,
     };

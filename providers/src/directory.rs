@@ -144,9 +144,9 @@ impl ObjectStore for DirectoryStore {
 
     async fn get(&self, object: &ObjectRef, range: ByteRange) -> Result<ByteStream> {
         self.no_versions("reading", object)?;
-        let path = self.path(&object.key);
+        let (root, path) = (self.root.clone(), self.path(&object.key));
         let (file, start, end) =
-            self.run("reading", Some(&object.key), move || files::open_range(&path, range)).await?;
+            self.run("reading", Some(&object.key), move || files::open_range(&root, &path, range)).await?;
         let state = (self.clone(), object.key.clone(), Some(file), start);
         Ok(stream::unfold(state, move |(store, key, file, offset)| async move {
             let file = file.filter(|_| offset < end)?;
@@ -162,8 +162,8 @@ impl ObjectStore for DirectoryStore {
 
     async fn head(&self, object: &ObjectRef) -> Result<ObjectMeta> {
         self.no_versions("looking at", object)?;
-        let (key, path) = (object.key.clone(), self.path(&object.key));
-        self.run("looking at", Some(&object.key), move || files::meta(key, &path)).await
+        let (root, key, path) = (self.root.clone(), object.key.clone(), self.path(&object.key));
+        self.run("looking at", Some(&object.key), move || files::meta(&root, key, &path)).await
     }
 
     fn list<'a>(&'a self, prefix: &'a KeyPrefix) -> BoxStream<'a, Result<ObjectMeta>> {
@@ -185,8 +185,8 @@ impl ObjectStore for DirectoryStore {
     }
 
     async fn sweep(&self, prefix: &KeyPrefix, before: Timestamp) -> Result<u64> {
-        let folder = self.folder(prefix);
-        self.run("removing leftovers", None, move || files::sweep(&folder, before)).await
+        let (root, folder) = (self.root.clone(), self.folder(prefix));
+        self.run("removing leftovers", None, move || files::sweep(&root, &folder, before)).await
     }
 
     async fn now(&self) -> Result<Timestamp> {
@@ -252,6 +252,10 @@ impl fmt::Debug for DirectoryStore {
 
 fn classify(cause: &io::Error) -> (ErrorKind, Retry) {
     use io::ErrorKind as Io;
+    // A link where an object should be.
+    if rustix::io::Errno::from_io_error(cause) == Some(rustix::io::Errno::LOOP) {
+        return (ErrorKind::Protocol, Retry::Never);
+    }
     let kind = match cause.kind() {
         Io::NotFound => ErrorKind::NotFound,
         Io::AlreadyExists => ErrorKind::AlreadyExists,

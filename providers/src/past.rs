@@ -22,6 +22,11 @@ use crate::store::{
 /// What S3 calls the version of an object in a bucket that keeps none.
 pub const NO_VERSION: &str = "null";
 
+/// Objects that are remembered of a listing: packs of a hundred TiB.
+const OBJECTS_MAX: usize = 2_000_000;
+/// Versions that are looked at. Each object has a few, and the heartbeat one for each run.
+const VERSIONS_MAX: usize = 10_000_000;
+
 /// What lies below `prefix` of `store`, as it was at the time `at` of the store's clock. All versions are listed once,
 /// here; what happens later is not seen.
 ///
@@ -36,10 +41,14 @@ pub async fn as_of(store: Arc<dyn ObjectStore>, prefix: &KeyPrefix, at: Timestam
     let refused = || Error::new(ErrorKind::Unsupported, OPERATION).store(&store).because(none);
     let versions = store.versions().ok_or_else(refused)?;
     let mut chosen: BTreeMap<ObjectKey, ObjectVersion> = BTreeMap::new();
-    let (mut found, mut named) = (false, false);
+    let (mut found, mut named) = (0, false);
     let mut listed = versions.list_versions(prefix);
     while let Some(version) = listed.try_next().await? {
-        found = true;
+        found += 1;
+        if found > VERSIONS_MAX || chosen.len() > OBJECTS_MAX {
+            let why = "it lists more versions than any site has: this is no listing of ours";
+            return Err(Error::new(ErrorKind::Protocol, OPERATION).store(&store).because(why));
+        }
         named |= version.object.version.as_deref().is_some_and(|id| id != NO_VERSION);
         let outdated = |held: &ObjectVersion| {
             let rank = |version: &ObjectVersion| (version.modified.as_second(), !version.delete_marker);
@@ -51,7 +60,7 @@ pub async fn as_of(store: Arc<dyn ObjectStore>, prefix: &KeyPrefix, at: Timestam
         }
     }
     drop(listed);
-    if found && !named {
+    if found > 0 && !named {
         return Err(refused());
     }
     let there = chosen.into_iter().filter(|(_, version)| !version.delete_marker);

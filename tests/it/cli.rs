@@ -328,3 +328,17 @@ fn the_demo_shows_the_whole_main_job() {
     // A folder that is there is left alone.
     world.offsite(["demo", "demo"]).expect(2);
 }
+
+#[test]
+fn programs_are_told_of_a_wrong_command_line_as_of_every_failure() {
+    let world = World::new();
+    for wrong in [&["--json", "list", "--nonsense"][..], &["list", "--json", "--from", "-"], &["--json", "nonsense"]] {
+        let refused = world.offsite(wrong).expect(2);
+        let document = refused.json();
+        assert_eq!((&document["exit_code"], &document["error"]["kind"]), (&2.into(), &"usage".into()), "{refused}");
+        let message = document["error"]["messages"][0].as_str().unwrap();
+        assert!(!message.is_empty() && !message.contains("error:") && refused.stderr.contains(message), "{refused}");
+    }
+    assert_eq!(world.offsite(["list", "--nonsense"]).expect(2).stdout, "");
+    assert!(world.offsite(["--json", "--help"]).expect(0).stdout.contains("Usage:"));
+}

@@ -260,3 +260,21 @@ fn a_missing_configuration_says_how_to_get_one() {
     let outcome = world.offsite(["check"]).expect(2);
     assert!(outcome.stderr.contains("offsite init"), "{outcome}");
 }
+
+#[test]
+fn what_is_no_file_or_has_no_end_is_no_configuration() {
+    let world = World::new();
+    let fifo = world.path("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let large = world.write("large.toml", "");
+    std::fs::OpenOptions::new().write(true).open(&large).unwrap().set_len(1 << 40).unwrap();
+    for (path, said) in [
+        (Path::new("/dev/zero"), "it is no file"),
+        (fifo.as_path(), "it is no file"),
+        (world.path(".").as_path(), "it is no file"),
+        (large.as_path(), "larger than any configuration"),
+    ] {
+        let refused = world.offsite(["--config", path.to_str().unwrap(), "list"]).expect(2);
+        assert!(refused.stderr.contains(said) && refused.peak_kib < 100 << 10, "{}: {refused}", path.display());
+    }
+}

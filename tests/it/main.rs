@@ -59,6 +59,7 @@ mod snapshots;
 mod stores_end_to_end;
 mod support;
 mod tidy;
+mod unreadable;
 mod weak;
 mod year;
 

@@ -1,13 +1,16 @@
 //! Restoring as a person does it: over what is there, to a disk that is too small, from the wrong place.
 
 use std::path::Path;
+use std::time::Duration;
 
 use agent::generation::Class;
 use tests::disk::Disk;
 use tests::engine::Site;
 use tests::machine::Machine;
+use tests::proxy::{Fault, Proxy};
+use tests::servers::apache;
 use tests::tree::{self, Tree};
-use tests::{Outcome, Rng, office};
+use tests::{Outcome, Rng, office, wait_until};
 
 const MIB: u64 = 1 << 20;
 
@@ -40,6 +43,83 @@ fn what_is_there_is_replaced_if_that_is_asked_for() {
     assert_says(&restore(&[], 1), &["exist already", "--overwrite"]);
     restore(&["--overwrite"], 0);
     tree::assert_same(&site.source(), &back);
+}
+
+/// A restore that is killed leaves files in their places, and others half done.
+#[test]
+fn one_that_died_is_begun_anew_and_touches_nothing_else() {
+    let server = apache();
+    let url: providers::Url = server.collection("restoring").urls.http.unwrap().parse().unwrap();
+    let proxy = Proxy::to(server.port());
+    let machine = Machine::with_webdav(&format!("{}{}", proxy.url(), url.path()));
+    let store = std::fs::read_to_string(machine.world.path("store.toml")).unwrap();
+    machine.world.write("store.toml", store.replace("24 MiB", "1 MiB"));
+    machine.configure(100, "");
+    let mut rng = Rng::new(74);
+    for number in 0..8 {
+        std::fs::write(machine.source().join(format!("document-{number}")), rng.bytes(1 << 20)).unwrap();
+    }
+    std::fs::hard_link(machine.source().join("document-0"), machine.source().join("second-name")).unwrap();
+    std::os::unix::fs::symlink("document-0", machine.source().join("link")).unwrap();
+    machine.backup(&[]).expect(0);
+    let world = &machine.world;
+    let back = world.make_folder("back");
+    world.write("back/own", "somebody's own");
+    let first = back.join("docs/document-0");
+    let words = ["restore", "latest", "--to", "back", "--identity", "identity.txt"];
+    proxy.script(|request| request.target.contains("/packs/00-0004-").then_some(Fault::StallReply(1000)));
+    let mut restoring = world.offsite(words).start();
+    wait_until(Duration::from_secs(60), "the first file", || !restoring.runs() || first.exists());
+    restoring.kill();
+    proxy.script(|_| None);
+    assert!(first.exists() && back.join(".offsite-restoring").exists());
+    let restore = |code| world.offsite(words).expect(code);
+    // What somebody has changed meanwhile is his.
+    std::fs::write(&first, "changed").unwrap();
+    assert_says(&restore(1), &["exist already", "docs/document-0"]);
+    assert_eq!(std::fs::read(&first).unwrap(), b"changed");
+    std::fs::remove_file(&first).unwrap();
+    // What else the first one left is still known to be its own.
+    restore(0);
+    tree::assert_same(&machine.source(), &back.join("docs"));
+    assert_eq!(std::fs::read_to_string(back.join("own")).unwrap(), "somebody's own");
+    assert!(!back.join(".offsite-restoring").exists());
+
+    // A folder of that name that is not ours, and one of a restore that goes on.
+    let other = world.make_folder("other/.offsite-restoring");
+    world.write("other/.offsite-restoring/mine", "somebody's own");
+    let words = ["restore", "latest", "--to", "other", "--identity", "identity.txt"];
+    assert_says(&world.offsite(words).expect(1), &["this program did not make"]);
+    assert!(other.join("mine").exists());
+    std::fs::remove_file(other.join("mine")).unwrap();
+    let log = world.write("other/.offsite-restoring/placed", "offsite\n");
+    let held = std::fs::File::open(log).unwrap();
+    held.lock().unwrap();
+    assert_says(&world.offsite(words).expect(1), &["another restore to it is under way"]);
+}
+
+#[test]
+fn nothing_is_restored_into_what_is_backed_up_or_backs_it_up() {
+    let site = Site::in_memory();
+    std::fs::write(site.source().join("document"), "of the day").unwrap();
+    site.backup(Class::Rolling);
+    let trees = || ["store", "staging", "state", "source"].map(|name| Tree::read(&site.world.path(name)));
+    let before = trees();
+    std::os::unix::fs::symlink(site.world.path("store"), site.world.path("link")).unwrap();
+    for (to, what) in [
+        ("store/townhall", "a store"),
+        ("store", "a store"),
+        ("link/deeper", "a store"),
+        (".", "contains the folder"),
+        ("staging/back", "the staging folder"),
+        ("state/spool/back", "the state folder"),
+        ("source", "a source"),
+        ("source/.offsite-restoring", "a source"),
+    ] {
+        let words = ["restore", "latest", "--to", to, "--identity", "identity.txt"];
+        assert_says(&site.world.offsite(words).expect(2), &["nothing can be restored to", what, "what to do: "]);
+    }
+    before.iter().zip(trees()).for_each(|(before, after)| before.assert_equals(&after));
 }
 
 #[test]

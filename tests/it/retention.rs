@@ -170,7 +170,10 @@ fn a_brake_stops_everything_and_is_lifted_for_one_plan() {
     assert_eq!((far["ended"].as_str(), far["brakes"][0]["name"].as_str()), (Some("braked"), Some("share")));
     assert!(braked.stderr.contains("--lift"), "{braked}");
     let (hash, local) = (far["hash"].as_str().unwrap(), local["hash"].as_str().unwrap());
-    prune(&machine, &["--lift", "0123456789abcdef"]).expect(1);
+    // A plan that is not today's is not passed over in silence.
+    let unknown = machine.world.offsite(["prune", "--lift", "0123456789abcdef", "--lift", hash]).expect(2);
+    assert!(unknown.stderr.contains("0123456789abcdef` fits no plan of today"), "{unknown}");
+    assert!(unknown.stderr.contains(&format!("--lift {hash}")) && unknown.stderr.contains(local), "{unknown}");
     assert_eq!(machine.objects(), before);
     prune(&machine, &["--lift", hash, "--lift", local]).expect(0);
     assert_eq!((ids(&machine).len(), machine.local().len()), (2, 2));

@@ -1,7 +1,7 @@
 //! Sources that another program copies: it writes files into staging, or its output becomes one.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,15 +13,13 @@ use secrecy::ExposeSecret as _;
 use super::problems::remedy;
 use super::settings::{CommandHold, CommandSource, EnvValue, Output};
 use crate::platform;
+use crate::said;
 
 /// What a program may see of our environment: where to find things, and in which language. Everything else is ours.
 const ENVIRONMENT: [&str; 8] = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR"];
 
 /// What stands for the folder that a program writes to.
 const STAGING: &str = "{staging}";
-
-/// How much of what a program says last is kept, in bytes.
-const TAIL: usize = 2000;
 
 /// How often it is looked whether a program has ended.
 const LOOK: Duration = Duration::from_millis(10);
@@ -82,7 +80,7 @@ fn start(
     let name = format!("{what} `{}`", program.to_string_lossy());
     let mut child = platform::process::spawn_group(&mut command)
         .map_err(|e| format!("{name} could not be started: {e}{}", remedy(&e)))?;
-    let said = child.stderr.take().map(|stderr| thread::spawn(move || tail(stderr)));
+    let said = child.stderr.take().map(|stderr| thread::spawn(move || said::tail(stderr)));
     Ok(Started { name, child, said, ended: false })
 }
 
@@ -99,7 +97,7 @@ impl Started {
         self.ended = true;
         let said = self.said.take().and_then(|said| said.join().ok()).unwrap_or_default();
         let said = hide(&said, source);
-        let said = if said.is_empty() { said } else { format!("; it said: {said}") };
+        let said = said::behind(&said);
         let name = &self.name;
         match ended {
             Ok(Some(status)) if status.success() => Ok(()),
@@ -203,18 +201,6 @@ pub(crate) fn wait(child: &mut Child, limit: Duration, stop: &AtomicBool) -> io:
     Ok(ended.then_some(status))
 }
 
-/// The last of what a program says.
-pub(crate) fn tail(mut output: impl Read) -> String {
-    let mut kept = Vec::new();
-    let mut buffer = [0; 4096];
-    while let Ok(read @ 1..) = output.read(&mut buffer) {
-        kept.extend_from_slice(buffer.get(..read).unwrap_or_default());
-        let surplus = kept.len().saturating_sub(2 * TAIL);
-        kept.drain(..surplus);
-    }
-    String::from_utf8_lossy(&kept).into_owned()
-}
-
 /// What a program said, without secrets, on one line, and not too much of it.
 fn hide(said: &str, source: &CommandSource) -> String {
     let mut said = said.to_owned();
@@ -225,11 +211,7 @@ fn hide(said: &str, source: &CommandSource) -> String {
             said = said.replace(secret.expose_secret(), "***");
         }
     }
-    let lines: Vec<_> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let joined = lines.join(" | ");
-    let from = joined.char_indices().rev().nth(TAIL / 2).map_or(0, |(at, _)| at);
-    let kept = joined.get(from..).unwrap_or_default();
-    kept.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    said::one_line(&said)
 }
 
 #[cfg(test)]

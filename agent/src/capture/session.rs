@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::command::pass_environment;
 use super::settings::EnvValue;
 use crate::platform::process;
+use crate::said;
 
 /// How to start a session.
 #[derive(Clone, Debug)]
@@ -56,15 +57,11 @@ pub(super) enum SessionError {
     #[error("the server says: {0}")]
     Refused(String),
     /// The session is over.
-    #[error("the session at the server was lost{}", said(.0))]
+    #[error("the session at the server was lost{}", said::behind(.0))]
     Lost(String),
     /// The session was ended, because its answer took too long.
     #[error("the server did not answer within {} ms", .0.as_millis())]
     Late(Duration),
-}
-
-fn said(last: &str) -> String {
-    if last.is_empty() { String::new() } else { format!("; it said: {last}") }
 }
 
 impl Session {
@@ -133,10 +130,10 @@ impl Session {
             // MariaDB's client stays when its connection is gone, and would answer nothing any more.
             if line.starts_with("ERROR 2006 (") || line.starts_with("ERROR 2013 (") {
                 self.kill();
-                return Err(SessionError::Lost(line));
+                return Err(SessionError::Lost(said::sentences(&line)));
             }
             match said_by_client(&line) {
-                Some(Said::Error) => _ = error.get_or_insert(line),
+                Some(Said::Error) => _ = error.get_or_insert_with(|| said::sentences(&line)),
                 Some(Said::Remark) => {}
                 None => rows.push(line),
             }

@@ -115,15 +115,18 @@ fn record(result: &Result<Report, Failure>, began: Timestamp) -> Option<crate::e
 fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failure> {
     // What an earlier run left is finished in any case; that takes no room in staging.
     let room = if what.resume || preflight::is_unfinished(&config.place) { None } else { preflight::room(config) };
-    let mut problems = preflight::problems(config, room.as_ref());
+    let mut problems = preflight::problems(config);
     let absent = preflight::absent_sources(config);
     // What is missing is named by the generation that has the rest. Where nothing is there, there is no rest.
     if !what.resume && absent.iter().all(|problems| !problems.is_empty()) {
         problems.extend(absent.into_iter().flatten());
     }
+    // A full disk is nothing that is wrong with the configuration.
+    let kind = if problems.is_empty() { Kind::Failed } else { Kind::Usage };
+    problems.extend(room.and_then(|room| room.problem(config)));
     if !problems.is_empty() {
         let what = "the run was not begun, and nothing was written".to_owned();
-        return Err(Failure::new(Kind::Usage, Problems { what, problems }));
+        return Err(Failure::new(kind, Problems { what, problems }));
     }
     if let Err(error) = crate::drill::sweep(&config.place.drill.settings.scratch) {
         say(&format!("warning: what a drill that was killed has left could not be removed: {error}"));

@@ -10,6 +10,7 @@ use std::time::Duration;
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::progress::{Progress, Stage};
+use crate::said::plain;
 
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
@@ -115,7 +116,9 @@ pub(crate) struct LogWriter;
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        suspend(|| io::stderr().lock().write(bytes))
+        // The colours are the log's own: what was logged of others has none by now.
+        let text = String::from_utf8_lossy(bytes).split('\u{1b}').map(plain).collect::<Vec<_>>().join("\u{1b}");
+        suspend(|| io::stderr().lock().write_all(text.as_bytes())).map(|()| bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

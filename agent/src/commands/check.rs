@@ -52,7 +52,7 @@ const SHUT_MAX: usize = 100;
 pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
     let config = load_config(path)?;
     let room = preflight::room(&config);
-    let mut local = preflight::problems(&config, room.as_ref());
+    let mut local = preflight::problems(&config);
     local.extend(preflight::absent_sources(&config).into_iter().flatten());
     local.extend(check_rights(&config));
     // Nobody would be told of the run, which would not fail for that.
@@ -62,9 +62,14 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
     let (probes, versions) = check_stores(&config)?;
     remote.extend(probes.iter().flat_map(|found| found.problems.clone()));
     let servers: Vec<Problem> = check_servers(&config).into_iter().chain(check_snapshots(&config)).collect();
-    // If only stores are not as they should be, the settings may well be right.
-    let kind = if local.is_empty() && servers.is_empty() { Kind::Store } else { Kind::Usage };
-    let problems: Vec<Problem> = local.into_iter().chain(servers).chain(remote).collect();
+    let lack = room.as_ref().and_then(|room| room.problem(&config));
+    // If only a disk is full, or only stores are not as they should be, the settings may well be right.
+    let kind = match (local.is_empty() && servers.is_empty(), &lack) {
+        (false, _) => Kind::Usage,
+        (true, Some(_)) => Kind::Failed,
+        (true, None) => Kind::Store,
+    };
+    let problems: Vec<Problem> = local.into_iter().chain(lack).chain(servers).chain(remote).collect();
     if problems.is_empty() {
         let state = &config.place.state;
         probing::make_state(state)

@@ -42,12 +42,21 @@ impl<'a> Stores<'a> {
         let key = key::public_key(place).map_err(|error| Failure::new(Kind::Failed, error))?;
         let (mut stores, closed) = stores::open(place, only, Access::Agent, &Policy::default())?;
         let runtime = stores::runtime()?;
+        // Looked up before the stores are, so that what a run stores meanwhile is not missed. Without it, all is as on a
+        // new machine.
+        let state = prune::state(place).ok().flatten().filter(|_| as_of.is_none());
+        let last = |store: &OpenStore<'_>| state.as_ref()?.remembered(store.place()).ok()?.pop_last();
+        let known: Vec<_> = stores.iter().map(last).collect();
         let reads = stores.iter_mut().map(|store| read_one(&mut store.store, place, key.as_ref(), as_of));
         let (lists, pulses): (Vec<_>, Vec<_>) = runtime
             .block_on(futures_util::future::join_all(reads))
             .into_iter()
-            .map(|read| match read {
-                Ok((listed, pulse)) => (Ok(listed), pulse),
+            .zip(known)
+            .map(|(read, known)| match read {
+                Ok((listed, pulse)) => {
+                    let pulse = with_memory(pulse, &listed, known);
+                    (Ok(listed), pulse)
+                }
                 Err(error) => (Err(error), Pulse::Fits),
             })
             .unzip();
@@ -86,7 +95,7 @@ impl<'a> Stores<'a> {
     pub(super) fn nothing(&self, place: &Place, which: &Which) -> Failure {
         let names = self.read.iter().map(|(store, _)| store.shown()).collect::<Vec<_>>().join(", ");
         let stored = self.read.iter().flat_map(|(_, read)| read.iter().flatten());
-        let refused = stored.filter(|stored| matches!(stored.trust, Trust::Refused(_))).count();
+        let refused = stored.filter(|stored| stored.trust.complaint().is_some()).count();
         if refused > 0 && matches!(which, Which::Latest) {
             let what = format!("{refused} generations are in {names}, and none of them is known to be this site's");
             return Failure::new(Kind::Verification, what)
@@ -119,6 +128,13 @@ impl<'a> Stores<'a> {
         Ok(None)
     }
 
+    /// Why what is in a store cannot be all that this machine stored there, and which generation is missing.
+    pub(super) fn lost(&self, store: &OpenStore<'_>) -> Option<(&GenerationId, String)> {
+        let mut pulses = self.pulses().filter(|(of, _)| of.place() == store.place());
+        let pulse = pulses.find_map(|(_, pulse)| Some(pulse).filter(|pulse| matches!(pulse, Pulse::Lost { .. })))?;
+        Some((pulse.missing()?, pulse.complaint()?))
+    }
+
     /// The stores whose heartbeat is not as it should be, and what it says.
     pub(super) fn pulses(&self) -> impl Iterator<Item = (&OpenStore<'a>, &Pulse)> {
         self.read.iter().map(|(store, _)| store).zip(&self.pulses).filter(|(_, pulse)| **pulse != Pulse::Fits)
@@ -135,16 +151,29 @@ impl<'a> Stores<'a> {
 
     /// That `newest`, which is the newest genuine generation of `store`, is not the newest that there was.
     fn outdated(&self, store: &OpenStore<'_>, newest: &Stored) -> Option<Failure> {
+        let instead = format!("the newest one that can be read: `offsite restore {}`", newest.generation);
+        let unreadable = self.read.iter().flat_map(|(store, read)| read.iter().flatten().map(move |one| (store, one)));
+        let mut unreadable = unreadable.filter(|(_, one)| one.generation > newest.generation);
+        if let Some((store, one, why)) = unreadable.find_map(|(store, one)| match &one.trust {
+            Trust::Unreadable(why) => Some((store, one, why)),
+            _ => None,
+        }) {
+            let what =
+                format!("a newer generation, {}, is in {} and cannot be read", one.generation, store.config.name);
+            return Some(Failure::new(Kind::Store, what).hint(why.clone()).hint(instead));
+        }
         let there = |id: &GenerationId| {
             let mut all = self.read.iter().flat_map(|(_, read)| read.iter().flatten());
             all.any(|stored| stored.generation == *id && !matches!(stored.trust, Trust::Refused(_)))
         };
-        let (named_in, pulse) = self.pulses().find(|(named_in, pulse)| match pulse {
-            Pulse::Ahead(beat) if there(&beat.generation) => false,
-            Pulse::Ahead(beat) => named_in.config.name == store.config.name || beat.generation > newest.generation,
-            _ => false,
+        let (named_in, pulse) = self.pulses().find(|(named_in, pulse)| {
+            let missing = pulse.missing().filter(|missing| !there(missing));
+            missing.is_some_and(|missing| named_in.config.name == store.config.name || *missing > newest.generation)
         })?;
-        let what = format!("the newest generation is gone: the heartbeat in {} does not fit", named_in.config.name);
+        let what = match pulse {
+            Pulse::Lost { .. } => format!("the newest generation is gone from {}", named_in.config.name),
+            _ => format!("the newest generation is gone: the heartbeat in {} does not fit", named_in.config.name),
+        };
         let failure = Failure::new(Kind::Verification, what).hint(pulse.complaint().unwrap_or_default());
         Some(failure.hint(format!("the newest one left: `offsite restore {}`", newest.generation)))
     }
@@ -152,7 +181,7 @@ impl<'a> Stores<'a> {
     /// The generation that is meant, in the first store that has it and where it is genuine; else where it is refused.
     pub(super) fn find(&self, which: &Which) -> Option<(&OpenStore<'a>, &Stored)> {
         let all = self.read.iter().flat_map(|(store, read)| read.iter().flatten().map(move |stored| (store, stored)));
-        let refused = |stored: &Stored| matches!(stored.trust, Trust::Refused(_));
+        let refused = |stored: &Stored| stored.trust.complaint().is_some();
         match which {
             Which::Id(id) => {
                 all.filter(|(_, stored)| stored.generation == *id).min_by_key(|(_, stored)| refused(stored))
@@ -168,6 +197,14 @@ impl<'a> Stores<'a> {
                 last.max_by_key(|(cut, ..)| *cut).map(|(_, store, stored)| (store, stored))
             }
         }
+    }
+}
+
+/// What the heartbeat says, or that what this machine knows to be the newest generation is not there.
+fn with_memory(pulse: Pulse, listed: &[Stored], known: Option<(u64, GenerationId)>) -> Pulse {
+    match known.filter(|(_, id)| listed.iter().all(|stored| stored.generation != *id)) {
+        Some((sequence, generation)) if pulse.missing().is_none() => Pulse::Lost { generation, sequence },
+        _ => pulse,
     }
 }
 
@@ -232,7 +269,7 @@ pub(super) fn kind_of_catalog(error: &CatalogError) -> Kind {
 
 fn commit_of(stored: &Stored) -> Option<&Commit> {
     match stored.trust {
-        Trust::Refused(_) => None,
+        Trust::Refused(_) | Trust::Unreadable(_) => None,
         Trust::Signed | Trust::Unchecked => stored.commit.as_ref(),
     }
 }

@@ -45,8 +45,18 @@ struct Listing {
 struct Beat {
     store: String,
     what: String,
-    /// It names a generation that is not there.
+    /// A generation that is not there.
     missing: Option<String>,
+    /// It is this machine that knows of it.
+    #[serde(skip)]
+    is_memory: bool,
+}
+
+impl Beat {
+    fn text(&self) -> String {
+        let what = if self.is_memory { "MISSING from" } else { "HEARTBEAT of" };
+        format!("\n{what} {}: {}\n", self.store, self.what)
+    }
 }
 
 /// One generation and the places that have it.
@@ -75,6 +85,9 @@ struct Copy {
     added_bytes: Option<u64>,
     signed: Option<bool>,
     refused: Option<String>,
+    /// Why the store does not give away what it says of itself: it may be genuine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreadable: Option<String>,
     /// Why it is kept there, and until when; nothing if no key tells this site's generations from others.
     retention: Option<Retention>,
 }
@@ -102,11 +115,12 @@ const LOCAL: &str = "local";
 pub(super) fn run(arguments: &ListArgs, path: &Path, output: Output) -> Ended {
     let place = load_place(path)?;
     let listing = list(&place, arguments.from.as_ref(), arguments.as_of)?;
-    let refused =
-        listing.generations.iter().flat_map(|generation| &generation.places).any(|copy| copy.refused.is_some());
+    let mut copies = listing.generations.iter().flat_map(|generation| &generation.places);
+    let refused = copies.clone().any(|copy| copy.refused.is_some());
     let code = match listing.failed.first() {
         Some(failed) => failed.kind.code(),
         None if !listing.other_sites.is_empty() => Kind::Failed.code(),
+        None if copies.any(|copy| copy.unreadable.is_some()) => Kind::Store.code(),
         None if refused || listing.heartbeats.iter().any(|beat| beat.missing.is_some()) => Kind::Verification.code(),
         None => 0,
     };
@@ -141,10 +155,8 @@ fn list(place: &Place, from: Option<&From>, as_of: Option<AsOf>) -> Result<Listi
         heartbeats.extend(stores.pulses().map(|(store, pulse)| Beat {
             store: store.shown(),
             what: pulse.complaint().unwrap_or_default(),
-            missing: match pulse {
-                Pulse::Ahead(beat) => Some(beat.generation.to_string()),
-                Pulse::Fits | Pulse::Absent | Pulse::Unproved => None,
-            },
+            missing: pulse.missing().map(ToString::to_string),
+            is_memory: matches!(pulse, Pulse::Lost { .. }),
         }));
         for (store, read) in &stores.read {
             match read {
@@ -219,12 +231,16 @@ fn add_stored(store: &OpenStore<'_>, stored: &Stored, found: &mut BTreeMap<Gener
         added_bytes: stored.commit.as_ref().map(|commit| commit.added_bytes),
         signed: match stored.trust {
             Trust::Signed => Some(true),
-            Trust::Unchecked => None,
+            Trust::Unchecked | Trust::Unreadable(_) => None,
             Trust::Refused(_) => Some(false),
         },
         refused: match &stored.trust {
             Trust::Refused(why) => Some(why.clone()),
-            Trust::Signed | Trust::Unchecked => None,
+            Trust::Signed | Trust::Unchecked | Trust::Unreadable(_) => None,
+        },
+        unreadable: match &stored.trust {
+            Trust::Unreadable(why) => Some(why.clone()),
+            Trust::Signed | Trust::Unchecked | Trust::Refused(_) => None,
         },
         retention: None,
     });
@@ -325,7 +341,13 @@ impl Listing {
         let then = self.as_of.map(|at| format!("As it was at {}:\n", show::time(at))).unwrap_or_default();
         if self.generations.is_empty() {
             let others = find::others(&self.site, &self.other_sites).map(|others| format!("But {others}\n"));
-            return format!("{then}There is no generation of {} yet.\n{}", self.site, others.unwrap_or_default());
+            let beats: String = self.heartbeats.iter().map(Beat::text).collect();
+            let yet = if beats.is_empty() { " yet" } else { "" };
+            return format!(
+                "{then}There is no generation of {}{yet}.\n{}{beats}",
+                self.site,
+                others.unwrap_or_default()
+            );
         }
         let mut text = then;
         text += &format!("{:21}  {:16}  {:10}  {:>10}\n", "GENERATION", "AS OF", "GRADE", "CONTENT");
@@ -344,6 +366,12 @@ impl Listing {
                 if let Some(why) = &copy.refused {
                     text.push_str(&format!("\nREFUSED: {} in {}: {why}\n", generation.id, copy.place));
                 }
+                if let Some(why) = &copy.unreadable {
+                    text.push_str(&format!(
+                        "\nUNREADABLE: {} in {}: {why}\nIt is kept; look at the disk or the rights there.\n",
+                        generation.id, copy.place
+                    ));
+                }
             }
         }
         if let Some(newest) = self.generations.iter().rev().find(|generation| generation.is_safe()) {
@@ -356,7 +384,7 @@ impl Listing {
             ));
         }
         for beat in &self.heartbeats {
-            text.push_str(&format!("\nHEARTBEAT of {}: {}\n", beat.store, beat.what));
+            text.push_str(&beat.text());
         }
         for store in &self.away {
             text.push_str(&format!("\nNo disk of {store} is connected.\n"));
@@ -393,7 +421,7 @@ impl Retention {
 impl Copy {
     /// Whether it lies off site and is genuine.
     fn is_safe(&self) -> bool {
-        self.place != LOCAL && self.refused.is_none()
+        self.place != LOCAL && self.refused.is_none() && self.unreadable.is_none()
     }
 
     fn text(&self) -> String {
@@ -402,6 +430,7 @@ impl Copy {
         }
         let kind = match (self.refused.is_some(), self.class, self.full) {
             (true, ..) => "REFUSED",
+            _ if self.unreadable.is_some() => "UNREADABLE",
             (_, Some(Class::Archival), _) => "archival",
             (_, _, Some(true)) => "full",
             (_, _, Some(false)) => "incremental",

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::config::{ConfigError, Problem};
 use crate::failure::{Failure, Kind};
+use crate::said::plain;
 
 /// Version of the documents that `--json` prints; a field that is added does not change it.
 const VERSION: u32 = 1;
@@ -89,14 +90,19 @@ impl Output {
             say(&format!("  {problem}"));
         }
         if self.json {
-            let error =
-                ErrorDocument { kind: failure.kind(), messages: failure.chain(), hints: failure.hints(), problems };
-            let exit_code = failure.kind().code();
-            let document: Document<'_, ()> =
-                Document { version: VERSION, verb: self.verb, exit_code, error: Some(error), result: None };
-            // If standard output is closed, the exit code is all that is left to say it with.
-            self.print(&document).ok();
+            self.failure_document(failure);
         }
+    }
+
+    /// Tells of a failure to programs.
+    pub(crate) fn failure_document(self, failure: &Failure) {
+        let (messages, problems) = (failure.chain(), problems(failure));
+        let error = ErrorDocument { kind: failure.kind(), messages, hints: failure.hints(), problems };
+        let exit_code = failure.kind().code();
+        let document: Document<'_, ()> =
+            Document { version: VERSION, verb: self.verb, exit_code, error: Some(error), result: None };
+        // If standard output is closed, the exit code is all that is left to say it with.
+        self.print(&document).ok();
     }
 
     fn print<T: Serialize>(self, document: &Document<'_, T>) -> Result<(), Failure> {
@@ -141,7 +147,7 @@ pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
 pub(crate) fn say(line: &str) {
     super::bars::suspend(|| {
         // Nobody is left to be told that standard error is closed.
-        writeln!(io::stderr().lock(), "{line}").ok();
+        writeln!(io::stderr().lock(), "{}", plain(line)).ok();
     });
 }
 

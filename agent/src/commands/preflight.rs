@@ -44,24 +44,29 @@ pub(super) fn room(config: &Config) -> Option<Room> {
     Some(Room { free_bytes, needed_bytes })
 }
 
-/// Everything on this machine that would make a run fail, except sources that are not there. Nothing is written.
-pub(super) fn problems(config: &Config, room: Option<&Room>) -> Vec<Problem> {
+impl Room {
+    /// That it is too little, if it is: nothing is wrong with the configuration then.
+    pub(super) fn problem(&self, config: &Config) -> Option<Problem> {
+        let Self { free_bytes, needed_bytes } = *self;
+        let what = format!(
+            "the disk of {} has no room for a generation: it takes {}, and {} are free; free some space, or name a folder \
+             on a larger disk",
+            config.place.staging.display(),
+            Size(needed_bytes),
+            Size(free_bytes)
+        );
+        (needed_bytes > free_bytes).then(|| Problem { key: "staging".to_owned(), line: None, what })
+    }
+}
+
+/// Everything on this machine that would make a run fail, but for lack of room and sources that are not there. Nothing is written.
+pub(super) fn problems(config: &Config) -> Vec<Problem> {
     let mut problems = config.missing_secrets();
     let mut report = |key: String, what: String| problems.push(Problem { key, line: None, what });
     for (key, folder) in [("staging", &config.place.staging), ("state", &config.place.state)] {
         if let Err(what) = check_writable(folder) {
             report(key.to_owned(), what);
         }
-    }
-    if let Some(Room { free_bytes, needed_bytes }) = room.filter(|room| room.needed_bytes > room.free_bytes) {
-        let what = format!(
-            "the disk of {} has no room for a generation: it takes {}, and {} are free; free some space, or name a folder \
-             on a larger disk",
-            config.place.staging.display(),
-            Size(*needed_bytes),
-            Size(*free_bytes)
-        );
-        report("staging".to_owned(), what);
     }
     if let Err(what) = check_signing_key(&config.place) {
         report("signing.key".to_owned(), what);

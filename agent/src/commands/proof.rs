@@ -13,7 +13,7 @@ use super::find::Stores;
 use super::key::{load_identities, opens_nothing, proves};
 use super::output::{Output, say};
 use super::{evidence, load_config, show};
-use crate::catalog::{self, CatalogError, Stored, Trust};
+use crate::catalog::{self, CatalogError, Stored};
 use crate::cli::PassphraseSource;
 use crate::config::Config;
 use crate::evidence::{KeyProof, Record};
@@ -107,7 +107,7 @@ async fn look(
     identities: &Identities,
     found: &mut InStore,
 ) -> Result<(), CatalogError> {
-    let genuine = || listed.iter().filter(|stored| !matches!(stored.trust, Trust::Refused(_)));
+    let genuine = || listed.iter().filter(|stored| stored.trust.complaint().is_none());
     // The manifest says nothing of what the generation builds on, which may have been sealed without this key.
     let chains: BTreeMap<&ChainId, &Stored> = genuine().map(|stored| (&stored.chain, stored)).collect();
     let firsts = chains.into_iter().map(|(chain, stored)| async move {

@@ -93,6 +93,9 @@ impl Prune<'_> {
         let mut places = Vec::new();
         let access = if self.arguments.dry_run { Access::Agent } else { Access::Keeper };
         let (open, closed) = stores::open(self.place, None, access, &Policy::default())?;
+        if closed.is_empty() {
+            self.check_lifted(&open)?;
+        }
         let mut held = Vec::new();
         for store in &open {
             if *self.interrupt.borrow() {
@@ -139,7 +142,35 @@ impl Prune<'_> {
         Ok(Some(PlaceReport::of_local(&plan, ending)))
     }
 
-    fn store(&mut self, open: &OpenStore<'_>) -> Result<(Survey, PlaceReport), PruneError> {
+    /// Every plan that is to be lifted has to be one of today's. That of a place that cannot be looked at may be any.
+    fn check_lifted(&self, open: &[OpenStore<'_>]) -> Result<(), Failure> {
+        let lifted = &self.arguments.lift;
+        if lifted.is_empty() {
+            return Ok(());
+        }
+        let (mut plans, mut held) = (Vec::new(), Vec::new());
+        for store in open {
+            let Ok((survey, plan)) = self.plan(store) else { return Ok(()) };
+            plans.push((store.shown(), plan.hash, plan.brakes.is_empty()));
+            held.push(survey.holds);
+        }
+        let local = local::plan(self.place, &self.public, self.state.as_ref(), &self.runtime, &held)?;
+        plans.extend(local.map(|plan| ("this machine".to_owned(), plan.hash, plan.brakes.is_empty())));
+        let unknown = lifted.iter().find(|lifted| plans.iter().all(|(_, hash, _)| hash != *lifted));
+        let Some(unknown) = unknown else { return Ok(()) };
+        let what = format!("`--lift {}` fits no plan of today: nothing was removed", unknown.escape_debug());
+        let braked: Vec<_> = plans.iter().filter(|(.., is_free)| !is_free).collect();
+        let failure = Failure::new(Kind::Usage, what);
+        if braked.is_empty() {
+            return Err(failure.hint("nothing speaks against any plan: leave it out"));
+        }
+        let hints = braked.into_iter().map(|(place, hash, _)| {
+            format!("for {place} it would be `--lift {hash}`; `offsite prune --dry-run` shows what that does")
+        });
+        Err(hints.fold(failure, Failure::hint))
+    }
+
+    fn plan(&self, open: &OpenStore<'_>) -> Result<(Survey, Plan), PruneError> {
         let limits = open.config.limits(&self.place.retention.limits);
         let pruners: Vec<_> = [&self.public].into_iter().chain(&self.place.keepers).cloned().collect();
         let keeping = Keeping {
@@ -161,6 +192,12 @@ impl Prune<'_> {
             alive.extend(state.unfinished(name)?.map(|delivery| delivery.chain.name));
         }
         let plan = prune::plan(&survey, &keeping, remembered.as_ref(), &alive);
+        Ok((survey, plan))
+    }
+
+    fn store(&mut self, open: &OpenStore<'_>) -> Result<(Survey, PlaceReport), PruneError> {
+        let (survey, plan) = self.plan(open)?;
+        let (store, name) = (open.store.as_ref(), open.place());
         // Asked first, so that what was removed is known whatever the store answers then.
         let hidden = self.runtime.block_on(prune::hidden(store, &self.place.site))?;
         let ending = match open.config.prune {
@@ -192,13 +229,10 @@ impl Prune<'_> {
 
 /// The numbers that were pruned, now or before, and are not there.
 fn gone(survey: &Survey, plan: &Plan) -> Ranges {
-    let mut gone = Ranges::default();
-    let there: BTreeSet<u64> =
-        survey.generations.iter().filter_map(|stored| Some(stored.commit.as_ref()?.sequence)).collect();
-    for sequence in survey.record.iter().flat_map(|record| record.sequences.numbers()) {
-        if !there.contains(&sequence) {
-            gone.insert(sequence);
-        }
+    // A record may name more numbers than could be gone through one by one.
+    let mut gone = survey.record.as_ref().map(|record| record.sequences.clone()).unwrap_or_default();
+    for commit in survey.generations.iter().filter_map(|stored| stored.commit.as_ref()) {
+        gone.remove(commit.sequence);
     }
     for sequence in plan.expired().filter_map(|judged| Some(judged.subject.facts.as_ref()?.sequence)) {
         gone.insert(sequence);

@@ -2,6 +2,7 @@
 
 mod into;
 mod missing;
+mod target;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -85,6 +86,7 @@ pub(super) fn run(arguments: &RestoreArgs, path: &Path, quiet: bool, output: Out
 /// Restores; what could not be had is in the result.
 pub(super) fn execute(arguments: &RestoreArgs, path: &Path, quiet: bool) -> Result<Restored, Failure> {
     let place = load_place(path)?;
+    target::check(&place, &arguments.to)?;
     let request = RestoreRequest {
         to: &arguments.to,
         source: arguments.source.as_ref(),
@@ -188,7 +190,7 @@ fn from_store(
 /// Where else the generation is.
 fn others(stores: &Stores<'_>, wanted: &Stored, not: &str) -> Option<String> {
     let has = |read: &[Stored]| {
-        read.iter().any(|stored| stored.generation == wanted.generation && !matches!(stored.trust, Trust::Refused(_)))
+        read.iter().any(|stored| stored.generation == wanted.generation && stored.trust.complaint().is_none())
     };
     let names: Vec<String> = stores
         .read

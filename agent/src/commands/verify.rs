@@ -93,7 +93,15 @@ pub(super) fn execute(arguments: &VerifyArgs, path: &Path, quiet: bool) -> Resul
         let whole_site = wanted.is_none().then_some(stores.key.as_ref());
         let work = one(store.store.as_ref(), &place, &chosen, whole_site, arguments.sample, &progress);
         results.push(match stores.runtime.block_on(work) {
-            Ok(report) => Store::verified(name, report, &known_bad),
+            Ok(mut report) => {
+                let lost = stores.lost(store).filter(|_| wanted.is_none());
+                report.findings.extend(lost.map(|(generation, what)| verify::Finding {
+                    object: generation.to_string(),
+                    what,
+                    harms: vec![generation.clone()],
+                }));
+                Store::verified(name, report, &known_bad)
+            }
             Err(error) => Store::failed(name, kind(&error), failure::chain(&error)),
         });
     }

@@ -139,7 +139,7 @@ fn read_sites(keeper: &Section<'_, '_>, folder: &Path) -> BTreeMap<SiteName, Sit
         let report = |what: &dyn std::fmt::Display| {
             keeper.report("sites", format_args!("{} is no key of a site: {what}", path.display()));
         };
-        match (name.parse::<SiteName>(), fs::read_to_string(&path).map(|text| text.parse::<SitePublicKey>())) {
+        match (name.parse::<SiteName>(), super::read_text(&path).map(|text| text.parse::<SitePublicKey>())) {
             (Ok(site), Ok(Ok(key))) => drop(sites.insert(site, key)),
             (Err(error), _) => report(&error),
             (_, Ok(Err(error))) => report(&error),

@@ -1,7 +1,5 @@
 //! `[office]`: when people work there, for retention and schedule.
 
-use std::fs;
-
 use jiff::tz::TimeZone;
 
 use super::table::Section;
@@ -36,7 +34,7 @@ pub(super) fn read(root: &Section<'_, '_>) -> Calendar {
         let report = |what: &str| {
             office.report("holidays_file", format_args!("{} cannot be used: {what}", path.display()));
         };
-        match fs::read_to_string(&path).map(|text| read_ical(&text)) {
+        match super::read_text(&path).map(|text| read_ical(&text)) {
             Ok(Ok(events)) => calendar = calendar.with_events(events),
             Ok(Err(error)) => report(&failure::one_line(&error)),
             Err(error) => report(&error.to_string()),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use age::secrecy::SecretString;
+use age::secrecy::zeroize::Zeroizing;
 
 use crate::platform;
 
@@ -101,20 +102,16 @@ impl SecretRef {
 
     fn read_file(&self, path: &Path, file: File) -> Result<SecretString, SecretError> {
         let failed = |source| SecretError::Read { path: path.to_owned(), source };
-        let mut bytes = Vec::new();
+        // So much room that nothing is ever moved, and left behind where it was.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_BYTES_MAX + 64));
         let limit = SECRET_BYTES_MAX as u64 + 1;
         file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
         if bytes.len() > SECRET_BYTES_MAX {
             return Err(self.unusable());
         }
-        let mut text = String::from_utf8(bytes).map_err(|_| self.unusable())?;
-        if text.ends_with('\n') {
-            text.pop();
-        }
-        if text.ends_with('\r') {
-            text.pop();
-        }
-        Ok(SecretString::from(text))
+        let text = std::str::from_utf8(&bytes).map_err(|_| self.unusable())?;
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        Ok(SecretString::from(text.strip_suffix('\r').unwrap_or(text)))
     }
 
     fn unusable(&self) -> SecretError {

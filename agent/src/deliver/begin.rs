@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use providers::{Body, ErrorKind, PutOptions};
 
 use super::{DeliverError, NO_DELIVERY, Place};
-use crate::byhand::{RESTORE_SCRIPT, RESTORE_TEXT};
+use crate::byhand;
 use crate::catalog::{self, CatalogError};
 use crate::clock;
 use crate::format::Sha256;
+use crate::format::commit::Heartbeat;
 use crate::format::names::{self, ChainFolder};
 use crate::generation::Class;
 use crate::staging::LocalGeneration;
@@ -47,12 +47,15 @@ impl Place<'_> {
             read => read?,
         };
         let found = match beat {
-            Some(beat) if known.is_some() => Some((beat.sequence, beat.sha256)),
+            Some(ref beat) if known.is_some() => Some((beat.sequence, beat.sha256)),
             // Without a heartbeat that can be believed, the generations themselves say which is the newest.
             _ => {
                 let newest = self.runtime.block_on(catalog::newest(store, self.settings.site, public))?;
                 if known.is_none() {
-                    return Ok(newest);
+                    // The newest may be there and not be readable: what follows it must not take its number.
+                    let ahead =
+                        beat.filter(|beat| newest.as_ref().is_none_or(|newest| newest.sequence < beat.sequence));
+                    return Ok(ahead.map(named_by).or(newest));
                 }
                 newest.map(|newest| (newest.sequence, newest.commit_sha256))
             }
@@ -205,14 +208,20 @@ impl Place<'_> {
     /// Puts the instructions for restoring by hand beside the data, once.
     fn help_texts(&self) -> Result<(), DeliverError> {
         let site = names::site_prefix(self.settings.site)?;
-        for (name, text) in [(names::RESTORE_TEXT, RESTORE_TEXT), (names::RESTORE_SCRIPT, RESTORE_SCRIPT)] {
-            let (key, body) = (site.key(name)?, Body::from_bytes(text.as_bytes()));
-            match self.runtime.block_on(self.target.store.put(&key, &body, &PutOptions::CREATE)) {
-                Err(error) if error.kind != ErrorKind::AlreadyExists => return Err(error.into()),
-                _ => {}
-            }
-        }
-        Ok(())
+        Ok(self.runtime.block_on(byhand::put(self.target.store.as_ref(), &site))?)
+    }
+}
+
+/// The newest generation, as far as a heartbeat tells.
+fn named_by(beat: Heartbeat) -> CommittedRecord {
+    CommittedRecord {
+        generation: beat.generation,
+        sequence: beat.sequence,
+        commit_sha256: beat.sha256,
+        committed: beat.written,
+        grade: beat.grade,
+        stream_bytes: 0,
+        added_bytes: 0,
     }
 }
 

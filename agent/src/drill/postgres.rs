@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::server::{self, Account, DatabaseServer, LOAD_WITHIN, NoServer, START_WITHIN, Server};
 use crate::psql;
 use crate::rows::Rows;
+use crate::said;
 
 /// Settings that make a server which only has to live for an hour fast, and keep it to itself.
 const SETTINGS: [&str; 12] = [
@@ -122,17 +123,14 @@ impl Cluster {
         let programs = Programs::find(engine, true).map_err(NoServer::Absent)?;
         let started = || {
             let account = Account::unprivileged(["postgres", "nobody"])?;
-            let home = server::home(scratch, &format!("{source}-server"), account.as_ref())?;
+            let home = server::closed_home(scratch, &format!("{source}-server"), account.as_ref())?;
             let data = home.join("data");
             let failed = |error| format!("the copy could not be given to a server: {error}");
             fs::rename(folder, &data).map_err(failed)?;
-            server::give(&data, account.as_ref()).map_err(failed)?;
             // Where its own settings are, and who may log in, was a matter of the other machine.
             let (settings, logins) = (home.join("settings"), home.join("logins"));
             fs::write(&settings, "").and_then(|()| fs::write(&logins, "local all all trust\n")).map_err(failed)?;
-            server::give(&settings, account.as_ref())
-                .and_then(|()| server::give(&logins, account.as_ref()))
-                .map_err(failed)?;
+            server::give(&home, account.as_ref()).map_err(failed)?;
             let mut command = server::program(&programs.path("postgres"), &home, account.as_ref());
             command.arg("-D").arg(&data).arg("-k").arg(&home);
             for (name, path) in [("config_file", &settings), ("hba_file", &logins), ("ident_file", &settings)] {
@@ -169,7 +167,11 @@ impl Cluster {
     pub(super) fn end(self, folder: &Path) -> Result<(), String> {
         let data = self.home.join("data");
         drop(self);
-        fs::rename(&data, folder).map_err(|error| format!("{} could not be put back: {error}", folder.display()))
+        let failed = |error| format!("{} could not be put back: {error}", folder.display());
+        fs::rename(&data, folder).map_err(failed)?;
+        // The account of the server could have put anything in its place.
+        let is_folder = fs::symlink_metadata(folder).map_err(failed)?.is_dir();
+        if is_folder { Ok(()) } else { Err(format!("{} is no folder any more", folder.display())) }
     }
 
     fn connect(&self, command: &mut Command) {
@@ -200,7 +202,7 @@ impl DatabaseServer for Cluster {
         let said = psql::fed(statements, run).map_err(failed)??.said;
         // Folders of tablespaces are those of the machine that is lost; everything is restored without them.
         let errors = said.lines().filter(|line| line.contains("ERROR:") && !line.contains("tablespace"));
-        Ok(errors.map(|line| line.trim().to_owned()).collect())
+        Ok(errors.map(said::sentences).collect())
     }
 
     fn load(&self, database: &str, dump: &Path) -> Result<(), String> {
@@ -238,7 +240,7 @@ impl DatabaseServer for Cluster {
             Some(status) if status.success() => Ok(true),
             // The extension that it needs comes with another package.
             _ if ended.said.contains("amcheck") && ended.said.contains("is not available") => Ok(false),
-            _ => Err([ended.printed.trim(), ended.said.trim()].join(" ").chars().take(600).collect()),
+            _ => Err(said::sentences(&[ended.printed.trim(), ended.said.trim()].join("\n"))),
         }
     }
 

@@ -16,6 +16,7 @@ use crate::format::Sha256;
 use crate::generation::{Document, SourceRecord};
 use crate::ids::SourceName;
 use crate::rows::Rows;
+use crate::said::plain;
 
 /// What a server needs for data that a dump has as text, with indexes and logs; found on databases of offices.
 const DUMP_GROWTH: u64 = 3;
@@ -228,7 +229,7 @@ impl Rehearsal<'_> {
 
     /// A database that was restored into a server: its rows, and what the engine finds.
     fn look_into(&mut self, record: &SourceRecord, server: &dyn DatabaseServer, file: &str, database: &str) {
-        let name = format!("{}/{file}", record.name);
+        let name = plain(&format!("{}/{file}", record.name));
         let found = self.verdict.findings.len();
         let rows = server.count(database).unwrap_or_else(|why| {
             self.verdict.find(About::Database, format!("the rows of {name} could not be counted: {why}"));
@@ -306,7 +307,13 @@ impl Rehearsal<'_> {
 }
 
 fn unopened(source: &str, file: &str, engine: &str) -> OpenedDatabase {
-    OpenedDatabase { name: format!("{source}/{file}"), engine: engine.to_owned(), sound: None, tables: 0, rows: 0 }
+    OpenedDatabase {
+        name: plain(&format!("{source}/{file}")),
+        engine: engine.to_owned(),
+        sound: None,
+        tables: 0,
+        rows: 0,
+    }
 }
 
 /// The regular files of a folder, by name.

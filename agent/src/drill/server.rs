@@ -2,18 +2,19 @@
 //! reachable through a socket in the scratch folder only.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::{PermissionsExt as _, chown, lchown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::capture::{tail, wait};
+use crate::capture::wait;
 use crate::platform;
+use crate::platform::tree::Dir;
 use crate::rows::Rows;
+use crate::said::{last_words, tail};
 
 /// A server with nothing in it answers within this time, or it does not start.
 pub(super) const START_WITHIN: Duration = Duration::from_secs(120);
@@ -90,31 +91,26 @@ impl Account {
 
 /// Makes a folder in `scratch` that a server has for itself.
 pub(super) fn home(scratch: &Path, name: &str, account: Option<&Account>) -> Result<PathBuf, String> {
+    let folder = closed_home(scratch, name, account)?;
+    give(&folder, account).map_err(|error| format!("{} could not be given away: {error}", folder.display()))?;
+    Ok(folder)
+}
+
+/// The same folder while only this process can enter it: it is filled, and then [given](give) as a whole.
+pub(super) fn closed_home(scratch: &Path, name: &str, account: Option<&Account>) -> Result<PathBuf, String> {
     if let Some(account) = account {
         account.reaches(scratch)?;
     }
     let folder = scratch.join(name);
-    let made =
-        fs::create_dir(&folder).and_then(|()| fs::set_permissions(&folder, Permissions::from_mode(0o700))).and_then(
-            |()| account.map_or(Ok(()), |Account { ids: (uid, gid), .. }| chown(&folder, Some(*uid), Some(*gid))),
-        );
+    let made = Dir::open(scratch).and_then(|scratch| scratch.create_dir(name.as_bytes()));
     made.map_err(|error| format!("the folder {} could not be made: {error}", folder.display()))?;
     Ok(folder)
 }
 
-/// Gives a file, or a folder and all it holds, to `account`.
-pub(super) fn give(path: &Path, account: Option<&Account>) -> std::io::Result<()> {
+/// Gives a folder and all it holds to `account`: the folder itself last, so that nobody changes what is in it meanwhile.
+pub(super) fn give(folder: &Path, account: Option<&Account>) -> std::io::Result<()> {
     let Some(Account { ids: (uid, gid), .. }) = account else { return Ok(()) };
-    let mut left = vec![path.to_owned()];
-    while let Some(path) = left.pop() {
-        lchown(&path, Some(*uid), Some(*gid))?;
-        if fs::symlink_metadata(&path)?.is_dir() {
-            for entry in fs::read_dir(&path)? {
-                left.push(entry?.path());
-            }
-        }
-    }
-    Ok(())
+    Dir::open(folder)?.give(*uid, *gid)
 }
 
 /// A program that is to run in `folder`, as `account`, with nothing of our environment but where programs lie.
@@ -176,15 +172,6 @@ pub(super) fn run_to_end(command: &mut Command, within: Duration) -> Result<Ende
     let printed = printed.and_then(|printed| printed.join().ok()).unwrap_or_default();
     let said = said.and_then(|said| said.join().ok()).unwrap_or_default();
     Ok(Ended { name, status, printed, said })
-}
-
-/// The end of what a program said, on one line, to be put behind a sentence.
-fn last_words(said: &str) -> String {
-    const LINES: usize = 3;
-    let lines: Vec<_> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let kept = lines.iter().skip(lines.len().saturating_sub(LINES)).copied().collect::<Vec<_>>().join(" | ");
-    let clean: String = kept.chars().map(|c| if c.is_control() { ' ' } else { c }).take(600).collect();
-    if clean.is_empty() { String::new() } else { format!("; it said: {clean}") }
 }
 
 /// A server that runs. Dropped, it is ended.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::generation::Grade;
 use crate::rows::Rows;
+use crate::said::plain;
 
 /// Version of a verdict as it is written down; a field that is added does not change it.
 pub const VERSION: u32 = 1;
@@ -94,7 +95,7 @@ pub struct Finding {
 impl Finding {
     /// One that names no file.
     pub fn new(about: About, what: impl Into<String>) -> Self {
-        Self { about, what: what.into(), nameless: None }
+        Self { about, what: plain(&what.into()), nameless: None }
     }
 
     /// What reports and the evidence log say of it: names of files stay on this machine.
@@ -166,12 +167,12 @@ impl Verdict {
 
     /// Adds something that is not as it should be with a file, and the same without its name.
     pub fn find_file(&mut self, what: String, nameless: String) {
-        self.findings.push(Finding { about: About::File, what, nameless: Some(nameless) });
+        self.findings.push(Finding { nameless: Some(plain(&nameless)), ..Finding::new(About::File, what) });
     }
 
     /// Adds something that was not looked at.
     pub fn leave(&mut self, what: impl Into<String>) {
-        self.not_done.push(what.into());
+        self.not_done.push(plain(&what.into()));
     }
 
     /// Judges by what was found.

@@ -93,11 +93,6 @@ impl Ranges {
         self.0.get(at).is_some_and(|(first, _)| *first <= number)
     }
 
-    /// Every number, in order.
-    pub fn numbers(&self) -> impl Iterator<Item = u64> {
-        self.0.iter().flat_map(|(first, last)| *first..=*last)
-    }
-
     /// Adds a number.
     pub fn insert(&mut self, number: u64) {
         if self.contains(number) {
@@ -113,6 +108,15 @@ impl Ranges {
             joined
         });
         self.0 = joined;
+    }
+
+    /// Takes a number out.
+    pub fn remove(&mut self, number: u64) {
+        let at = self.0.partition_point(|(_, last)| *last < number);
+        let Some((first, last)) = self.0.get(at).copied().filter(|(first, _)| *first <= number) else { return };
+        let before = number.checked_sub(1).filter(|end| first <= *end).map(|end| (first, end));
+        let after = number.checked_add(1).filter(|start| *start <= last).map(|start| (start, last));
+        self.0.splice(at..=at, before.into_iter().chain(after));
     }
 
     /// The runs of numbers from 1 to `newest` that are in none of them.
@@ -180,6 +184,9 @@ mod tests {
         assert_eq!(ranges.missing(7), [(3, 3), (7, 7)]);
         assert_eq!(ranges.missing(2), []);
         assert_eq!(Ranges::default().missing(3), [(1, 3)]);
+        let mut fewer: Ranges = serde_json::from_str(&format!("[[1,{}]]", u64::MAX)).unwrap();
+        [1, 7, u64::MAX, 7].iter().for_each(|number| fewer.remove(*number));
+        assert_eq!(fewer.to_string(), format!("2-6,8-{}", u64::MAX - 1));
         let text = serde_json::to_string(&ranges).unwrap();
         assert_eq!(serde_json::from_str::<Ranges>(&text).unwrap(), ranges);
         for bad in ["[[0,1]]", "[[3,2]]", "[[1,2],[3,4]]", "[[5,6],[1,2]]"] {

@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 use secrecy::ExposeSecret as _;
 
 use super::{Dump, IntoError, IntoEvent, IntoRequest, IntoWatch, Loaded, Server, in_parallel, tool};
+use crate::said;
 
 /// The programs that load and check: MariaDB's, or MySQL's where those are not installed.
 #[derive(Debug)]
@@ -101,7 +102,7 @@ fn load_one(server: &Server, dump: &Dump, watch: IntoWatch<'_>) -> Result<Loaded
         check.args(["--silent", "--databases", "--", database]).stdin(Stdio::null());
         let found = tool::run(name_of_check, &mut check, database)?;
         if !found.trim().is_empty() {
-            return Err(IntoError::Damaged { program, database: database.clone(), said: tool::last(&found) });
+            return Err(IntoError::Damaged { program, database: database.clone(), said: said::sentences(&found) });
         }
     }
     let count = "SELECT COUNT(*) - 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND \

@@ -6,9 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::IntoError;
-
-/// How much of what a program said is told.
-const TOLD: usize = 1500;
+use crate::said;
 
 /// Runs a program, and gives what it printed. `database` is what it works on.
 pub(super) fn run(program: &'static str, command: &mut Command, database: &str) -> Result<String, IntoError> {
@@ -18,8 +16,8 @@ pub(super) fn run(program: &'static str, command: &mut Command, database: &str) 
         return Ok(stdout.into_owned());
     }
     // Some say what is wrong on the one, and some on the other.
-    let said = if stderr.trim().is_empty() { stdout } else { stderr };
-    Err(IntoError::Tool { program, database: database.to_owned(), said: last(&said) })
+    let text = if stderr.trim().is_empty() { stdout } else { stderr };
+    Err(IntoError::Tool { program, database: database.to_owned(), said: said::sentences(&text) })
 }
 
 /// The same, reading from a file.
@@ -45,12 +43,4 @@ pub(super) fn check(
         Err(IntoError::Tool { program, database, said }) => Err(IntoError::Damaged { program, database, said }),
         Err(error) => Err(error),
     }
-}
-
-/// The last of what was said, on one line.
-pub(super) fn last(said: &str) -> String {
-    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let joined = lines.join(" | ");
-    let from = joined.char_indices().rev().nth(TOLD).map_or(0, |(at, _)| at);
-    joined.get(from..).unwrap_or_default().to_owned()
 }

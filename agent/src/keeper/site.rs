@@ -165,9 +165,9 @@ impl Site<'_> {
             report.newest_at = newest.at;
         }
         for stored in &survey.generations {
-            if let Trust::Refused(why) = &stored.trust {
+            if let Some(why) = stored.trust.complaint() {
                 let harms = vec![stored.generation.clone()];
-                report.findings.push(Finding { object: stored.generation.to_string(), what: why.clone(), harms });
+                report.findings.push(Finding { object: stored.generation.to_string(), what: why.to_owned(), harms });
             }
         }
         let pruned = survey.record.as_ref().map(|record| record.sequences.clone()).unwrap_or_default();

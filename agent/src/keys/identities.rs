@@ -96,7 +96,7 @@ pub enum IdentityError {
 }
 
 /// Identity files are small; SSH keys and lists of keys stay far below.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+const FILE_BYTES_MAX: u32 = 1 << 20;
 
 impl Identities {
     /// Reads every file: age identity files, age identity files under a passphrase (armored or not), SSH private keys.
@@ -147,7 +147,7 @@ impl Identities {
         let identity = age::scrypt::Identity::new(passphrase);
         let decryptor = Decryptor::new(ArmoredReader::new(content)).map_err(locked)?;
         let mut reader = decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)).map_err(locked)?;
-        let mut text = SecretBytes(Vec::new());
+        let mut text = SecretBytes::with_room_for(content.len());
         reader.read_to_end(&mut text.0).map_err(|error| locked(DecryptError::Io(error)))?;
         self.add_file(path, &text.0)
     }
@@ -217,6 +217,14 @@ pub fn is_under_passphrase(content: &[u8]) -> bool {
 /// Bytes that are overwritten when they are no longer needed.
 struct SecretBytes(Vec<u8>);
 
+impl SecretBytes {
+    /// None of so many bytes. With more, what was read would be moved, and left behind where it was.
+    fn with_room_for(bytes: usize) -> Self {
+        // A reader that is at its end wants to see that there is nothing more.
+        Self(Vec::with_capacity(bytes + 64))
+    }
+}
+
 impl Drop for SecretBytes {
     fn drop(&mut self) {
         age::secrecy::zeroize::Zeroize::zeroize(&mut self.0);
@@ -233,9 +241,13 @@ impl std::ops::Deref for SecretBytes {
 
 fn read(path: &Path) -> Result<SecretBytes, IdentityError> {
     let failed = |source| IdentityError::Read { path: path.to_owned(), source };
-    let mut content = SecretBytes(Vec::new());
-    File::open(path).map_err(failed)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content.0).map_err(failed)?;
-    if content.0.len() as u64 > FILE_BYTES_MAX {
+    let mut content = SecretBytes::with_room_for(FILE_BYTES_MAX as usize + 1);
+    File::open(path)
+        .map_err(failed)?
+        .take(u64::from(FILE_BYTES_MAX) + 1)
+        .read_to_end(&mut content.0)
+        .map_err(failed)?;
+    if content.0.len() > FILE_BYTES_MAX as usize {
         return Err(IdentityError::TooLarge { path: path.to_owned() });
     }
     Ok(content)

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Uid};
 
 use crate::entry::Mtime;
 
@@ -143,6 +143,35 @@ impl Dir {
         Ok(fs::unlinkat(&self.0, name, AtFlags::REMOVEDIR)?)
     }
 
+    /// Gives this folder and all that it holds to an account, each file by its handle and the folder itself last. Links stay
+    /// whose they are. A file with several names is an error: one of them may be somebody else's.
+    pub(crate) fn give(&self, uid: u32, gid: u32) -> io::Result<()> {
+        for name in self.names()? {
+            match self.stat(&name)?.kind {
+                FileKind::Folder => self.open_dir(&name)?.give(uid, gid)?,
+                FileKind::File => self.give_file(&name, uid, gid)?,
+                FileKind::Symlink | FileKind::Special(_) => {}
+            }
+        }
+        self.give_itself(uid, gid)
+    }
+
+    /// Gives this folder to an account, and nothing that it holds.
+    pub(crate) fn give_itself(&self, uid: u32, gid: u32) -> io::Result<()> {
+        Ok(fs::fchown(&self.0, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?)
+    }
+
+    /// Gives the file `name`, which has no other name, to an account.
+    pub(crate) fn give_file(&self, name: &[u8], uid: u32, gid: u32) -> io::Result<()> {
+        let file = self.open_file(name)?;
+        let stat = file_stat(&file)?;
+        if stat.kind != FileKind::File || stat.links != 1 {
+            let why = format!("`{}` is no file, or has other names", crate::entry::escape(name));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        Ok(fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?)
+    }
+
     /// Sets the permission bits of the file `name`, which is known to be no link.
     pub(crate) fn set_mode_of(&self, name: &[u8], mode: u32) -> io::Result<()> {
         Ok(fs::chmodat(&self.0, name, Mode::from_raw_mode(mode), AtFlags::empty())?)
@@ -211,5 +240,35 @@ impl From<fs::Stat> for FileStat {
             mtime: Mtime { seconds: stat.st_mtime as i64, nanoseconds: stat.st_mtime_nsec as u32 },
             ctime: Mtime { seconds: stat.st_ctime as i64, nanoseconds: stat.st_ctime_nsec as u32 },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn what_is_given_away_leads_nowhere_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (home, elsewhere) = (folder.path().join("home"), folder.path().join("elsewhere"));
+        for made in [&home.join("data"), &elsewhere] {
+            std::fs::create_dir_all(made).unwrap();
+            std::fs::write(made.join("file"), "x").unwrap();
+        }
+        symlink(&elsewhere, home.join("data/link")).unwrap();
+        symlink(elsewhere.join("file"), home.join("data/file-link")).unwrap();
+        let root = rustix::process::geteuid().is_root();
+        let own = std::fs::metadata(&home).unwrap();
+        let (uid, gid) = if root { (12_345, 12_345) } else { (own.uid(), own.gid()) };
+        Dir::open(&home).unwrap().give(uid, gid).unwrap();
+        let owner = |path: &Path| std::fs::symlink_metadata(path).unwrap().uid();
+        assert_eq!([home.clone(), home.join("data"), home.join("data/file")].map(|path| owner(&path)), [uid; 3]);
+        assert_eq!([elsewhere.clone(), elsewhere.join("file")].map(|path| owner(&path)), [own.uid(); 2]);
+        // A second name of somebody else's file.
+        std::fs::hard_link(elsewhere.join("file"), home.join("data/second")).unwrap();
+        Dir::open(&home).unwrap().give(uid, gid).unwrap_err();
+        assert_eq!(owner(&elsewhere.join("file")), own.uid());
     }
 }

@@ -1,9 +1,10 @@
 //! A plan, carried out: what it says is written down first, then signatures go, then documents, then packs.
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use providers::{Body, Deletion, ObjectKey, ObjectStore, PutOptions};
+use providers::{Body, Deletion, ErrorKind, ObjectKey, ObjectStore, PutOptions};
 
 use super::{Plan, PruneError};
+use crate::byhand;
 use crate::format::names;
 use crate::format::pruned::Pruned;
 use crate::retention::Step;
@@ -43,8 +44,9 @@ pub async fn execute(
         return Ok(freed);
     }
     let deletion = store.deletion().ok_or(PruneError::NoDeletion)?;
+    let mut made_room = false;
     if let Some(record) = &plan.record {
-        write(store, record, signer).await?;
+        made_room = write_with_room(store, deletion, record, signer).await?;
     }
     for step in [Step::Signature, Step::Document, Step::Pack] {
         let keys = plan.removals.iter().filter(|removal| removal.step == step);
@@ -63,7 +65,34 @@ pub async fn execute(
     for key in &plan.old_records {
         delete(deletion, key).await?;
     }
+    if made_room && let Some(record) = &plan.record {
+        byhand::put(store, &names::site_prefix(&record.site)?).await.map_err(|source| PruneError::Store {
+            doing: "the instructions for restoring by hand were put back",
+            source,
+        })?;
+    }
     Ok(freed)
+}
+
+/// Writes the record. A store that is so full that not even this has room is pruned most urgently: the instructions for
+/// restoring by hand, which every run brings anew, make room for it. Answers whether they had to.
+async fn write_with_room(
+    store: &dyn ObjectStore,
+    deletion: &dyn Deletion,
+    record: &Pruned,
+    signer: &SiteKey,
+) -> Result<bool, PruneError> {
+    match write(store, record, signer).await {
+        Err(PruneError::Store { source, .. }) if source.kind == ErrorKind::OutOfSpace => {}
+        written => return written.map(|()| false),
+    }
+    let site = names::site_prefix(&record.site)?;
+    for name in [names::RESTORE_TEXT, names::RESTORE_SCRIPT] {
+        delete(deletion, &site.key(name)?).await?;
+    }
+    // The first half of it may have found room.
+    delete(deletion, &site.key(&Pruned::name(record.number))?).await?;
+    write(store, record, signer).await.map(|()| true)
 }
 
 async fn write(store: &dyn ObjectStore, record: &Pruned, signer: &SiteKey) -> Result<(), PruneError> {

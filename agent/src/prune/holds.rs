@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::TryStreamExt as _;
 use jiff::Timestamp;
 use providers::{Body, KeyPrefix, ObjectStore, PutOptions};
 
 use super::PruneError;
-use super::survey::{Signed, signed};
+use super::survey::{Signed, list, signed};
 use crate::format::VERSION;
 use crate::format::hold::{self, Hold, Kind};
 use crate::ids::{GenerationId, SiteName};
@@ -71,8 +70,7 @@ pub async fn read_holds(
     key: &SitePublicKey,
 ) -> Result<(Holds, Vec<String>), PruneError> {
     let folder = prefix.below(hold::FOLDER)?;
-    let failed = |source| PruneError::Store { doing: "the holds were listed", source };
-    let objects: Vec<_> = store.list(&folder).try_collect().await.map_err(failed)?;
+    let objects = list(store, &folder).await?;
     let names: Vec<String> = objects.iter().filter_map(|object| folder.strip(&object.key)).map(str::to_owned).collect();
     read(store, prefix, site, key, &names).await
 }
@@ -96,6 +94,7 @@ pub(super) async fn read(
         let (found, is_genuine) = match signed(store, &object, hold::BYTES_MAX, std::slice::from_ref(key)).await? {
             Signed::Genuine(text) => (decode(text), true),
             Signed::Half(text) => (text.and_then(decode), false),
+            Signed::Unreadable => (Some(unreadable(site, &generation, number)), false),
             Signed::Foreign(text) => {
                 unsigned.push(object.to_string());
                 (decode(text), false)
@@ -107,6 +106,20 @@ pub(super) async fn read(
         }
     }
     Ok((holds, unsigned))
+}
+
+/// What stands for a decision that cannot be read: a hold, since nothing may go by mistake.
+fn unreadable(site: &SiteName, generation: &GenerationId, number: u32) -> Hold {
+    Hold {
+        offsite: Kind::Hold,
+        version: VERSION,
+        site: site.clone(),
+        generation: generation.clone(),
+        number,
+        held: true,
+        reason: "what was decided about it cannot be read".to_owned(),
+        decided: Timestamp::UNIX_EPOCH,
+    }
 }
 
 /// Writes a decision below `prefix`, as one more to those that `holds` knows. A number that is taken meanwhile, or by an

@@ -89,6 +89,7 @@ fn subjects(local: &[LocalGeneration], holds: &Holds, needed: &BTreeMap<Generati
             chain: local.id().clone(),
             at: written(local),
             facts: facts(local),
+            unreadable: false,
             held: holds.reasons(local.id()).to_vec(),
             needed: needed.get(local.id()).cloned().unwrap_or_default(),
             open: false,

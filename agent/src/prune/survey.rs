@@ -4,18 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
-use providers::{ErrorKind, ObjectKey, ObjectMeta, ObjectStore};
+use providers::{ErrorKind, KeyPrefix, ObjectKey, ObjectMeta, ObjectStore};
 
 use super::holds::{self, Holds};
 use super::{Keeping, PruneError};
-use crate::catalog::{self, CatalogError, Stored, Trust};
+use crate::catalog::{self, CatalogError, ListedGeneration, Stored, Trust};
 use crate::clock;
 use crate::format::Sha256;
 use crate::format::hold;
 use crate::format::names::{self, ChainFolder, PackName};
 use crate::format::pruned::{self, Pruned, Ranges};
 use crate::generation::Class;
-use crate::ids::{ChainId, GenerationId, SiteName};
+use crate::ids::{ChainId, SiteName};
 use crate::retention::{ChainFiles, Facts, KeptPacks, Subject};
 use crate::sign::SitePublicKey;
 use crate::verify::parse_list;
@@ -52,32 +52,37 @@ pub struct Survey {
 
 /// Every object of `site` in `store`, in one pass.
 pub async fn list_site(store: &dyn ObjectStore, site: &SiteName) -> Result<Vec<ObjectMeta>, PruneError> {
-    let prefix = names::site_prefix(site)?;
+    list(store, &names::site_prefix(site)?).await
+}
+
+/// Every object below `prefix`, once.
+pub(super) async fn list(store: &dyn ObjectStore, prefix: &KeyPrefix) -> Result<Vec<ObjectMeta>, PruneError> {
     let failed = |source| PruneError::Store { doing: "it was listed", source };
-    let mut objects = store.list(&prefix);
+    let mut objects = store.list(prefix);
     // A listing may name an object twice, and must end.
-    let mut found = BTreeMap::new();
+    let (mut found, mut looked_at) = (BTreeMap::new(), 0);
     while let Some(object) = objects.try_next().await.map_err(failed)? {
         found.insert(object.key.clone(), object);
-        if found.len() > catalog::OBJECTS_MAX {
+        looked_at += 1;
+        if looked_at > catalog::OBJECTS_MAX {
             return Err(CatalogError::Endless.into());
         }
     }
     Ok(found.into_values().collect())
 }
 
-/// The sequence numbers that were pruned, by the newest record that one of `pruners` signed.
+/// The sequence numbers that were pruned, by the newest record that one of `pruners` signed; and the records that count for
+/// nothing, because they cannot be read or somebody else signed them.
 pub async fn pruned_before(
     store: &dyn ObjectStore,
     site: &SiteName,
     pruners: &[SitePublicKey],
-) -> Result<Ranges, PruneError> {
+) -> Result<(Ranges, Vec<String>), PruneError> {
     let folder = names::site_prefix(site)?.below(pruned::FOLDER)?;
-    let failed = |source| PruneError::Store { doing: "its records were listed", source };
-    let objects: Vec<ObjectMeta> = store.list(&folder).try_collect().await.map_err(failed)?;
-    let sorted = Sorted::of(objects, site)?;
-    let (record, _) = newest_record(store, site, pruners, &sorted.records, &mut Vec::new()).await?;
-    Ok(record.map(|record| record.sequences).unwrap_or_default())
+    let sorted = Sorted::of(list(store, &folder).await?, site)?;
+    let mut unsigned = Vec::new();
+    let (record, _) = newest_record(store, site, pruners, &sorted.records, &mut unsigned).await?;
+    Ok((record.map(|record| record.sequences).unwrap_or_default(), unsigned))
 }
 
 /// Reads what there is to know about `objects`, which is all that the store lists of the site.
@@ -90,12 +95,7 @@ pub async fn survey(
     let now = store.now().await.map_err(failed)?;
     let ours = clock::now();
     let sorted = Sorted::of(objects, keeping.site)?;
-    let reads = sorted.signatures.iter().map(|(class, chain, generation, at)| {
-        let key = Some(keeping.key);
-        catalog::read(store, keeping.site, key, *class, chain.clone(), generation.clone(), *at)
-    });
-    let mut generations: Vec<Stored> = stream::iter(reads).buffer_unordered(PARALLEL).try_collect().await?;
-    generations.sort_by(|a, b| (&a.generation, a.class as u8).cmp(&(&b.generation, b.class as u8)));
+    let generations = catalog::read_all(store, keeping.site, Some(keeping.key), sorted.signatures).await?;
     let prefix = names::site_prefix(keeping.site)?;
     let (holds, mut unsigned) = holds::read(store, &prefix, keeping.site, keeping.key, &sorted.holds).await?;
     let (record, next_record) =
@@ -151,6 +151,7 @@ pub fn subjects(generations: &[Stored], holds: &Holds) -> Vec<Subject> {
         chain: stored.chain.clone(),
         at: stored.at,
         facts: facts(stored),
+        unreadable: matches!(stored.trust, Trust::Unreadable(_)),
         held: holds.reasons(&stored.generation).to_vec(),
         needed: Vec::new(),
         open: newest.is_some_and(|newest| newest.generation == stored.generation)
@@ -163,7 +164,7 @@ pub fn subjects(generations: &[Stored], holds: &Holds) -> Vec<Subject> {
 #[derive(Default)]
 struct Sorted {
     chains: BTreeMap<(Class, ChainId), ChainFiles>,
-    signatures: Vec<(Class, ChainId, GenerationId, Option<Timestamp>)>,
+    signatures: Vec<ListedGeneration>,
     holds: Vec<String>,
     /// Both objects of each record, by its number.
     records: BTreeMap<u64, Vec<ObjectKey>>,
@@ -221,7 +222,7 @@ async fn newest_record(
         match signed(store, &key, pruned::BYTES_MAX, pruners).await? {
             // Half of it: a prune died before it removed anything.
             Signed::Half(_) => {}
-            Signed::Foreign(_) => unsigned.push(key.to_string()),
+            Signed::Foreign(_) | Signed::Unreadable => unsigned.push(key.to_string()),
             Signed::Genuine(text) => match Pruned::decode(&text, site, *number) {
                 Some(record) => return Ok((Some(record), next(*number).unwrap_or(u64::MAX))),
                 None => unsigned.push(key.to_string()),
@@ -237,8 +238,10 @@ pub(super) enum Signed {
     Genuine(Vec<u8>),
     /// The document or the signature is missing, as a run leaves it that died between the two.
     Half(Option<Vec<u8>>),
-    /// It is signed by somebody else, or was changed.
+    /// It is signed by somebody else, or was changed, or what should prove it cannot be read.
     Foreign(Vec<u8>),
+    /// It is there, and cannot be read.
+    Unreadable,
 }
 
 /// What `key` holds, and whether one of `keys` signed it.
@@ -252,20 +255,30 @@ pub(super) async fn signed(
     let text = small(store, key, limit).await?;
     let signature = small(store, &signature, catalog::SIGNATURE_BYTES_MAX).await?;
     let (text, signature) = match (text, signature) {
-        (Some(text), Some(signature)) => (text, signature),
-        (text, _) => return Ok(Signed::Half(text)),
+        (Small::Content(text), Small::Content(signature)) => (text, signature),
+        (Small::Content(text), Small::Absent) => return Ok(Signed::Half(Some(text))),
+        (Small::Content(text), Small::Unreadable) => return Ok(Signed::Foreign(text)),
+        (Small::Absent, _) => return Ok(Signed::Half(None)),
+        (Small::Unreadable, _) => return Ok(Signed::Unreadable),
     };
     let signature = std::str::from_utf8(&signature).unwrap_or_default();
     let genuine = keys.iter().any(|key| key.verify(&text, signature).is_ok());
     Ok(if genuine { Signed::Genuine(text) } else { Signed::Foreign(text) })
 }
 
-/// A small object; nothing if it is not there or is none.
-async fn small(store: &dyn ObjectStore, key: &ObjectKey, limit: u64) -> Result<Option<Vec<u8>>, PruneError> {
+enum Small {
+    Content(Vec<u8>),
+    /// It is not there, or is none.
+    Absent,
+    Unreadable,
+}
+
+async fn small(store: &dyn ObjectStore, key: &ObjectKey, limit: u64) -> Result<Small, PruneError> {
     match catalog::small(store, key, limit).await {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(CatalogError::TooLarge { .. }) => Ok(None),
-        Err(CatalogError::Store(error)) if error.kind == ErrorKind::NotFound => Ok(None),
+        Ok(bytes) => Ok(Small::Content(bytes)),
+        Err(CatalogError::TooLarge { .. }) => Ok(Small::Absent),
+        Err(CatalogError::Store(error)) if error.kind == ErrorKind::NotFound => Ok(Small::Absent),
+        Err(error) if catalog::is_of_one_object(store, key, &error).await => Ok(Small::Unreadable),
         Err(error) => Err(error.into()),
     }
 }
@@ -282,8 +295,11 @@ async fn needs(
         genuine.filter_map(|stored| Some((stored, stored.commit.as_ref()?))).map(|(stored, commit)| async move {
             let folder = ChainFolder::new(site, stored.class, &stored.chain)?;
             let list = small(store, &folder.object(&stored.generation, names::PACKS)?, LIST_BYTES_MAX).await?;
-            let list = list.filter(|list| Sha256::of(list) == commit.packs.sha256).and_then(|list| parse_list(&list));
-            let packs = list.map(|packs| packs.into_iter().collect());
+            let packs = match list {
+                Small::Content(list) if Sha256::of(&list) == commit.packs.sha256 => parse_list(&list),
+                _ => None,
+            };
+            let packs = packs.map(|packs| packs.into_iter().collect());
             Ok::<_, PruneError>((stored, KeptPacks { id: stored.generation.clone(), packs }))
         });
     let mut reads = stream::iter(reads).buffer_unordered(PARALLEL);

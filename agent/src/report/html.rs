@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::text::footer;
 use super::{Kind, Report, Table};
+use crate::said::plain;
 
 const CELL: &str = "padding:4px 10px;border-bottom:1px solid #8c959f;text-align:left;vertical-align:top";
 
@@ -16,7 +17,7 @@ const UNBROKEN: usize = 17;
 /// `text` as content or attribute of HTML.
 pub(crate) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
+    for letter in plain(text).chars() {
         match letter {
             '&' => safe.push_str("&amp;"),
             '<' => safe.push_str("&lt;"),

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Report, Table};
+use crate::said::plain;
 
 pub(super) fn text(report: &Report) -> String {
     let mut text = format!("{}\n", report.verdict);
@@ -17,7 +18,7 @@ pub(super) fn text(report: &Report) -> String {
         text.push_str(&aligned(table));
     }
     text.push_str(&format!("\n--\n{}\n", footer(report)));
-    text
+    plain(&text)
 }
 
 /// Who writes, and what the mail proves later.

@@ -43,7 +43,7 @@ pub(super) fn restore(
         Ok(super::finish(files, generation.id(), &target, &chosen, why))
     };
     let restored = restore();
-    let closed = target.close();
+    let closed = target.close(restored.is_ok());
     let report = restored?;
     closed.map(|()| report)
 }

@@ -13,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use super::extract::{BadPack, Sink};
 use super::packs::PackError;
 use super::proof::Proof;
+use super::unfinished::Placed;
 use super::{Lost, RestoreError};
 use crate::config::Size;
 use crate::durable;
@@ -21,10 +22,10 @@ use crate::format::Sha256;
 use crate::format::entries::EntryLine;
 use crate::platform;
 use crate::platform::place::{self, Attributes};
-use crate::platform::tree::{Dir, FileKind};
+use crate::platform::tree::{self, Dir, FileKind, FileStat};
 use crate::progress::Progress;
 
-/// Folder inside the target in which files are built; it is gone when the restore has ended.
+/// Folder inside the target in which files are built; it is gone when the restore has ended. No source has such a name.
 const WORK: &[u8] = b".offsite-restoring";
 /// A link on its way to a name that is taken. Files have numbers.
 const LINK: &[u8] = b"link";
@@ -36,6 +37,7 @@ pub(super) struct Target {
     path: PathBuf,
     root: Dir,
     work: Dir,
+    placed: Placed,
     overwrite: bool,
     /// It was not there before.
     is_new: bool,
@@ -64,21 +66,21 @@ pub(super) struct Files<'a> {
 }
 
 impl Target {
-    /// Opens the folder `path`, and makes it if it is not there.
+    /// Opens the folder `path`, and makes it if it is not there. What a restore left there that died is begun anew.
     pub(super) fn open(path: &Path, overwrite: bool) -> Result<Self, RestoreError> {
         let is_new = !path.exists();
         let open = || {
             durable::create_folder(path)?;
             let root = Dir::open(path)?;
-            match root.remove_tree(WORK) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let work = root.create_dir(WORK)?;
-            Ok((root, work))
+            let (work, placed) = Placed::begin(&root, WORK)?;
+            Ok((root, work, placed))
         };
-        let (root, work) = open().map_err(|source| RestoreError::Target { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), root, work, overwrite, is_new, other_owners: AtomicBool::new(false) })
+        let failed = |source| {
+            let path = path.to_owned();
+            if is_full(&source) { RestoreError::Full { path, source } } else { RestoreError::Target { path, source } }
+        };
+        let (root, work, placed) = open().map_err(failed)?;
+        Ok(Self { path: path.to_owned(), root, work, placed, overwrite, is_new, other_owners: AtomicBool::new(false) })
     }
 
     /// A private folder for what is needed meanwhile.
@@ -86,9 +88,15 @@ impl Target {
         &self.work
     }
 
-    /// Removes what was needed meanwhile, and the folder itself if it was made for nothing.
-    pub(super) fn close(&self) -> Result<(), RestoreError> {
-        self.root.remove_tree(WORK).map_err(|source| self.error(source))?;
+    /// Removes what was needed meanwhile, and the folder itself if it was made for nothing. Of a restore that came to nothing
+    /// it is kept which files are its own, for the next one.
+    pub(super) fn close(&self, is_done: bool) -> Result<(), RestoreError> {
+        let removed = if is_done || self.placed.is_empty() {
+            self.root.remove_tree(WORK)
+        } else {
+            Placed::keep_only_log(&self.work)
+        };
+        removed.map_err(|source| self.error(source))?;
         if self.is_new {
             // One that holds something stays.
             std::fs::remove_dir(&self.path).ok();
@@ -105,37 +113,44 @@ impl Target {
     pub(super) fn check_free(&self, lines: &[&EntryLine]) -> Result<(), RestoreError> {
         let mut taken = Vec::new();
         for line in lines {
-            let Some(kind) = self.kind_of(&line.entry.path)? else { continue };
-            let folder = matches!(line.entry.kind, EntryKind::Folder);
-            let in_the_way =
-                if folder { kind != FileKind::Folder } else { !self.overwrite || kind == FileKind::Folder };
-            if in_the_way {
+            if self.is_taken(line)? {
                 taken.push(line.entry.path.to_string());
             }
         }
         if taken.is_empty() { Ok(()) } else { Err(RestoreError::Exists { path: self.path.clone(), taken }) }
     }
 
-    /// What lies at `path` now, if anything; a link or file in place of a folder on the way counts as what it is.
-    fn kind_of(&self, path: &EntryPath) -> Result<Option<FileKind>, RestoreError> {
+    /// Whether something lies where `line` belongs that may not be replaced; a link or file in place of a folder on the way
+    /// counts as what it is.
+    fn is_taken(&self, line: &EntryLine) -> Result<bool, RestoreError> {
+        let path = &line.entry.path;
         let mut folder = None;
         let mut segments = path.segments().peekable();
         while let Some(segment) = segments.next() {
             let here = folder.as_ref().unwrap_or(&self.root);
-            let kind = match here.stat(segment) {
-                Ok(stat) => stat.kind,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            let stat = match here.stat(segment) {
+                Ok(stat) => stat,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
                 Err(error) => return Err(self.error(error)),
             };
             if segments.peek().is_none() {
-                return Ok(Some(kind));
+                return Ok(match (&line.entry.kind, stat.kind) {
+                    (EntryKind::Folder, kind) => kind != FileKind::Folder,
+                    (_, FileKind::Folder) => true,
+                    _ => !self.may_replace(here, segment, &stat, line),
+                });
             }
-            if kind != FileKind::Folder {
+            if stat.kind != FileKind::Folder {
                 return Err(RestoreError::Exists { path: self.path.clone(), taken: vec![path.to_string()] });
             }
             folder = Some(here.open_dir(segment).map_err(|error| self.error(error))?);
         }
-        Ok(None)
+        Ok(false)
+    }
+
+    /// Whether `found`, which lies in `folder` where `line` belongs, may be replaced.
+    fn may_replace(&self, folder: &Dir, name: &[u8], found: &FileStat, line: &EntryLine) -> bool {
+        self.overwrite || self.placed.has(folder, name, found, line)
     }
 
     /// The folder that `path` lies in, made as far as it is missing; and the last segment.
@@ -180,8 +195,9 @@ impl Target {
     pub(super) fn link(&self, line: &EntryLine) -> io::Result<()> {
         let (parent, name) = self.parent(&line.entry.path)?;
         let parent = parent.as_ref().unwrap_or(&self.root);
-        if !(self.overwrite && parent.stat(name).is_ok()) {
-            return self.link_at(line, parent, name);
+        match parent.stat(name) {
+            Ok(found) if self.may_replace(parent, name, &found, line) => {}
+            _ => return self.link_at(line, parent, name),
         }
         // What is there keeps its name until the new link takes it.
         self.link_at(line, &self.work, LINK)?;
@@ -321,9 +337,10 @@ impl<'a> Files<'a> {
         self.target.note(place::restore_attributes(&part, &file.line.entry)?);
         let (parent, last) = self.target.parent(&file.line.entry.path)?;
         let parent = parent.as_ref().unwrap_or(&self.target.root);
-        if !self.target.overwrite && parent.stat(last).is_ok() {
+        if parent.stat(last).is_ok_and(|found| !self.target.may_replace(parent, last, &found, file.line)) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        self.target.placed.add(&tree::file_stat(&part)?)?;
         self.target.work.move_to(&name, parent, last)?;
         Ok(true)
     }

@@ -173,13 +173,14 @@ fn dates(evidence: &Evidence<'_>, listed: &Listed<'_>) -> Option<Brake> {
 }
 
 fn signature(evidence: &Evidence<'_>) -> Option<Brake> {
-    let foreign = evidence.subjects.iter().filter(|subject| subject.facts.is_none());
+    let foreign = evidence.subjects.iter().filter(|subject| subject.facts.is_none() && !subject.unreadable);
     let what: Vec<String> =
         foreign.map(|subject| subject.id.to_string()).chain(evidence.unsigned.iter().cloned()).collect();
     (!what.is_empty()).then_some(Brake::Signature { what })
 }
 
-/// Every number up to the newest is a generation that is there, or one that was pruned.
+/// Every number up to the newest is a generation that is there, or one that was pruned. One that cannot be read may be any
+/// that is missing.
 fn gap(evidence: &Evidence<'_>, listed: &Listed<'_>) -> Option<Brake> {
     let mut what = Vec::new();
     let newest = listed.last().map_or(0, |(_, facts)| facts.sequence).max(evidence.heartbeat.unwrap_or(0));
@@ -187,7 +188,10 @@ fn gap(evidence: &Evidence<'_>, listed: &Listed<'_>) -> Option<Brake> {
     for (_, facts) in listed {
         known.insert(facts.sequence);
     }
-    for (first, last) in known.missing(newest) {
+    let unreadable = evidence.subjects.iter().filter(|subject| subject.unreadable).count() as u64;
+    let missing = known.missing(newest);
+    let lacking: u64 = missing.iter().map(|(first, last)| last - first + 1).sum();
+    for (first, last) in missing.into_iter().filter(|_| lacking > unreadable) {
         what.push(if first == last {
             format!("number {first} is not there")
         } else {
@@ -254,6 +258,7 @@ fn memory(evidence: &Evidence<'_>) -> Option<Brake> {
             Some(found) if *found == id => {}
             Some(found) => what.push(format!("number {sequence} is {id} here, and {found} there")),
             None if evidence.pruned.contains(*sequence) => {}
+            None if evidence.subjects.iter().any(|subject| subject.unreadable && subject.id == *id) => {}
             None => what.push(format!("{id} (number {sequence}) was stored from here, and is not there")),
         }
     }

@@ -82,6 +82,7 @@ fn coming(id: &GenerationId, sequence: u64, at: Timestamp) -> Subject {
         chain: id.clone(),
         at: Some(at),
         facts: Some(facts),
+        unreadable: false,
         held: Vec::new(),
         needed: Vec::new(),
         open: false,

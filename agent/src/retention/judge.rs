@@ -81,7 +81,7 @@ fn reasons_of_its_own(rules: &Rules, calendar: &Calendar, subject: &Subject, now
         reasons.push(Reason::Open);
     }
     let Some(facts) = &subject.facts else {
-        reasons.push(Reason::Foreign);
+        reasons.push(if subject.unreadable { Reason::Unreadable } else { Reason::Foreign });
         return reasons;
     };
     let Some(at) = subject.at else {

@@ -72,6 +72,7 @@ fn history(nights: &[Night]) -> (Vec<Subject>, Timestamp) {
             class: night.class,
             at: Some(at),
             facts: Some(facts).filter(|_| !night.foreign),
+            unreadable: false,
             held: if night.held { vec!["a reason".to_owned()] } else { Vec::new() },
             needed: Vec::new(),
             open: night.open && night.class == Class::Rolling,

@@ -170,6 +170,7 @@ impl<'t> Case<'t> {
             chain: id.clone(),
             at: Some(at),
             facts: Some(facts),
+            unreadable: false,
             held: Vec::new(),
             needed: Vec::new(),
             open: false,

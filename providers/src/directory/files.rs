@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use rustix::fs::{AtFlags, CWD, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::key::ObjectKey;
@@ -16,6 +16,26 @@ use crate::store::{Body, ByteRange, ObjectMeta};
 
 /// Bytes that one read asks for.
 pub(super) const PIECE_BYTES: u64 = 1 << 20;
+
+/// An error if one of the folders between `root` and `path` is a link: what lies behind it is not in the store. Those that
+/// are missing lead nowhere.
+fn through_folders(root: &Path, path: &Path) -> io::Result<()> {
+    let below = path.parent().and_then(|folder| folder.strip_prefix(root).ok()).ok_or(io::ErrorKind::InvalidInput)?;
+    let mut folder = root.to_owned();
+    for name in below {
+        folder.push(name);
+        match folder.symlink_metadata() {
+            Ok(meta) if meta.is_symlink() => {
+                let why = format!("{} is a link, which a store must not hold", folder.display());
+                return Err(io::Error::new(io::ErrorKind::NotADirectory, why));
+            }
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => break,
+            Ok(_) => {}
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(())
+}
 
 /// Whether the disk at `root` bears `mark`. One that bears none may be on its way back, like one that is not there.
 pub(super) fn bears(root: &Path, mark: &Mark) -> io::Result<bool> {
@@ -47,6 +67,7 @@ impl From<io::Error> for WriteError {
 
 /// Writes `body` durably to `path` below `root`; answers its size.
 pub(super) fn write(root: &Path, path: &Path, body: &Body, replace: bool) -> Result<u64, WriteError> {
+    through_folders(root, path)?;
     let folder = path.parent().ok_or(io::Error::from(io::ErrorKind::InvalidInput))?;
     make_folders(root, folder)?;
     if !replace && path.symlink_metadata().is_ok() {
@@ -84,6 +105,8 @@ pub(super) fn write(root: &Path, path: &Path, body: &Body, replace: bool) -> Res
 /// Gives the object at `from` the name `to`, which must be free, as well. Where the file system has no links, its bytes are
 /// copied.
 pub(super) fn copy_object(root: &Path, from: &Path, to: &Path) -> io::Result<()> {
+    through_folders(root, from)?;
+    through_folders(root, to)?;
     let meta = from.symlink_metadata()?;
     if !meta.is_file() {
         return Err(io::ErrorKind::NotFound.into());
@@ -101,7 +124,8 @@ pub(super) fn copy_object(root: &Path, from: &Path, to: &Path) -> io::Result<()>
 }
 
 /// What lies at `path`. Anything but a plain file is no object.
-pub(super) fn meta(key: ObjectKey, path: &Path) -> io::Result<ObjectMeta> {
+pub(super) fn meta(root: &Path, key: ObjectKey, path: &Path) -> io::Result<ObjectMeta> {
+    through_folders(root, path)?;
     let meta = path.symlink_metadata()?;
     if !meta.is_file() {
         return Err(io::ErrorKind::NotFound.into());
@@ -110,8 +134,9 @@ pub(super) fn meta(key: ObjectKey, path: &Path) -> io::Result<ObjectMeta> {
 }
 
 /// The file at `path`, placed at the first byte of `range`; and the offsets where the range begins and ends.
-pub(super) fn open_range(path: &Path, range: ByteRange) -> io::Result<(File, u64, u64)> {
+pub(super) fn open_range(root: &Path, path: &Path, range: ByteRange) -> io::Result<(File, u64, u64)> {
     use std::io::Seek as _;
+    through_folders(root, path)?;
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let mut file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     let meta = file.metadata()?;
@@ -138,6 +163,7 @@ pub(super) fn read_piece(mut file: File, wanted: u64) -> io::Result<(Bytes, File
 
 /// The objects directly in `folder`, and the folders in it. An absent folder below a present root is empty.
 pub(super) fn list_folder(root: &Path, folder: &Path) -> io::Result<(Vec<ObjectMeta>, Vec<PathBuf>)> {
+    through_folders(root, &folder.join("_"))?;
     let entries = match fs::read_dir(folder) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound && root.is_dir() => return Ok((Vec::new(), Vec::new())),
         entries => entries?,
@@ -163,7 +189,8 @@ pub(super) fn list_folder(root: &Path, folder: &Path) -> io::Result<(Vec<ObjectM
 }
 
 /// Removes the temporary files below `folder` that were last written before `before`.
-pub(super) fn sweep(folder: &Path, before: Timestamp) -> io::Result<u64> {
+pub(super) fn sweep(root: &Path, folder: &Path, before: Timestamp) -> io::Result<u64> {
+    through_folders(root, &folder.join("_"))?;
     let mut removed = 0;
     let mut pending = vec![folder.to_owned()];
     while let Some(folder) = pending.pop() {
@@ -190,13 +217,32 @@ pub(super) fn sweep(folder: &Path, before: Timestamp) -> io::Result<u64> {
 
 /// The clock of the file system, which on a NAS is the NAS's own.
 pub(super) fn clock(root: &Path) -> io::Result<Timestamp> {
-    let mut file = tempfile::Builder::new().prefix("clock~").tempfile_in(root)?;
-    file.write_all(b"?")?;
-    modified(&file.as_file().metadata()?).ok_or_else(|| io::Error::other("the file system gave a time out of range"))
+    let written = || {
+        let mut file = tempfile::Builder::new().prefix("clock~").tempfile_in(root)?;
+        file.write_all(b"?")?;
+        file.as_file().metadata()
+    };
+    let meta = match written() {
+        // The file system dates a folder without taking any room for it; and room is made by who knows the time.
+        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            touched(root)
+        }
+        written => written,
+    }?;
+    modified(&meta).ok_or_else(|| io::Error::other("the file system gave a time out of range"))
+}
+
+/// What is known of `folder` when its file system has just set the time of its last change.
+fn touched(folder: &Path) -> io::Result<fs::Metadata> {
+    let folder = File::open(folder)?;
+    let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    rustix::fs::futimens(&folder, &Timestamps { last_access: now, last_modification: now })?;
+    folder.metadata()
 }
 
 /// Removes `path` durably, and the folders that this leaves empty.
 pub(super) fn delete(root: &Path, path: &Path) -> io::Result<()> {
+    through_folders(root, path)?;
     match fs::remove_file(path) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound && root.is_dir() => return Ok(()),
         done => done?,
@@ -337,5 +383,31 @@ mod tests {
             fs::remove_file(&from).unwrap();
             assert_eq!(fs::read(&to).unwrap(), name.as_bytes());
         }
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_folder_leads_nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, elsewhere) = (folder.path().join("store"), folder.path().join("elsewhere"));
+        for made in [&root, &elsewhere] {
+            fs::create_dir(made).unwrap();
+        }
+        fs::write(elsewhere.join("object"), "not ours").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, root.join("site")).unwrap();
+        let (path, new) = (root.join("site/object"), root.join("site/new/object"));
+        let key = || "site/object".parse().unwrap();
+        let refused = |kind: io::ErrorKind| assert_eq!(kind, io::ErrorKind::NotADirectory);
+        refused(open_range(&root, &path, ByteRange::All).unwrap_err().kind());
+        refused(meta(&root, key(), &path).unwrap_err().kind());
+        refused(list_folder(&root, &root.join("site")).unwrap_err().kind());
+        refused(delete(&root, &path).unwrap_err().kind());
+        refused(sweep(&root, &root.join("site"), Timestamp::MAX).unwrap_err().kind());
+        refused(copy_object(&root, &path, &root.join("copy")).unwrap_err().kind());
+        let written = write(&root, &new, &Body::from_bytes("ours"), false);
+        assert!(matches!(written, Err(WriteError::Store(cause)) if cause.kind() == io::ErrorKind::NotADirectory));
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 1);
+        // The folder of the store itself may be one.
+        std::os::unix::fs::symlink(&root, folder.path().join("mount")).unwrap();
+        assert!(list_folder(&folder.path().join("mount"), &folder.path().join("mount")).is_ok());
     }
 }

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::platform::process;
+use crate::said::{last_words, sentences};
 
 /// What it says before it connects, and after.
 const STARTS: &str = "-- Starting transaction...";
@@ -85,7 +86,7 @@ impl Gate {
                 Ok(line) if started && line.starts_with("-- ") => return Ok(()),
                 Ok(line) => self.last = line,
                 Err(RecvTimeoutError::Timeout) => return Err("the dump did not take its snapshot in time".to_owned()),
-                Err(RecvTimeoutError::Disconnected) => return Err(std::mem::take(&mut self.last)),
+                Err(RecvTimeoutError::Disconnected) => return Err(sentences(&self.last)),
             }
         }
     }
@@ -104,7 +105,7 @@ impl Gate {
             }
         }
         let status = self.child.wait().map_err(|error| format!("the dump could not be waited for: {error}"))?;
-        let said = if self.last.is_empty() { String::new() } else { format!("; it said: {}", self.last) };
+        let said = last_words(&self.last);
         if status.success() { Ok(()) } else { Err(format!("the dump failed with {status}{said}")) }
     }
 }

@@ -6,9 +6,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::capture::command::{pass_environment, tail};
+use crate::capture::command::pass_environment;
 use crate::capture::settings::EnvValue;
 use crate::platform::process;
+use crate::said::{last_words, tail};
 
 /// Runs its arguments, and ends them with itself when the other end of its input is closed: a copy that nobody waits for
 /// would go on for hours.
@@ -72,13 +73,4 @@ pub(super) fn run(
         }
         _ => Err(format!("`{program}` failed with {status}{}", last_words(&said))),
     }
-}
-
-/// The end of what a program said, on one line, to be put behind a sentence.
-fn last_words(said: &str) -> String {
-    const LINES: usize = 3;
-    let lines: Vec<_> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    let kept = lines.iter().skip(lines.len().saturating_sub(LINES)).copied().collect::<Vec<_>>().join(" | ");
-    let clean: String = kept.chars().map(|c| if c.is_control() { ' ' } else { c }).take(600).collect();
-    if clean.is_empty() { String::new() } else { format!("; it said: {clean}") }
 }

@@ -104,6 +104,7 @@ fn subject(number: u32, at: Timestamp) -> Subject {
         class: Class::Rolling,
         at: Some(at),
         facts: Some(facts),
+        unreadable: false,
         held: Vec::new(),
         needed: Vec::new(),
         open: false,
