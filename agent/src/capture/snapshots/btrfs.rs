@@ -11,12 +11,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::super::command::{pass_environment, tail};
+use super::super::command::pass_environment;
 use super::super::folder::SNAPSHOTS;
 use crate::ids::SiteName;
 use crate::platform;
 use crate::platform::process;
 use crate::platform::tree::Dir;
+use crate::said;
 
 /// How often it is looked whether the tool has ended.
 const LOOK: Duration = Duration::from_micros(500);
@@ -148,7 +149,7 @@ impl Run {
         };
         self.ended = true;
         process::kill_group(&self.child);
-        let said = self.child.stderr.take().map(tail).unwrap_or_default();
+        let said = self.child.stderr.take().map(said::tail).unwrap_or_default();
         // It has ended.
         let _status = self.child.wait();
         Some(match code {
@@ -169,7 +170,7 @@ impl Drop for Run {
 }
 
 fn explain(failed: &str, said: &str) -> String {
-    let said: String = said.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(600).collect();
+    let said = said::one_line(said);
     let advice = match said.contains("not permitted") || said.contains("denied") || said.contains("Read-only") {
         true => {
             "; only root may do that, or an account with CAP_FOWNER and CAP_SYS_ADMIN, or one that owns the subvolume of a \
