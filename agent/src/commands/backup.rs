@@ -111,8 +111,8 @@ fn record(result: &Result<Report, Failure>, began: Timestamp) -> Option<crate::e
     }
 }
 
-/// Everything that can be known to fail is looked at first; then it runs.
-fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failure> {
+/// An error that names everything on this machine that can be known to make the run fail.
+fn look_first(config: &Config, what: What<'_>) -> Result<(), Failure> {
     // What an earlier run left is finished in any case; that takes no room in staging.
     let room = if what.resume || preflight::is_unfinished(&config.place) { None } else { preflight::room(config) };
     let mut problems = preflight::problems(config);
@@ -128,6 +128,12 @@ fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failu
         let what = "the run was not begun, and nothing was written".to_owned();
         return Err(Failure::new(kind, Problems { what, problems }));
     }
+    Ok(())
+}
+
+/// Everything that can be known to fail is looked at first; then it runs.
+fn attempt(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failure> {
+    look_first(config, what)?;
     if let Err(error) = crate::drill::sweep(&config.place.drill.settings.scratch) {
         say(&format!("warning: what a drill that was killed has left could not be removed: {error}"));
     }
