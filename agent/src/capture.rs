@@ -171,7 +171,7 @@ const CUTS: u32 = 3;
 /// No other cut is made after this long: what takes hours is not begun anew.
 const CUT_AGAIN_WITHIN: Duration = Duration::from_secs(600);
 
-/// Cuts and copies the databases. `had` is told each time that the instant is past.
+/// Cuts and copies the databases. `had` is told each time that the instant is past and nobody is held any more.
 fn cut_databases(
     request: &CaptureRequest<'_>,
     draft: &Draft,
@@ -230,22 +230,24 @@ fn cut_once(
     let mut folders = SnapshotSet::open(request.sources, request.site, draft, request.cut);
     let mut clusters = PostgresSet::open(&clusters, physical.members() == 0, request.cut);
     let mut servers = MariaDbSet::open(&servers, draft, request.cut)?;
-    let mut databases = SqliteSet::open(&databases, request.holder, request.cut)?;
+    let mut databases = SqliteSet::open(&databases, request.holder, request.cut, draft, previous)?;
     let mut pivots = Pivots::new(&mut clusters, physical, &mut folders);
     let mut parties: Vec<&mut dyn Party> = vec![&mut databases, &mut engines, &mut servers, &mut pivots];
     parties.retain(|party| party.members() > 0);
     let cut = protocol::cut(&mut parties, request.cut, &protocol::RealTime::start());
     watch(Event::Cut(&cut));
-    let (server_guards, cluster_guards) = (servers.guard(), clusters.guard());
-    had();
+    let cluster_guards = clusters.guard();
     let copied: Result<Copies, CaptureError> = thread::scope(|scope| {
-        let commanded = scope.spawn(|| engines.copy(watch));
         // Their dumps have begun already.
-        let dumped = scope.spawn(|| servers.copy(server_guards, again, watch));
+        let dumped = scope.spawn(|| {
+            let guards = servers.guard();
+            servers.copy(guards, again, watch)
+        });
         // Their servers keep the log for us meanwhile.
         let received = scope.spawn(|| physical.receive());
+        let commanded = scope.spawn(|| engines.copy(watch));
         // Those first whose writers are still held.
-        let mut copies = databases.copy(draft, previous, again, watch)?;
+        let mut copies = databases.copy(again, watch, had)?;
         copies.add(clusters.copy(cluster_guards, draft, again, watch)?);
         copies.add(dumped.join().map_err(|_| CaptureError::Defect)??);
         copies.add(commanded.join().map_err(|_| CaptureError::Defect)??);

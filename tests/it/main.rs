@@ -40,6 +40,7 @@ mod mariadb;
 mod nextcloud;
 mod parts;
 mod physical;
+mod pitfalls;
 mod policies;
 mod postgres;
 mod privacy;

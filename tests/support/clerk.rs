@@ -52,7 +52,7 @@ fn main() {
             }
             let (at_us, took_us) =
                 (at.as_micros().try_into().unwrap(), begin.elapsed().as_micros().try_into().unwrap());
-            journal.steps.push(Step { book, at_us, took_us, slow: slow.is_some() });
+            journal.steps.push(Step { clerk: 0, book, at_us, took_us, slow: slow.is_some() });
         }
         std::thread::sleep(pause);
     }

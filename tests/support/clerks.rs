@@ -3,6 +3,7 @@
 //! Whatever is an effect in one database was caused in another, and that was committed before. So a set of copies that
 //! holds an effect without its cause is not of one instant; [`judge`] finds out.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -148,6 +149,9 @@ pub struct Journal {
 /// One transaction in one book.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Step {
+    /// Which of the clerks.
+    #[serde(skip)]
+    pub clerk: usize,
     /// Which of the books.
     pub book: usize,
     /// When it began, in microseconds since 1970.
@@ -161,12 +165,18 @@ pub struct Step {
 /// A time: from when to when, in microseconds since 1970.
 pub type Window = (i64, i64);
 
-/// How much longer than usual some steps took, in microseconds and in order of size.
+/// What some had to wait, in microseconds and in order of size.
 #[derive(Clone, Debug, Default)]
-pub struct Longer(Vec<i64>);
+pub struct Waits(Vec<i64>);
 
-impl Longer {
-    /// How many steps there were.
+impl Waits {
+    fn new(waits: impl IntoIterator<Item = i64>) -> Self {
+        let mut waits: Vec<i64> = waits.into_iter().collect();
+        waits.sort_unstable();
+        Self(waits)
+    }
+
+    /// How many there were.
     pub fn count(&self) -> usize {
         self.0.len()
     }
@@ -190,23 +200,47 @@ impl Step {
     fn meets(&self, (from, to): Window) -> bool {
         self.at_us <= to && self.end_us() >= from
     }
+
+    /// How long it took from `begin` on: what it had waited for before is not the doing of what began then.
+    fn took_from(&self, begin: i64) -> i64 {
+        self.end_us() - self.at_us.max(begin)
+    }
 }
 
 impl Journal {
     /// How much longer than usual (the median of the same book) steps took from the beginning of a window on that were under
-    /// way at some time in it: what they had waited for before is not the window's doing. Steps that met a slow one in the same book are left out: they waited for each other.
-    pub fn longer(&self, windows: &[Window]) -> Longer {
+    /// way at some time in it, in all books or in one.
+    pub fn longer(&self, windows: &[Window], book: Option<usize>) -> Waits {
         let books = self.steps.iter().map(|step| step.book).max().map_or(0, |last| last + 1);
         let usual: Vec<i64> = (0..books).map(|book| self.median_us(book)).collect();
-        let slow: Vec<&Step> = self.steps.iter().filter(|step| step.slow).collect();
-        let waited = |step: &Step| slow.iter().any(|s| s.book == step.book && s.meets((step.at_us, step.end_us())));
-        let mut longer = Vec::new();
+        let met = windows.iter().flat_map(|window| self.met(*window).map(|step| (step, window.0)));
+        let met = met.filter(|(step, _)| book.is_none_or(|book| book == step.book));
+        Waits::new(met.map(|(step, begin)| (step.took_from(begin) - usual[step.book]).max(0)))
+    }
+
+    /// The same of each clerk in each window: how long the longest of the steps that it had under way there took from the
+    /// beginning of the window on. Of a time in which some are kept waiting, steps are a skewed sample: those that went on meanwhile are
+    /// many and short, and there are fewer of them the more are kept waiting. Clerks are always as many.
+    pub fn longest(&self, windows: &[Window]) -> Waits {
+        let mut all = Vec::new();
         for window in windows {
-            let met = self.steps.iter().filter(|step| !step.slow && step.meets(*window) && !waited(step));
-            longer.extend(met.map(|step| (step.end_us() - step.at_us.max(window.0) - usual[step.book]).max(0)));
+            let mut longest = BTreeMap::new();
+            for step in self.met(*window) {
+                let most = longest.entry(step.clerk).or_insert(0);
+                *most = step.took_from(window.0).max(*most);
+            }
+            all.extend(longest.into_values());
         }
-        longer.sort_unstable();
-        Longer(longer)
+        Waits::new(all)
+    }
+
+    /// The steps that were under way at some time in a window. Steps that met a slow one in the same book are left out: they
+    /// waited for each other.
+    fn met(&self, window: Window) -> impl Iterator<Item = &Step> {
+        let slow: Vec<&Step> = self.steps.iter().filter(|step| step.slow).collect();
+        let waited =
+            move |step: &Step| slow.iter().any(|s| s.book == step.book && s.meets((step.at_us, step.end_us())));
+        self.steps.iter().filter(move |step| !step.slow && step.meets(window) && !waited(step))
     }
 
     fn median_us(&self, book: usize) -> i64 {
@@ -350,13 +384,13 @@ impl Clerks {
     /// Sends them home; what they have to say, all together.
     pub fn stop(mut self) -> Journal {
         let mut all = Journal::default();
-        for mut child in self.children.drain(..) {
+        for (clerk, mut child) in self.children.drain(..).enumerate() {
             drop(child.stdin.take());
             let mut said = String::new();
             child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
             assert!(child.wait().unwrap().success(), "a clerk failed");
             let journal: Journal = serde_json::from_str(&said).unwrap();
-            all.steps.extend(journal.steps);
+            all.steps.extend(journal.steps.into_iter().map(|step| Step { clerk, ..step }));
             all.errors.extend(journal.errors);
         }
         all.steps.sort_unstable_by_key(|step| step.at_us);

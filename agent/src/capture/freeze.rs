@@ -156,7 +156,8 @@ impl Party for FreezeSet<'_> {
         self.members.iter_mut().try_for_each(|member| member.tell(&Ask::Thaw)).map_err(Refusal::Busy)
     }
 
-    fn released(&mut self) -> Result<(), Refusal> {
+    /// Waits until writers go on.
+    fn settle(&mut self) -> Result<(), Refusal> {
         self.members.iter_mut().try_for_each(Member::wait_until_released)
     }
 

@@ -168,8 +168,14 @@ impl Party for MariaDbSet<'_> {
         })
     }
 
+    /// A dump that has its snapshot goes on at once.
+    fn copies_at_once(&self) -> bool {
+        true
+    }
+
     fn pin(&mut self) -> Result<(), Refusal> {
         let now = clock::now();
+        self.servers().try_for_each(Server::let_dumps).map_err(Refusal::Busy)?;
         self.servers().try_for_each(Server::pin).map_err(Refusal::Busy)?;
         self.pinned = Some(now);
         Ok(())

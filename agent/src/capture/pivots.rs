@@ -18,6 +18,11 @@ pub(super) trait Instance {
     /// Pins what is committed.
     fn pin(&mut self) -> Result<(), String>;
 
+    /// Does what is left to do for it when nobody is held any more.
+    fn settle(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// The version at which it is pinned.
     fn snapshot(&self) -> Option<&str>;
 
@@ -124,6 +129,10 @@ impl Party for Pivots<'_, '_, '_, '_> {
 
     fn release(&mut self) -> Result<(), Refusal> {
         Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), Refusal> {
+        self.instances().try_for_each(Instance::settle).map_err(Refusal::Busy)
     }
 
     fn let_go(&mut self) {

@@ -2,7 +2,8 @@
 //!
 //! The copies are of one instant if no source changed between the first and the last pin. Either nobody happened to
 //! commit, which versions read before and after the pins prove, or writers are held for the time of the pins. One party
-//! needs no hold: whatever all others show at the moment of its pin, they show at theirs. That is the pivot.
+//! needs no hold: whatever all others show at the moment of its pin, they show at theirs, whether these come before it or
+//! after it. That is the pivot.
 //!
 //! Nothing is waited for while something is held: a party that cannot be held at once makes all others let go. Those that
 //! wait for open transactions are held first and those that wait only for commits under way after them, because a writer
@@ -58,14 +59,19 @@ pub(super) trait Party {
     /// Pins what is committed now.
     fn pin(&mut self) -> Result<(), Refusal>;
 
+    /// Whether its copies begin with its pin, and keep the machine busy.
+    fn copies_at_once(&self) -> bool {
+        false
+    }
+
     /// Proves that its writers have been kept waiting from [`Party::hold`] to now.
     fn prove(&mut self) -> Result<(), Refusal>;
 
     /// Lets writers go on; the pins stay.
     fn release(&mut self) -> Result<(), Refusal>;
 
-    /// Waits until they do, when all others have been let go.
-    fn released(&mut self) -> Result<(), Refusal> {
+    /// Does, when all have been released, what is left to do for the copies and nobody has to be held for.
+    fn settle(&mut self) -> Result<(), Refusal> {
         Ok(())
     }
 
@@ -73,7 +79,7 @@ pub(super) trait Party {
     fn let_go(&mut self);
 }
 
-/// The order in which parties are held, and then pinned.
+/// The order in which parties are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Order {
     /// Its hold waits for open transactions.
@@ -82,7 +88,7 @@ pub(super) enum Order {
     Programs,
     /// Its hold waits only for commits under way.
     Commits,
-    /// It has no hold and is pinned last: its one instant is the cut.
+    /// It has no hold: the one instant of its pin is the cut.
     Pivot,
 }
 
@@ -176,6 +182,21 @@ pub(super) fn cut(parties: &mut [&mut dyn Party], settings: &CutSettings, time: 
 
 type Window = (Timestamp, Timestamp);
 
+/// A time that has begun: when by the time of day, and by the clock that nobody sets.
+struct Begun(Timestamp, Duration);
+
+impl Begun {
+    fn now(time: &impl Time) -> Self {
+        Self(time.wall(), time.passed())
+    }
+
+    /// From then to now, which is as long as it was, also if somebody has set the time of day meanwhile.
+    fn to_now(&self, time: &impl Time) -> Window {
+        let Self(wall, passed) = *self;
+        (wall, wall.checked_add(time.passed() - passed).unwrap_or(wall))
+    }
+}
+
 struct Tries {
     count: u32,
     failed: Vec<String>,
@@ -200,9 +221,9 @@ fn single(
     loop {
         tries.count += 1;
         let tried = ready(parties);
-        let before = time.wall();
+        let begun = Begun::now(time);
         match tried.and_then(|()| pin(parties)) {
-            Ok(()) => return Ok((before, time.wall())),
+            Ok(()) => return Ok(begun.to_now(time)),
             Err(Refusal::Never(why)) => {
                 tries.failed(why);
                 return Err(());
@@ -249,11 +270,18 @@ fn ready(parties: &mut [&mut dyn Party]) -> Result<(), Refusal> {
 
 /// Pins all, or none.
 fn pin(parties: &mut [&mut dyn Party]) -> Result<(), Refusal> {
-    let pinned = parties.iter_mut().try_for_each(|party| party.pin());
+    let pinned = pin_all(parties).and_then(|()| parties.iter_mut().try_for_each(|party| party.settle()));
     if pinned.is_err() {
         let_go(parties);
     }
     pinned
+}
+
+/// Where in the time of the holds a pin falls makes no difference to what it shows, so those come last that would keep the
+/// others from being quick.
+fn pin_all(parties: &mut [&mut dyn Party]) -> Result<(), Refusal> {
+    let (later, first): (Vec<_>, Vec<_>) = parties.iter_mut().partition(|party| party.copies_at_once());
+    first.into_iter().chain(later).try_for_each(|party| party.pin())
 }
 
 fn let_go(parties: &mut [&mut dyn Party]) {
@@ -336,9 +364,9 @@ fn attempt(
     });
     let tried = hold.and_then(|()| {
         let before = versions(parties, who)?;
-        let not_before = time.wall();
-        parties.iter_mut().try_for_each(|party| party.pin())?;
-        let not_after = time.wall();
+        let begun = Begun::now(time);
+        pin_all(parties)?;
+        let window = begun.to_now(time);
         if versions(parties, who)? != before {
             return Err(Refusal::Busy("something was committed while the sources were pinned".to_owned()));
         }
@@ -348,8 +376,8 @@ fn attempt(
             return Err(Refusal::Busy(format!("the pins took longer than the {limit} ms that writers may be held")));
         }
         parties.iter_mut().filter(|party| who.has(&***party)).try_for_each(|party| party.release())?;
-        parties.iter_mut().filter(|party| who.has(&***party)).try_for_each(|party| party.released())?;
-        Ok((not_before, not_after))
+        parties.iter_mut().try_for_each(|party| party.settle())?;
+        Ok(window)
     });
     tried.map_err(|refusal| {
         let_go(parties);

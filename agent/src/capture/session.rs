@@ -91,8 +91,10 @@ impl Session {
         Ok(Self { program, child, input, lines, echo, sent: 0, received: 0 })
     }
 
-    /// Has a statement carried out, and gives its rows. `statement` is one line, with what ends it.
+    /// Has a statement carried out, and gives its rows. `statement` is one line, with what ends it. What was sent before and
+    /// not received is of no interest any more.
     pub(super) fn ask(&mut self, statement: &str, limit: Duration) -> Result<Vec<String>, SessionError> {
+        self.received = self.sent;
         self.send(statement)?;
         self.receive(limit)
     }
@@ -111,6 +113,9 @@ impl Session {
     pub(super) fn receive(&mut self, limit: Duration) -> Result<Vec<String>, SessionError> {
         self.received += 1;
         let end = format!("offsite {}", self.received);
+        let earlier = |line: &str| {
+            line.strip_prefix("offsite ").and_then(|n| n.parse().ok()).is_some_and(|n: u64| n < self.received)
+        };
         let deadline = Instant::now() + limit;
         let (mut rows, mut error) = (Vec::new(), None);
         loop {
@@ -126,6 +131,11 @@ impl Session {
             };
             if line == end {
                 return error.map_or(Ok(rows), |error| Err(SessionError::Refused(error)));
+            }
+            if earlier(&line) {
+                // So far it was the answer to something that nobody waited for.
+                (rows, error) = (Vec::new(), None);
+                continue;
             }
             // MariaDB's client stays when its connection is gone, and would answer nothing any more.
             if line.starts_with("ERROR 2006 (") || line.starts_with("ERROR 2013 (") {

@@ -42,6 +42,8 @@ pub(super) struct SqliteSet<'a> {
     pinned: Option<Timestamp>,
     /// While writers are held, and after: until when they may be.
     held_until: Option<Instant>,
+    known: Known<'a>,
+    staging: PathBuf,
 }
 
 /// One of them.
@@ -51,18 +53,35 @@ struct Member<'a> {
     source: &'a SqliteSource,
     /// Its state, or why it cannot be copied.
     opened: Result<Opened, String>,
+    /// Where its copy goes, if its path names a file.
+    place: Option<Place>,
+}
+
+/// What is needed for a copy and takes time to have, so that it is made before anybody is held.
+#[derive(Debug)]
+struct Place {
+    writer: SourceWriter,
+    target: Target,
+    last: Option<Last>,
 }
 
 impl<'a> SqliteSet<'a> {
-    /// Opens all of them. One that cannot be opened does not keep the others from being copied.
+    /// Opens all of them, to be copied to `draft`. One that cannot be opened does not keep the others from being copied.
     pub(super) fn open(
         sources: &[(&'a SourceName, &'a SqliteSource)],
         program: &'a HolderProgram,
         cut: &'a CutSettings,
+        draft: &Draft,
+        previous: Option<&'a LocalGeneration>,
     ) -> Result<Self, CaptureError> {
-        let members = sources.iter().map(|(name, source)| Member { name, source, opened: Err(String::new()) });
-        let members = members.collect();
-        let mut set = Self { program, cut, holder: None, members, pinned: None, held_until: None };
+        let known = Known::of(previous)?;
+        let member = |(name, source): &(&'a SourceName, &'a SqliteSource)| {
+            let place = Place::new(name, source, draft, &known)?;
+            Ok(Member { name, source, opened: Err(String::new()), place })
+        };
+        let members = sources.iter().map(member).collect::<Result<_, CaptureError>>()?;
+        let staging = draft.root().to_owned();
+        let mut set = Self { program, cut, holder: None, members, pinned: None, held_until: None, known, staging };
         if !set.members.is_empty() {
             set.start().map_err(CaptureError::Holder)?;
         }
@@ -107,27 +126,26 @@ impl<'a> SqliteSet<'a> {
         }
     }
 
-    /// Copies all of them, those first whose writers are still held. If there will be another cut, it stops as soon as
-    /// this one is void.
+    /// Copies all of them, those first whose writers are still held; when none of these is left, `freed` is told, perhaps
+    /// more than once. If there will be another cut, it stops as soon as this one is void.
     pub(super) fn copy(
         &mut self,
-        draft: &Draft,
-        previous: Option<&LocalGeneration>,
         again: bool,
         watch: Watch<'_>,
+        freed: &mut impl FnMut(),
     ) -> Result<Copies, CaptureError> {
         let mut copies = Copies::default();
-        let mut turns: Vec<usize> = (0..self.members.len()).collect();
-        turns.sort_by_key(|at| {
-            let opened = self.members.get(*at).map(|member| &member.opened);
-            !matches!(opened, Some(Ok(Opened { mode: Mode::Rollback, .. })))
-        });
-        let known = Known::of(previous)?;
-        for at in turns {
+        let held = |member: &Member<'_>| matches!(member.opened, Ok(Opened { mode: Mode::Rollback, .. }));
+        let mut turns: Vec<(bool, usize)> = self.members.iter().map(held).zip(0..).collect();
+        turns.sort_by_key(|(held, _)| !held);
+        for (held, at) in turns {
+            if !held {
+                freed();
+            }
             let Some(member) = self.members.get(at) else { continue };
             let mut problems = Problems::new(member.name);
             watch(Event::Started { source: member.name });
-            let record = self.copy_one(at, draft, &known, &mut problems, &mut copies.void, watch)?;
+            let record = self.copy_one(at, &mut problems, &mut copies.void, watch)?;
             watch(Event::Finished { source: &record.name });
             copies.records.push(record);
             copies.problems.push(problems);
@@ -135,6 +153,7 @@ impl<'a> SqliteSet<'a> {
                 break;
             }
         }
+        freed();
         if copies.void.is_some() {
             for record in &mut copies.records {
                 record.role = Role::Leisure;
@@ -150,25 +169,20 @@ impl<'a> SqliteSet<'a> {
     fn copy_one(
         &mut self,
         at: usize,
-        draft: &Draft,
-        known: &Known<'_>,
         problems: &mut Problems,
         void: &mut Option<String>,
         watch: Watch<'_>,
     ) -> Result<SourceRecord, CaptureError> {
         let started = clock::now();
-        let Some(Member { name, source, .. }) = self.members.get(at) else {
+        let Some(Member { name, source, place, .. }) = self.members.get_mut(at) else {
             return Err(CaptureError::Holder(HolderError::Lost));
         };
         let (name, source) = (*name, *source);
         let mut record = empty_record(name, "sqlite", started);
-        let Some(file_name) = source.path.file_name().map(|name| name.as_encoded_bytes().to_vec()) else {
+        let Some(Place { mut writer, target, last }) = place.take() else {
             problems.missing(None, format!("{} names no file", source.path.display()));
             return Ok(record);
         };
-        let mut writer = draft.source(name)?;
-        let target = Target { path: writer.folder().join(source.path.file_name().unwrap_or_default()), file_name };
-        let last = known.find(name, &target.file_name);
         let copied = loop {
             let watched = |bytes| watch(Event::Copied { source: name, bytes });
             match self.ask_copy(at, &target, last.as_ref(), watched) {
@@ -185,7 +199,7 @@ impl<'a> SqliteSet<'a> {
             Answer::Copied(pinned) => (pinned, false),
             Answer::Unchanged(pinned) => (pinned, true),
             Answer::Failed { full: true, .. } => {
-                return Err(CaptureError::NoSpace { folder: draft.root().to_owned(), needed: file_bytes(source) });
+                return Err(CaptureError::NoSpace { folder: self.staging.clone(), needed: file_bytes(source) });
             }
             Answer::Failed { why, .. } | Answer::Busy(why) => {
                 writer.discard()?;
@@ -196,7 +210,7 @@ impl<'a> SqliteSet<'a> {
         };
         let linked = if linked { last } else { None };
         record.rows = match &linked {
-            Some(_) => known.rows(name),
+            Some(_) => self.known.rows(name),
             None => rows_of(&target),
         };
         let bytes = record_entries(&mut writer, name, &target, &pinned, linked)?;
@@ -334,14 +348,31 @@ impl SqliteSet<'_> {
 }
 
 /// Where a copy goes.
+#[derive(Debug)]
 struct Target {
     path: PathBuf,
     file_name: Vec<u8>,
 }
 
+impl Place {
+    fn new(
+        name: &SourceName,
+        source: &SqliteSource,
+        draft: &Draft,
+        known: &Known<'_>,
+    ) -> Result<Option<Self>, StagingError> {
+        let Some(file_name) = source.path.file_name() else { return Ok(None) };
+        let writer = draft.source(name)?;
+        let target = Target { path: writer.folder().join(file_name), file_name: file_name.as_encoded_bytes().to_vec() };
+        let last = known.find(name, &target.file_name);
+        Ok(Some(Self { writer, target, last }))
+    }
+}
+
 const STAMP: &str = "stamp";
 
 /// What the previous generation has of the same databases.
+#[derive(Debug)]
 struct Known<'a> {
     previous: Option<&'a LocalGeneration>,
     records: Vec<SourceRecord>,

@@ -40,7 +40,7 @@ pub fn serve(input: impl BufRead + Send + 'static, mut output: impl Write, end: 
         // Nobody is there any more: nothing is worth holding a writer for.
         left_alone();
     });
-    let mut holder = Serving { databases: Vec::new(), frozen: frozen.clone(), timer: Timer::start(end) };
+    let mut holder = Serving { databases: Vec::new(), first: 0, frozen: frozen.clone(), timer: Timer::start(end) };
     let served = serve_lines(lines, &mut output, &mut holder);
     // Whatever made it end; and somebody else may be at it.
     let _released = frozen.thaw();
@@ -78,6 +78,8 @@ fn tell(output: &mut impl Write, answer: &Answer) -> io::Result<()> {
 struct Serving {
     /// As they were asked for; none where one could not be opened.
     databases: Vec<Option<Database>>,
+    /// The one that is held first.
+    first: usize,
     frozen: Frozen,
     timer: Timer,
 }
@@ -92,9 +94,12 @@ impl Serving {
             },
             Ask::Hold { limit_us } => {
                 self.timer.set(Some(Duration::from_micros(limit_us)));
-                self.all_or_none(Database::hold)
+                self.hold()
             }
-            Ask::Pin => self.all_or_none(Database::pin),
+            Ask::Pin => {
+                let pinned = self.open_databases().try_for_each(Database::pin);
+                self.all_or_none(pinned)
+            }
             Ask::Thaw => {
                 self.timer.set(None);
                 match self.frozen.thaw() {
@@ -152,6 +157,7 @@ impl Serving {
 
     fn open(&mut self, paths: &[String]) -> Answer {
         self.databases.clear();
+        self.first = 0;
         let mut opened = Vec::new();
         for path in paths {
             match Database::open(&path_of(path)) {
@@ -177,8 +183,23 @@ impl Serving {
         self.databases.iter_mut().flatten()
     }
 
-    fn all_or_none(&mut self, mut step: impl FnMut(&mut Database) -> Result<(), Trouble>) -> Answer {
-        let done = self.open_databases().try_for_each(&mut step);
+    /// Holds all or none, first the one that was not to be had last time: the others need not be held in vain again.
+    fn hold(&mut self) -> Answer {
+        let first = self.first.min(self.databases.len());
+        let (before, from) = self.databases.split_at_mut(first);
+        let mut turns = (first..).zip(from).chain((0..).zip(before));
+        let held = turns.try_for_each(|(at, database)| {
+            let held = database.as_mut().map_or(Ok(()), Database::hold);
+            held.map_err(|trouble| (at, trouble))
+        });
+        let held = held.map_err(|(at, trouble)| {
+            self.first = at;
+            trouble
+        });
+        self.all_or_none(held)
+    }
+
+    fn all_or_none(&mut self, done: Result<(), Trouble>) -> Answer {
         match done {
             Ok(()) => Answer::Done,
             Err(trouble) => {

@@ -14,7 +14,7 @@ use super::rights::{Account, literal};
 use crate::capture::Copies;
 use crate::capture::guard::Guard;
 use crate::capture::problems::Problems;
-use crate::capture::session::Session;
+use crate::capture::session::{Session, SessionError};
 use crate::capture::settings::{CutSettings, Dialect, MariaDbSource};
 use crate::generation::SourceRecord;
 use crate::rows::Rows;
@@ -29,6 +29,8 @@ const HOLDER_LIMITS: &str = "SET SESSION wait_timeout = 5;";
 /// Before a cut is had, what keeps definitions from being changed is let go and taken anew after this long: who waits to
 /// change them has his turn.
 const STAGE_AGAIN: Duration = Duration::from_secs(2);
+
+const LOST: &str = "the session at the server was lost";
 
 /// Databases of the server's own.
 const OWN: &str = "('information_schema', 'performance_schema', 'mysql', 'sys')";
@@ -260,7 +262,7 @@ impl Server {
 
     pub(super) fn hold(&mut self, left: Duration) -> Result<(), String> {
         self.until = Instant::now() + left;
-        let watchdog = self.watchdog.as_mut().ok_or("the session at the server was lost")?;
+        let watchdog = self.watchdog.as_mut().ok_or(LOST)?;
         let kill = format!("DO SLEEP({}); KILL CONNECTION {};", left.as_secs_f64(), self.number);
         watchdog.send(&kill).map_err(|error| error.to_string())?;
         // What is not heard of for a second is ended by the server itself.
@@ -275,16 +277,25 @@ impl Server {
             Dialect::MySql => "FLUSH TABLES WITH READ LOCK;",
         };
         // At once: each answer that is waited for is time that others are held for.
-        self.ask_holder_all(&[&limits, statement], left).map(drop)
+        self.tell_holder(&[&limits, statement])?;
+        self.hear_holder(2, left).map(drop)
     }
 
-    pub(super) fn pin(&mut self) -> Result<(), String> {
+    /// Lets the dumps take their snapshots.
+    pub(super) fn let_dumps(&mut self) -> Result<(), String> {
+        self.dumps.iter_mut().try_for_each(Dump::open)?;
         // All commits are held, or the dump alone is the pin, and nothing else would be of its instant.
-        let mut counter = self.counter.as_mut().filter(|_| self.held.is_some());
-        if let Some(counter) = &mut counter {
+        if let Some(counter) = self.counter.as_mut().filter(|_| self.held.is_some()) {
             counter.pin();
         }
-        self.dumps.iter_mut().try_for_each(Dump::open)?;
+        self.tell_holder(&[match self.is_mariadb {
+            true => "SELECT @@gtid_binlog_pos;",
+            false => "SELECT REPLACE(@@GLOBAL.gtid_executed, '\\n', '');",
+        }])
+    }
+
+    /// Waits until they have them.
+    pub(super) fn pin(&mut self) -> Result<(), String> {
         for dump in &mut self.dumps {
             let left = match self.held {
                 Some(_) => self.until.saturating_duration_since(Instant::now()),
@@ -292,11 +303,7 @@ impl Server {
             };
             dump.pinned(left)?;
         }
-        let position = match self.is_mariadb {
-            true => "SELECT @@gtid_binlog_pos;",
-            false => "SELECT REPLACE(@@GLOBAL.gtid_executed, '\\n', '');",
-        };
-        self.gtid = self.ask_holder(position, self.hold_limit)?.into_iter().next();
+        self.gtid = self.hear_holder(1, self.hold_limit)?.into_iter().next();
         if let Some(counter) = self.counter.as_mut().filter(|_| self.held.is_some()) {
             counter.wait_for_pin(self.until.saturating_duration_since(Instant::now()));
         }
@@ -315,7 +322,8 @@ impl Server {
             Dialect::MySql => "UNLOCK TABLES;",
         };
         let ended = self.ask_holder(statement, self.hold_limit);
-        self.unstage();
+        // Its session keeps nothing any more. That it ends can wait: others may still be held.
+        self.staged = None;
         if let Some(held) = self.held.take() {
             self.held_us = u64::try_from(held.elapsed().as_micros()).unwrap_or(u64::MAX);
         }
@@ -435,16 +443,28 @@ impl Server {
 
     /// Asks the session that holds. One that was lost is never opened anew.
     fn ask_holder(&mut self, statement: &str, limit: Duration) -> Result<Vec<String>, String> {
-        self.ask_holder_all(&[statement], limit)
+        let holder = self.holder.as_mut().ok_or(LOST)?;
+        let answered = holder.ask(statement, limit);
+        self.known(answered)
     }
 
-    /// The same for several statements that do not wait for each other's answers; what the last one answers.
-    fn ask_holder_all(&mut self, statements: &[&str], limit: Duration) -> Result<Vec<String>, String> {
-        let holder = self.holder.as_mut().ok_or("the session at the server was lost")?;
+    /// Sends it statements that do not wait for each other's answers.
+    fn tell_holder(&mut self, statements: &[&str]) -> Result<(), String> {
+        let holder = self.holder.as_mut().ok_or(LOST)?;
         let sent = statements.iter().try_for_each(|statement| holder.send(statement));
-        let receive = |rows: Result<_, _>, _| rows.and_then(|_: Vec<String>| holder.receive(limit));
-        let answered = sent.and_then(|()| statements.iter().fold(Ok(Vec::new()), receive));
-        answered.map_err(|error| {
+        self.known(sent)
+    }
+
+    /// What it answers to the last of `count` statements that it has been sent.
+    fn hear_holder(&mut self, count: usize, limit: Duration) -> Result<Vec<String>, String> {
+        let holder = self.holder.as_mut().ok_or(LOST)?;
+        let answered = (0..count).try_fold(Vec::new(), |_, _| holder.receive(limit));
+        self.known(answered)
+    }
+
+    /// A session that has failed is not used again.
+    fn known<T>(&mut self, answer: Result<T, SessionError>) -> Result<T, String> {
+        answer.map_err(|error| {
             self.holder = None;
             error.to_string()
         })

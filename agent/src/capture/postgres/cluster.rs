@@ -58,7 +58,7 @@ pub(super) struct Database {
     tables: String,
     /// Since when.
     locked: Option<Instant>,
-    /// The snapshot that a dump can join.
+    /// The name of the snapshot that a dump can join.
     pub(super) snapshot: Option<String>,
 }
 
@@ -112,11 +112,15 @@ impl Cluster {
             if database.session.is_none() {
                 let mut session = session(&self.source, &self.tag, &database.name)?;
                 self.facts = ask_facts(&mut session, &database.name)?;
+                // The first time takes the server ten times as long as the next, for which others are held.
+                for statement in ["BEGIN;", &pin_statement(), EXPORT, "ROLLBACK;"] {
+                    session.ask(statement, ANSWER_WITHIN).map_err(text)?;
+                }
                 database.session = Some(session);
                 database.snapshot = None;
                 database.locked = None;
             }
-            if database.snapshot.is_some() || database.locked.is_none_or(|since| since.elapsed() > LOCK_AGAIN) {
+            if database.locked.is_none_or(|since| since.elapsed() > LOCK_AGAIN) {
                 let locked = database.lock(&self.facts.account);
                 if locked.is_err() {
                     database.session = None;
@@ -138,22 +142,16 @@ impl Cluster {
 
     /// Pins all databases at the same instant.
     pub(super) fn pin(&mut self) -> Result<(), String> {
-        let statement = format!(
-            "SELECT pg_export_snapshot(), pg_current_snapshot(), pg_current_wal_insert_lsn(), (SELECT count(*) {TABLES});"
-        );
         for _ in 0..PINS {
             let at = clock::now();
-            for database in &mut self.databases {
-                database.send(&statement);
-            }
+            self.databases.iter_mut().for_each(|database| database.send(&pin_statement()));
             let mut seen = Vec::new();
             for database in &mut self.databases {
                 let rows = database.receive(self.hold_limit)?;
                 let fields: Vec<&str> = rows.first().map(|row| row.split('|').collect()).unwrap_or_default();
-                let [id, snapshot, lsn, tables] = fields.as_slice() else {
+                let [snapshot, lsn, tables] = fields.as_slice() else {
                     return Err("the server gave no snapshot".to_owned());
                 };
-                database.snapshot = Some((*id).to_owned());
                 if database.tables != *tables {
                     return Err(format!("a table was made in {} that is not locked yet", database.name));
                 }
@@ -167,6 +165,18 @@ impl Cluster {
             }
         }
         Err("something was committed while the databases of the cluster were pinned".to_owned())
+    }
+
+    /// Lets dumps join what was pinned. It takes the server a file, which nobody has to be held for.
+    pub(super) fn export(&mut self) -> Result<(), String> {
+        self.databases.iter_mut().for_each(|database| database.send(EXPORT));
+        for database in &mut self.databases {
+            let rows = database.receive(ANSWER_WITHIN)?;
+            // A transaction that has exported a snapshot is not used for another try.
+            database.locked = None;
+            database.snapshot = Some(rows.into_iter().next().ok_or("the server gave no snapshot")?);
+        }
+        Ok(())
     }
 
     /// A session of its own in one database, without locks.
@@ -228,6 +238,19 @@ impl Database {
     }
 }
 
+/// Takes a snapshot, and answers with what it sees, where the log is, and how many tables there are. A cursor keeps the
+/// snapshot of when it was declared: all of its rows are of that.
+fn pin_statement() -> String {
+    format!(
+        "CLOSE ALL\\; DECLARE pin NO SCROLL CURSOR FOR SELECT CASE n WHEN 1 THEN concat_ws('|', pg_current_snapshot(), \
+         pg_current_wal_insert_lsn(), (SELECT count(*) {TABLES})) ELSE pg_export_snapshot() END \
+         FROM generate_series(1, 2) n\\; FETCH pin;"
+    )
+}
+
+/// Exports that snapshot, and answers with its name.
+const EXPORT: &str = "FETCH pin;";
+
 /// A session in `database`.
 pub(super) fn session(source: &PostgresSource, tag: &str, database: &str) -> Result<Session, String> {
     let mut session = connect(source, tag, database, &[]).map_err(text)?;
@@ -271,6 +294,10 @@ impl Instance for Cluster {
 
     fn pin(&mut self) -> Result<(), String> {
         Self::pin(self)
+    }
+
+    fn settle(&mut self) -> Result<(), String> {
+        self.export()
     }
 
     fn snapshot(&self) -> Option<&str> {

@@ -3,11 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
+use jiff::SignedDuration;
+
 use super::*;
 
 /// Time that passes when it is waited for, and by a millisecond whenever anything is done.
 #[derive(Default)]
-struct FakeTime(Cell<Duration>);
+struct FakeTime(Cell<Duration>, Cell<SignedDuration>);
 
 impl Time for FakeTime {
     fn passed(&self) -> Duration {
@@ -15,7 +17,7 @@ impl Time for FakeTime {
     }
 
     fn wall(&self) -> Timestamp {
-        Timestamp::UNIX_EPOCH + self.0.get()
+        Timestamp::UNIX_EPOCH + self.0.get() + self.1.get()
     }
 
     fn wait(&self, time: Duration) {
@@ -43,6 +45,10 @@ struct Fake<'a> {
     proofs: VecDeque<Refusal>,
     /// How long a pin takes.
     pin: Duration,
+    /// What the time of day is set to meanwhile, from what it would be.
+    set: SignedDuration,
+    /// Whether its copies begin with its pin.
+    at_once: bool,
     held: bool,
 }
 
@@ -60,6 +66,8 @@ impl<'a> Fake<'a> {
             holds: VecDeque::new(),
             proofs: VecDeque::new(),
             pin: Duration::ZERO,
+            set: SignedDuration::ZERO,
+            at_once: false,
             held: false,
         }
     }
@@ -108,8 +116,13 @@ impl Party for Fake<'_> {
         Ok(())
     }
 
+    fn copies_at_once(&self) -> bool {
+        self.at_once
+    }
+
     fn pin(&mut self) -> Result<(), Refusal> {
         self.note("pinned");
+        self.time.1.set(self.set);
         self.time.wait(self.pin);
         Ok(())
     }
@@ -203,6 +216,34 @@ fn who_has_no_versions_is_held_while_the_others_are_not() {
     b.one_pin = false;
     assert_eq!(cut(&mut [&mut b], &CutSettings::default(), &time).method, CutMethod::Single);
     assert_eq!(*log.borrow(), ["b held", "b pinned", "b proved", "b released"]);
+}
+
+#[test]
+fn whoever_begins_to_copy_with_its_pin_is_pinned_last_within_the_hold_of_all() {
+    let (log, time) = (RefCell::default(), FakeTime::default());
+    let mut a = Fake { free: false, at_once: true, ..Fake::new("a", &log, &time) };
+    let mut b = Fake::new("b", &log, &time);
+    assert_eq!(cut(&mut [&mut a, &mut b], &CutSettings::default(), &time).method, CutMethod::Barrier);
+    let expected = ["a held", "b held", "b pinned", "a pinned", "a proved", "b proved", "a released", "b released"];
+    assert_eq!(*log.borrow(), expected);
+}
+
+#[test]
+fn a_clock_that_is_set_while_writers_are_held_neither_moves_the_window_nor_the_limit() {
+    let (log, time) = (RefCell::default(), FakeTime::default());
+    let settings = CutSettings { barrier_within: Duration::from_secs(1), ..CutSettings::default() };
+    let pin = Duration::from_millis(5);
+    for set in [SignedDuration::from_hours(-1), SignedDuration::from_hours(1)] {
+        let mut a = Fake { free: false, pin, set, ..Fake::new("a", &log, &time) };
+        let mut b = Fake { set, ..Fake::new("b", &log, &time) };
+        time.1.set(SignedDuration::ZERO);
+        let now = time.wall();
+        let had = cut(&mut [&mut a, &mut b], &settings, &time);
+        assert_eq!((had.method, had.not_before, had.not_after), (CutMethod::Barrier, now, now + pin));
+        time.1.set(SignedDuration::ZERO);
+        a.pin = settings.hold_limit;
+        assert_eq!(cut(&mut [&mut a, &mut b], &settings, &time).method, CutMethod::None);
+    }
 }
 
 #[test]
