@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use agent::capture::{CutSettings, Event, SourceKind};
+use agent::capture::{CutSettings, Event, SourceConfig, SourceKind};
 use agent::generation::{CutMethod, Document, Grade};
 use rusqlite::Connection;
 use rustix::process::Signal;
@@ -239,13 +239,15 @@ fn a_line_that_goes_dead_while_writers_are_held_holds_nobody_and_costs_a_try() {
     }
 }
 
-#[test]
-fn what_a_dead_line_leaves_at_a_server_in_the_middle_of_a_copy_ends_there_by_itself() {
-    let (world, server) = (World::new(), MariaDb::start());
+/// A server at the other end of a line, with more than can be dumped at once; and a question for our sessions there, which are
+/// to end when it hears nothing for three seconds.
+fn by_line() -> (MariaDb, Line, SourceConfig, CutSettings, String) {
+    let server = MariaDb::start();
     let book = Book::create_at("shop", &server);
-    // Enough that it cannot be dumped at once.
     let bulk = "CREATE TABLE bulk (content LONGBLOB); INSERT INTO bulk SELECT REPEAT('x', 300000) FROM account;";
     server.sql(book.database(), bulk);
+    // It would wait for whoever takes nothing any more for as long as a dump asks it to.
+    server.sql("mysql", "SET GLOBAL net_write_timeout = 3600");
     let line = Line::to(server.port);
     let account = mariadb_account(&server, MARIADB_RIGHTS);
     let grant = format!("GRANT {MARIADB_RIGHTS} ON *.* TO {account}@'127.0.0.1' IDENTIFIED BY 'hidden'");
@@ -256,6 +258,38 @@ fn what_a_dead_line_leaves_at_a_server_in_the_middle_of_a_copy_ends_there_by_its
     settings.password = Some("hidden".to_owned().into());
     let cut = CutSettings { silence: Duration::from_secs(3), ..patient() };
     let left = format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER = '{account}'");
+    (server, line, source, cut, left)
+}
+
+#[test]
+fn what_a_dead_line_leaves_of_a_dump_at_leisure_ends_at_the_server_by_itself() {
+    let (world, (server, line, source, cut, left)) = (World::new(), by_line());
+    let billing = Book::create("billing", world.path("billing.db"), "delete");
+    let clerk = Connection::open(&billing.path).unwrap();
+    clerk.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let cut = CutSettings { barrier_within: Duration::from_secs(1), ..cut };
+    let document = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_until(Duration::from_secs(60), "the line to die", || line.is_dead());
+            wait_until(Duration::from_secs(60), "our sessions to end", || server.sql("mysql", &left) == "0");
+            line.mend();
+        });
+        let watch = |event: Event<'_>| {
+            if let Event::Cut(cut) = event {
+                assert_eq!(cut.method, CutMethod::None, "{cut:#?}");
+                line.die_after(1 << 20);
+            }
+        };
+        run_with(&world, &[sqlite_source(&billing), source], &cut, &watch).1
+    });
+    // Neither could be copied, and nothing hangs.
+    assert_eq!((document.grade, document.problems.len()), (Grade::Incomplete, 2), "{document:#?}");
+    clerk.execute_batch("ROLLBACK").unwrap();
+}
+
+#[test]
+fn what_a_dead_line_leaves_at_a_server_in_the_middle_of_a_copy_ends_there_by_itself() {
+    let (world, (server, line, source, cut, left)) = (World::new(), by_line());
     let died = AtomicBool::new(false);
     let (_, document) = run_with(&world, &[source], &cut, &|event| {
         if let Event::Cut(_) = event

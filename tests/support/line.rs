@@ -16,6 +16,8 @@ pub struct Line {
 struct State {
     /// Nothing gets through.
     dead: bool,
+    /// Bytes until it dies by itself.
+    left: Option<usize>,
     /// Both ends of all connections.
     ends: Vec<TcpStream>,
 }
@@ -49,6 +51,16 @@ impl Line {
         self.shared.0.lock().unwrap().dead = true;
     }
 
+    /// From now on so many bytes get through, and then nothing.
+    pub fn die_after(&self, bytes: usize) {
+        self.shared.0.lock().unwrap().left = Some(bytes);
+    }
+
+    /// Whether nothing gets through.
+    pub fn is_dead(&self) -> bool {
+        self.shared.0.lock().unwrap().dead
+    }
+
     /// New connections get through again; those from before are broken off at both ends.
     pub fn mend(&self) {
         let mut state = self.shared.0.lock().unwrap();
@@ -66,6 +78,10 @@ fn carry(mut from: TcpStream, mut to: TcpStream, (state, mended): &(Mutex<State>
     loop {
         let read = from.read(&mut buffer);
         let mut now = state.lock().unwrap();
+        if let Some(left) = now.left {
+            now.left = left.checked_sub(*read.as_ref().unwrap_or(&0));
+            now.dead |= now.left.is_none();
+        }
         while now.dead {
             now = mended.wait(now).unwrap();
         }

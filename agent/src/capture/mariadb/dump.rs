@@ -5,7 +5,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::gate::Gate;
 use crate::capture::command::{self, pass_environment};
@@ -27,12 +28,12 @@ pub(super) struct Dump {
     pub(super) database: String,
     file: PathBuf,
     /// Options that only some versions of its program have.
-    peculiar: &'static [&'static str],
+    peculiar: Vec<&'static str>,
     gate: Option<Gate>,
 }
 
 impl Dump {
-    pub(super) fn new(database: String, folder: &Path, peculiar: &'static [&'static str]) -> Self {
+    pub(super) fn new(database: String, folder: &Path, peculiar: Vec<&'static str>) -> Self {
         let file = folder.join(file_name(&database));
         Self { database, file, peculiar, gate: None }
     }
@@ -45,7 +46,7 @@ impl Dump {
         let mut command = Command::new(dump_program(source.dialect));
         command.args(["--no-defaults", "--verbose", "--single-transaction", "--quick", "--no-tablespaces"]);
         command.args(["--routines", "--events", "--triggers", "--hex-blob", "--skip-dump-date"]);
-        command.args(["--default-character-set=utf8mb4", "--max-allowed-packet=1G"]).args(self.peculiar);
+        command.args(["--default-character-set=utf8mb4", "--max-allowed-packet=1G"]).args(&self.peculiar);
         command.args(place(source)).arg("--").arg(&self.database);
         pass_environment(&mut command, &env(source));
         let failed = |error| format!("the dump of {} could not be started: {error}", self.database);
@@ -73,16 +74,6 @@ impl Dump {
     pub(super) fn finish(&mut self, stop: &AtomicBool) -> Result<(), String> {
         let Some(gate) = self.gate.take() else { return Err(format!("{} was not dumped", self.database)) };
         gate.finish(stop).map_err(|why| format!("{}: {why}", self.database))
-    }
-
-    /// Makes it now, of no cut.
-    pub(super) fn make(&mut self, source: &MariaDbSource, stop: &AtomicBool) -> Result<(), String> {
-        self.gate = None;
-        self.start(source)?;
-        if let Some(gate) = &mut self.gate {
-            gate.open().map_err(|error| error.to_string())?;
-        }
-        self.finish(stop)
     }
 
     /// Ends it if it is past the point where it would have to stop.
@@ -120,13 +111,51 @@ impl Dump {
     }
 }
 
-/// Options of dumps that only MySQL's own program has, if it is that one.
-pub(super) fn peculiar(dialect: Dialect) -> &'static [&'static str] {
-    let says = || Command::new(dump_program(dialect)).arg("--version").stdin(Stdio::null()).output();
-    let is_mysqls = dialect == Dialect::MySql
-        && says().is_ok_and(|said| said.status.success() && !String::from_utf8_lossy(&said.stdout).contains("MariaDB"));
+/// Waits until all `dumps` have been started and stopped; answers with the numbers of their sessions at the server, which began
+/// after those with the numbers `after`. `ask` puts a question to the server.
+pub(super) fn stopped(
+    dumps: &mut [Dump],
+    after: &[&str],
+    mut ask: impl FnMut(&str) -> Result<Vec<String>, String>,
+) -> Result<Vec<String>, String> {
+    let after: String = after.iter().map(|number| format!(" AND ID > {number}")).collect();
+    // They stop when they are about to say that they are connected, so those that have not been are still to come.
+    let connected = format!(
+        "SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND = 'Sleep' AND DB IS NULL AND \
+         USER = SUBSTRING_INDEX(USER(), '@', 1){after};"
+    );
+    let deadline = Instant::now() + ANSWER_WITHIN;
+    loop {
+        let numbers = ask(&connected)?;
+        if numbers.len() >= dumps.len() && dumps.iter().all(Dump::has_stopped) {
+            return Ok(numbers);
+        }
+        if let Some(said) = dumps.iter_mut().find_map(Dump::failure) {
+            return Err(said);
+        }
+        if Instant::now() > deadline {
+            return Err("a dump did not get to its snapshot in time".to_owned());
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// What only some versions of MySQL's own program have, by what shows in its help.
+const PECULIAR: [(&str, &str); 3] = [
     // The numbers of all transactions of the old server keep a dump from being loaded into one that knows some of them.
-    if is_mysqls { &["--set-gtid-purged=OFF"] } else { &[] }
+    ("--set-gtid-purged", "--set-gtid-purged=OFF"),
+    // Otherwise it has the server wait a day for whoever takes nothing any more, and not as long as is usual there.
+    ("--network-timeout", "--skip-network-timeout"),
+    // The same of whoever says nothing any more: eight hours are usual. A dump does not pause for as long as this.
+    ("--init-command=", "--init-command=SET SESSION wait_timeout = 600"),
+];
+
+/// Options for the dumps of this machine's program.
+pub(super) fn peculiar(dialect: Dialect) -> Vec<&'static str> {
+    let help = || Command::new(dump_program(dialect)).args(["--no-defaults", "--help"]).stdin(Stdio::null()).output();
+    let help = (dialect == Dialect::MySql).then(|| help().ok()).flatten().map(|help| help.stdout).unwrap_or_default();
+    let help = String::from_utf8_lossy(&help);
+    PECULIAR.iter().filter(|(shows, _)| help.contains(shows)).map(|(_, option)| *option).collect()
 }
 
 /// Writes down the accounts of the server and what they have been granted. They belong to no database and no snapshot.

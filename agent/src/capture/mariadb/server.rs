@@ -118,7 +118,7 @@ impl Server {
         };
         let peculiar = dump::peculiar(source.dialect);
         for database in server.look(&mut session)? {
-            server.dumps.push(Dump::new(database, folder, peculiar));
+            server.dumps.push(Dump::new(database, folder, peculiar.clone()));
         }
         let end = Instant::now() + cut.barrier_within;
         loop {
@@ -223,39 +223,22 @@ impl Server {
         if let (Some((_, number)), Some(keeper)) = (self.reaper.take(), &mut self.keeper) {
             keeper.end_session(&number);
         }
-        // They stop when they are about to say that they are connected, so those that have not been are still to come.
-        let connected = format!(
-            "SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND = 'Sleep' AND DB IS NULL AND \
-             USER = SUBSTRING_INDEX(USER(), '@', 1) AND ID > {} AND ID > {};",
-            self.keeper.as_ref().map_or("0", Keeper::number),
-            self.watchdog_number
-        );
-        let deadline = Instant::now() + ANSWER_WITHIN;
-        loop {
-            self.dump_numbers = self.ask_holder(&connected, ANSWER_WITHIN)?;
-            if self.dump_numbers.len() >= self.dumps.len() && self.dumps.iter().all(Dump::has_stopped) {
-                return Ok(());
-            }
-            if let Some(said) = self.dumps.iter_mut().find_map(Dump::failure) {
-                return Err(said);
-            }
-            if Instant::now() > deadline {
-                return Err("a dump did not get to its snapshot in time".to_owned());
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
+        let keeper = self.keeper.as_ref().map_or_else(|| "0".to_owned(), |keeper| keeper.number().to_owned());
+        let (mut dumps, watchdog) = (std::mem::take(&mut self.dumps), self.watchdog_number.clone());
+        let numbers =
+            dump::stopped(&mut dumps, &[&keeper, &watchdog], |question| self.ask_holder(question, ANSWER_WITHIN));
+        self.dumps = dumps;
+        self.dump_numbers = numbers?;
+        Ok(())
     }
 
     /// Has the dumps ended at the server if it does not hear of us any more.
     fn reap(&mut self) -> Result<(), String> {
-        if self.has_stages
-            && self.reaper.is_none()
-            && let Some(keeper) = &self.keeper
-        {
-            let mut session = dump::session(&self.source, self.silence)?;
-            let number = number_of(&mut session)?;
-            session.send(&reaper::block(keeper.number(), &self.dump_numbers)).map_err(|error| error.to_string())?;
-            self.reaper = Some((session, number));
+        let keeper = self.keeper.as_ref().map(|keeper| keeper.number().to_owned());
+        if let (true, None, Some(keeper)) = (self.has_stages, &self.reaper, keeper) {
+            let (source, silence, dumps) = (self.source.clone(), self.silence, self.dump_numbers.clone());
+            let ask = |question: &str| self.ask_holder(question, ANSWER_WITHIN);
+            self.reaper = Some(reaper::start(&source, silence, &keeper, &dumps, ask)?);
         }
         Ok(())
     }
@@ -418,9 +401,18 @@ impl Server {
         counted
     }
 
+    /// Makes a dump now, of no cut.
     fn make_at_leisure(&self, dump: &mut Dump) -> Result<(), String> {
-        let guard = keeper::guard(dump::session(&self.source, self.silence)?);
-        let made = dump.make(&self.source, guard.stop());
+        let mut session = dump::session(&self.source, self.silence)?;
+        let number = number_of(&mut session)?;
+        dump.end();
+        dump.start(&self.source)?;
+        let mut ask = |question: &str| session.ask(question, ANSWER_WITHIN).map_err(|error| error.to_string());
+        let dumps = dump::stopped(std::slice::from_mut(dump), &[&number], &mut ask)?;
+        let reap = || reaper::start(&self.source, self.silence, &number, &dumps, ask);
+        let _reaper = self.has_stages.then(reap).transpose()?;
+        let guard = keeper::guard(session);
+        let made = dump.open().and_then(|()| dump.finish(guard.stop()));
         made.map_err(|why| guard.why().map_or(why, str::to_owned))
     }
 
