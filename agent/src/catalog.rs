@@ -336,7 +336,14 @@ pub async fn pulse(
     key: &SitePublicKey,
     listed: &[Stored],
 ) -> Result<Pulse, CatalogError> {
-    let beat = match read_heartbeat(store, site, key).await? {
+    let read = match read_heartbeat(store, site, key).await {
+        // What cannot be read keeps nobody from what can; only a run has to know what it says.
+        Err(error) if is_of_one_object(store, &names::site_prefix(site)?.key(names::HEARTBEAT)?, &error).await => {
+            Beat::Unproved
+        }
+        read => read?,
+    };
+    let beat = match read {
         Beat::Absent if listed.is_empty() => return Ok(Pulse::Fits),
         Beat::Absent => return Ok(Pulse::Absent),
         Beat::Unproved | Beat::OtherKey(_) => return Ok(Pulse::Unproved),
@@ -382,10 +389,8 @@ async fn read_heartbeat(store: &dyn ObjectStore, site: &SiteName, key: &SitePubl
         (Ok(document), Ok(signature)) => (document, signature),
         (Err(document), Err(signature)) if not_found(&document) && not_found(&signature) => return Ok(Beat::Absent),
         (Err(error), _) | (_, Err(error)) => {
-            // Half of it, or something far too large, is none of ours; and what cannot be read proves nothing.
-            let none = not_found(&error)
-                || matches!(error, CatalogError::TooLarge { .. })
-                || is_of_one_object(store, &root.key(names::HEARTBEAT)?, &error).await;
+            // Half of it, or something far too large, is none of ours.
+            let none = not_found(&error) || matches!(error, CatalogError::TooLarge { .. });
             return if none { Ok(Beat::Unproved) } else { Err(error) };
         }
     };
