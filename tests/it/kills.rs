@@ -98,6 +98,8 @@ impl Office {
             let mut running = machine.backup(&[]).start();
             wait_until(Duration::from_secs(240), "the next kill", || !running.runs() || proxy.bytes_up() >= goal);
             running.kill();
+            let again = machine.packs_to_seal_again();
+            assert!(again.len() <= 1, "more than the pack that was being sealed: {again:?}");
             if kill % 2 == 1 {
                 restart();
             }

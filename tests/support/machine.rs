@@ -8,6 +8,7 @@ use std::sync::Arc;
 use age::secrecy::ExposeSecret as _;
 use agent::catalog::{self, Stored, Trust};
 use agent::config::KeeperConfig;
+use agent::format::names::PackName;
 use agent::ids::{GenerationId, SiteName};
 use agent::keeper::{self, Keeping, SiteReport};
 use agent::keys::{Identities, generate_identity};
@@ -329,6 +330,17 @@ impl Machine {
     fn packs_of(&self, list: &str) -> Vec<String> {
         let list = self.runtime.block_on(catalog::small(self.store.as_ref(), &list.parse().unwrap(), 1 << 20)).unwrap();
         verify::parse_list(&list).unwrap().into_iter().map(|name| name.to_string()).collect()
+    }
+
+    /// Packs that a run that died was at, or had sealed and not recorded: the next run seals them again.
+    pub fn packs_to_seal_again(&self) -> Vec<String> {
+        let Ok(files) = std::fs::read_dir(self.world.path("state/spool/far")) else { return Vec::new() };
+        let state = rusqlite::Connection::open(self.world.path("state/state.db")).unwrap();
+        let mut recorded = state.prepare("SELECT count(*) FROM pack WHERE name = ?1").unwrap();
+        let mut is_recorded = |name: &String| recorded.query_row([name], |row| row.get::<_, u64>(0)).unwrap() > 0;
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        let packs = names.filter(|name| name.starts_with(".new-") || name.parse::<PackName>().is_ok());
+        packs.filter(|name| !is_recorded(name)).collect()
     }
 
     /// Panics unless nothing is half done: the state agrees with itself and with the store, each generation was committed
