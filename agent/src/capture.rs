@@ -368,6 +368,9 @@ fn copy_folder(
         Ok(()) => {
             let written = writer.finish()?;
             (record.entries, record.bytes) = (written.entries, written.bytes);
+            if let Some(what) = folder::emptied(source, record, around.previous) {
+                problems.missing(None, what);
+            }
         }
         Err(FolderError::Root(why)) => {
             writer.discard()?;

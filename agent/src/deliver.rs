@@ -83,6 +83,8 @@ pub struct Delivered {
     pub sent_packs: u64,
     /// Bytes of the packs that the store copied for it.
     pub copied_bytes: u64,
+    /// What was found in the store before, that somebody has to look into: a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// Where a delivery takes place.
@@ -95,6 +97,8 @@ pub(crate) struct Place<'a> {
     pub(crate) interrupt: Interrupt,
     /// Until when what is sent is locked, if it is.
     pub(crate) locked_until: Option<Timestamp>,
+    /// What was found in the store that somebody has to look into.
+    pub(crate) notes: Vec<String>,
 }
 
 /// Brings `generation` into the store of `target`. `local` are all local generations, from which hashes and references
@@ -115,7 +119,8 @@ pub fn deliver(
         return Err(DeliverError::Unfit { why: why.clone() });
     }
     let spool = Spool::open(settings.state_folder, &target.name)?;
-    let mut place = Place { settings, target, runtime, spool, progress, interrupt, locked_until: None };
+    let mut place =
+        Place { settings, target, runtime, spool, progress, interrupt, locked_until: None, notes: Vec::new() };
     let previous = place.previous_commit(state)?;
     let unfinished = state.unfinished(&target.name)?;
     if let Some(delivery) = &unfinished {

@@ -253,6 +253,52 @@ fn a_source_that_is_gone_keeps_no_other_from_being_copied_and_is_named_wherever_
 }
 
 #[test]
+fn a_folder_that_has_become_empty_is_no_perfect_backup_and_one_that_was_never_filled_is() {
+    let office = Office::new();
+    let config = std::fs::read_to_string(office.world.path("offsite.toml")).unwrap();
+    let inbox = office.world.make_folder("inbox").display().to_string();
+    office.world.configure(&format!("{config}[[source]]\nname = \"inbox\"\ntype = \"folder\"\npath = \"{inbox}\"\n"));
+    office.expect(0, &["backup"]);
+    std::fs::rename(office.world.path("documents"), office.world.path("moved")).unwrap();
+    office.world.make_folder("documents");
+    let outcome = office.expect(3, &["backup"]);
+    for part in ["MISSING: documents: the folder ", " is empty, and 40 files and folders (", "mount the share or disk"]
+    {
+        assert!(outcome.stdout.contains(part), "`{part}` is not in {outcome}");
+    }
+    assert!(!outcome.stdout.contains("MISSING: inbox"), "{outcome}");
+    assert!(outcome.stderr.contains("INCOMPLETE: `documents` is empty; everything else is in it"), "{outcome}");
+    let status = office.expect(0, &["status"]).stdout;
+    assert!(status.contains("the last backup is INCOMPLETE: `documents` is empty: the folder"), "{status}");
+    // It may have been meant.
+    office.expect(0, &["backup"]);
+}
+
+#[test]
+fn a_store_that_has_lost_what_it_held_gets_everything_anew_and_that_is_not_kept_quiet() {
+    let office = Office::new();
+    office.expect(0, &["backup"]);
+    std::fs::rename(office.world.path("usb"), office.world.path("real-usb")).unwrap();
+    office.world.make_folder("usb");
+    let report = office.expect(0, &["--json", "backup"]).json();
+    assert_eq!((&report["stores"][0]["stored"], &report["stores"][0]["full"]), (&true.into(), &true.into()));
+    let note = report["stores"][0]["notes"][0].as_str().unwrap();
+    assert!(note.contains(" missing or cut short in usb") && note.contains("whether this is the right disk"), "{note}");
+    let status = || office.expect(0, &["status"]).stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(status().contains("NEEDS ATTENTION") && status().contains(note), "{}", status());
+    // The right one again: what the other got is not there.
+    std::fs::rename(office.world.path("usb"), office.world.path("other-usb")).unwrap();
+    std::fs::rename(office.world.path("real-usb"), office.world.path("usb")).unwrap();
+    let outcome = office.expect(0, &["backup"]);
+    assert!(
+        outcome.stdout.contains("WARNING: ") && outcome.stdout.contains(" missing or cut short in usb"),
+        "{outcome}"
+    );
+    let outcome = office.expect(0, &["backup"]);
+    assert!(!outcome.stdout.contains("WARNING: ") && status().contains("all went well"), "{outcome}{}", status());
+}
+
+#[test]
 fn what_this_account_may_not_read_is_found_before_a_run_finds_it() {
     let office = Office::new();
     tests::office::set_mode(&office.world.path("documents/letter-3.txt"), 0o000);

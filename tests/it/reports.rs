@@ -272,6 +272,7 @@ fn sequential_run(at: Timestamp) -> Run {
         sent_bytes: Some(1 << 29),
         exit_code: 0,
         messages: Vec::new(),
+        notes: Vec::new(),
     };
     Run { exit_code: 3, generation: Some(generation), stores: vec![store], ..Run::default() }
 }
@@ -355,6 +356,33 @@ fn what_is_no_run_is_told_too() {
         text(&mail, "text").contains("`nightly` is OVERDUE: it should have run at 2026-11-21 23:30, 24 hours ago"),
         "{mail}"
     );
+}
+
+#[test]
+fn a_share_and_a_disk_that_are_not_mounted_are_told() {
+    let sink = Sink::start();
+    let machine = machine(&sink, &mail("provider", "failures"));
+    machine.backup(&[]).expect(0);
+    assert_eq!(subjects(&sink, "provider"), [""; 0]);
+    for (place, code, subject, part) in [
+        (
+            machine.source(),
+            3,
+            "townhall: backup INCOMPLETE",
+            "is INCOMPLETE: `docs` is empty; the rest is stored in 1 place",
+        ),
+        (machine.world.path("store"), 0, "townhall: backup complete, with a warning", "missing or cut short in far"),
+    ] {
+        std::fs::rename(&place, place.with_extension("away")).unwrap();
+        std::fs::create_dir(&place).unwrap();
+        machine.backup(&[]).expect(code);
+        assert_eq!(subjects(&sink, "provider").last().unwrap(), subject);
+        let mails = sink.mails();
+        assert!(text(mails.last().unwrap(), "text").contains(part), "{mails:?}");
+    }
+    // Once.
+    machine.backup(&[]).expect(0);
+    assert_eq!(subjects(&sink, "provider").len(), 2);
 }
 
 #[test]

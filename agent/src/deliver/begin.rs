@@ -79,7 +79,7 @@ impl Place<'_> {
     }
 
     pub(super) fn begin(
-        &self,
+        &mut self,
         state: &mut State,
         class: Class,
         generation: &LocalGeneration,
@@ -105,18 +105,23 @@ impl Place<'_> {
 
     /// What becomes of the open chain: it takes the generation, its packs are carried over into a new one, or it is closed.
     fn goes_on(
-        &self,
+        &mut self,
         state: &mut State,
         open: ChainRecord,
         generation: &LocalGeneration,
         local: &[LocalGeneration],
         now: Timestamp,
     ) -> Result<Chain, DeliverError> {
+        // Asked also where the chain ends anyway: what it holds is to be found there for as long as it is kept.
+        if !self.is_whole(state, &open)? {
+            state.close_chain(&open)?;
+            return Ok(Chain::New);
+        }
         if self.takes_more(state, &open, now)? && self.is_undamaged(state, &open)? {
-            if self.is_whole(state, &open)? && self.is_locked(&open)? {
+            if self.is_locked(&open)? {
                 return Ok(Chain::Open(open));
             }
-        } else if self.may_carry(&open, local) && self.is_whole(state, &open)? {
+        } else if self.may_carry(&open, local) {
             let packs = self.worth_carrying(state, &open, generation, local)?;
             if !packs.is_empty() {
                 return Ok(Chain::Carried(open, packs));
@@ -164,7 +169,7 @@ impl Place<'_> {
 
     /// Whether the store still has all that the next generation of a chain would need. Another disk in the same place, or
     /// somebody who removed something, must not make generations that cannot be restored.
-    fn is_whole(&self, state: &State, chain: &ChainRecord) -> Result<bool, DeliverError> {
+    fn is_whole(&mut self, state: &State, chain: &ChainRecord) -> Result<bool, DeliverError> {
         let folder = ChainFolder::new(self.settings.site, chain.class, &chain.name)?;
         let there = self.runtime.block_on(catalog::objects(self.target.store.as_ref(), folder.prefix()))?;
         let mut missing = Vec::new();
@@ -179,30 +184,37 @@ impl Place<'_> {
             }
         }
         if let Some(first) = missing.first() {
-            tracing::warn!(
-                store = %self.target.name,
-                "{} objects of the chain {} are missing or cut short, such as `{first}`: a new chain is begun with a full \
+            let are = if missing.len() == 1 { "object is" } else { "objects are" };
+            self.note(format!(
+                "{} {are} missing or cut short in {}, of the chain {}, such as `{first}`: a new chain was begun with a full \
                  generation. Find out whether this is the right disk or bucket, and run `offsite verify`",
                 missing.len(),
+                self.target.store_name(),
                 chain.name
-            );
+            ));
         }
         Ok(missing.is_empty())
     }
 
     /// Whether no verification on this machine found damage in what the next generation of a chain would need.
-    fn is_undamaged(&self, state: &State, chain: &ChainRecord) -> Result<bool, DeliverError> {
+    fn is_undamaged(&mut self, state: &State, chain: &ChainRecord) -> Result<bool, DeliverError> {
         let packs = state.packs(chain, NO_DELIVERY)?;
         let damaged = packs.iter().find(|pack| self.settings.bad_packs.contains(&pack.name.sha256));
         if let Some(pack) = damaged {
-            tracing::warn!(
-                store = %self.target.name,
-                "a verification found damage in `{}` of the chain {}: a new chain is begun",
+            self.note(format!(
+                "a verification found damage in `{}` of the chain {} in {}: a new chain was begun",
                 pack.name,
-                chain.name
-            );
+                chain.name,
+                self.target.store_name()
+            ));
         }
         Ok(damaged.is_none())
+    }
+
+    /// Says it at once, since what is delivered may take hours, and with what is delivered.
+    fn note(&mut self, what: String) {
+        tracing::warn!(store = %self.target.name, "{what}");
+        self.notes.push(what);
     }
 
     /// Puts the instructions for restoring by hand beside the data, once.

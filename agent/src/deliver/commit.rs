@@ -134,6 +134,7 @@ pub(super) fn send(place: &Place<'_>, state: &mut State, delivery: &Delivery) ->
         sent_bytes: sent.iter().map(|pack| pack.sealed).sum(),
         sent_packs: sent.len() as u64,
         copied_bytes: copied.iter().map(|pack| pack.sealed).sum(),
+        notes: place.notes.clone(),
     };
     match heartbeat(place, &record) {
         Ok(()) => Ok(delivered),

@@ -128,11 +128,14 @@ impl RunGeneration {
         }
         let shortfall = |name: &str| {
             let of = || missing().filter(|problem| problem.source == name);
-            let is_empty = self.sources.iter().all(|source| source.name != name || source.entries == 0);
+            let entries = self.sources.iter().find(|source| source.name == name).map_or(0, |source| source.entries);
+            // A folder is an entry itself.
+            let is_bare = |source: &RunSource| source.name == name && source.source == "folder" && source.entries == 1;
             let files: u64 = of().filter_map(|problem| problem.files).sum();
             let whole = of().find(|problem| problem.files.is_none());
             let clause = match (whole, files) {
-                (Some(_), _) if is_empty => format!("`{name}` is missing"),
+                (Some(_), _) if entries == 0 => format!("`{name}` is missing"),
+                (Some(_), _) if self.sources.iter().any(is_bare) => format!("`{name}` is empty"),
                 (Some(_), _) => format!("something of `{name}` could not be copied"),
                 (None, 1) => format!("1 file of `{name}` could not be copied"),
                 (None, files) => format!("{files} files of `{name}` could not be copied"),
@@ -197,6 +200,9 @@ pub struct RunStore {
     pub exit_code: u8,
     /// What went wrong, with its causes.
     pub messages: Vec<String>,
+    /// What somebody has to look into although the store has the generation, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A rehearsed restore.

@@ -30,6 +30,9 @@ pub(in crate::commands) struct LastRun {
     /// What is not in the generation that should be, each with its reason.
     #[serde(default)]
     missing: Vec<String>,
+    /// What was found in stores that somebody has to look into.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     /// Why there was no run, or none to its end.
     messages: Vec<String>,
 }
@@ -54,6 +57,7 @@ impl LastRun {
                 grade: report.generation().map(|(_, grade)| grade),
                 failed: report.not_stored(),
                 missing: report.missing(),
+                notes: report.notes(),
                 messages: Vec::new(),
             }),
             Err(failure) if failure.kind() == Kind::Locked => None,
@@ -65,6 +69,7 @@ impl LastRun {
                 grade: None,
                 failed: Vec::new(),
                 missing: Vec::new(),
+                notes: Vec::new(),
                 messages: output::messages(failure),
             }),
         }
@@ -107,8 +112,8 @@ impl LastRun {
     }
 
     /// What of it somebody should do something about.
-    pub(in crate::commands) fn attention(&self) -> Option<String> {
-        match self.exit_code {
+    pub(in crate::commands) fn attention(&self) -> Vec<String> {
+        let verdict = match self.exit_code {
             0 => None,
             code if code == Kind::Incomplete.code() => Some(match self.grade {
                 Some(Grade::Incomplete) => {
@@ -120,13 +125,15 @@ impl LastRun {
             }),
             code if code == Kind::Interrupted.code() => Some("the last backup was interrupted".to_owned()),
             _ => Some("the last backup FAILED".to_owned()),
-        }
+        };
+        verdict.into_iter().chain(self.notes.iter().cloned()).collect()
     }
 
     /// For people.
     pub(in crate::commands) fn text(&self, now: Timestamp) -> String {
         let (ago, at) = (show::ago(self.ended, now), show::minute(self.ended));
         let verdict = match self.exit_code {
+            0 if !self.notes.is_empty() => "stored, with the warning above".to_owned(),
             0 => "all went well".to_owned(),
             code if code == Kind::Incomplete.code() => "STORED, BUT NOT WHAT WAS ASKED (exit code 3)".to_owned(),
             code if code == Kind::Interrupted.code() => "INTERRUPTED (exit code 130)".to_owned(),
@@ -168,6 +175,7 @@ mod tests {
             grade,
             failed: failed.iter().map(not_stored).collect(),
             missing: Vec::new(),
+            notes: Vec::new(),
             messages: Vec::new(),
         }
     }
@@ -179,8 +187,8 @@ mod tests {
         let after = |earlier: LastRun| ended(0, None, &[]).after(Some(earlier), &finished);
         let incomplete = after(ended(3, Some(Grade::Incomplete), &[]));
         assert_eq!((incomplete.exit_code, incomplete.grade), (3, Some(Grade::Incomplete)));
-        assert!(incomplete.attention().is_some());
-        assert_eq!(after(ended(0, Some(Grade::Exact), &[])).attention(), None);
+        assert_eq!(incomplete.attention().len(), 1);
+        assert_eq!(after(ended(0, Some(Grade::Exact), &[])).attention(), [""; 0]);
         let behind = after(ended(4, Some(Grade::Exact), &["far"]));
         assert_eq!((behind.exit_code, behind.failed.len()), (4, 1));
         assert_eq!(after(ended(1, None, &[])).exit_code, 1, "the last backup came to nothing");

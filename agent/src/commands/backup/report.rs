@@ -90,6 +90,9 @@ struct Stored {
     copied_bytes: Option<u64>,
     exit_code: u8,
     error: Vec<String>,
+    /// What somebody has to look into although it is stored.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 impl Report {
@@ -120,6 +123,7 @@ impl Report {
             copied_bytes: None,
             exit_code: missing.kind().code(),
             error: missing.messages(),
+            notes: Vec::new(),
         }));
         self
     }
@@ -177,6 +181,11 @@ impl Report {
                 messages: stored.error.clone(),
             })
             .collect()
+    }
+
+    /// What somebody has to look into although all was stored.
+    pub(super) fn notes(&self) -> Vec<String> {
+        self.stores.iter().flat_map(|stored| stored.notes.iter().cloned()).collect()
     }
 
     /// The run as the evidence log keeps it.
@@ -314,6 +323,7 @@ impl Stored {
             sent_bytes: self.sent_bytes,
             exit_code: self.exit_code,
             messages: self.error.clone(),
+            notes: self.notes.clone(),
         }
     }
 
@@ -331,6 +341,9 @@ impl Stored {
             self.copied_bytes.filter(|bytes| *bytes > 0).map(|bytes| format!("{} copied there, ", Size(bytes)));
         let copied = copied.unwrap_or_default();
         let _ = writeln!(text, "  {:24} {kind}, {copied}{sent} sent in {packs} for {content} of content", self.shown());
+        for note in &self.notes {
+            let _ = writeln!(text, "  WARNING: {note}");
+        }
         if let (Some(slot), Some(bring)) = (&self.slot, &self.bring) {
             let _ = writeln!(text, "  {:24} take the disk {slot} away, and bring {bring} for the next run", "");
         }
@@ -388,6 +401,7 @@ fn stored(outcome: &Outcome) -> Stored {
         copied_bytes: delivered.map(|delivered| delivered.copied_bytes),
         exit_code: error.map_or(0, |error| kind(error).code()),
         error: error.map(|error| failure::chain(error)).unwrap_or_default(),
+        notes: delivered.map(|delivered| delivered.notes.clone()).unwrap_or_default(),
     }
 }
 

@@ -37,6 +37,7 @@ fn run(day: u32, stores: &[(u32, bool)]) -> Record {
         sent_bytes: None,
         exit_code: 0,
         messages: Vec::new(),
+        notes: Vec::new(),
     };
     let generation = RunGeneration {
         id: id(day),

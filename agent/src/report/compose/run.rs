@@ -51,9 +51,10 @@ pub(super) fn report(run: &Run, ended: Timestamp, context: &Context<'_>) -> Repo
             place(stored)
         );
         (Kind::Unsynchronized, "backup NOT OF ONE INSTANT", verdict)
-    } else if run.exit_code != 0 {
+    } else if run.exit_code != 0 || notes(run).next().is_some() {
         let trouble = run.stores.iter().find(|store| !store.messages.is_empty());
-        let trouble = trouble.map(|store| sentence(innermost(&store.messages))).unwrap_or_default();
+        let trouble = trouble.map(|store| innermost(&store.messages)).or_else(|| notes(run).next());
+        let trouble = trouble.map(sentence).unwrap_or_default();
         let verdict = format!("{name} is complete, but not all went well. {trouble}");
         (Kind::Warning, "backup complete, with a warning", verdict)
     } else {
@@ -227,12 +228,18 @@ fn places(run: &Run) -> Table {
             (true, Some(true), _) => "stored, in full".to_owned(),
             (true, ..) => "stored, what changed".to_owned(),
         };
-        let why = if store.messages.is_empty() { String::new() } else { format!(": {}", joined(&store.messages)) };
+        let said = [store.messages.as_slice(), &store.notes].concat();
+        let why = if said.is_empty() { String::new() } else { format!(": {}", joined(&said)) };
         let sent = store.sent_bytes.map_or("–".to_owned(), |bytes| Size(bytes).to_string());
         let name = store.slot.as_ref().map_or_else(|| store.store.clone(), |slot| format!("{} ({slot})", store.store));
-        Row::new(!store.messages.is_empty(), [name, format!("{state}{why}"), sent])
+        Row::new(!said.is_empty(), [name, format!("{state}{why}"), sent])
     });
     Table::new("Where it is", &["Store", "State", "Sent"], rows.collect())
+}
+
+/// What was found in stores that have the generation all the same.
+fn notes(run: &Run) -> impl Iterator<Item = &str> {
+    run.stores.iter().flat_map(|store| store.notes.iter().map(String::as_str))
 }
 
 /// Everything that somebody has to do something about, with what that is.
@@ -249,6 +256,7 @@ fn todo(run: &Run, generation: &RunGeneration, context: &Context<'_>) -> Vec<Str
             ),
         });
     }
+    todo.extend(notes(run).map(sentence));
     for store in run.stores.iter().filter(|store| !store.resumed) {
         if let (Some(slot), Some(bring)) = (&store.slot, &store.bring) {
             todo.push(format!("Take the disk {slot} of `{}` away, and bring {bring} for the next run.", store.store));
