@@ -19,7 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::clock;
 use crate::config::Span;
-use crate::failure::one_line;
+use crate::failure::{Kind, one_line};
 use crate::ids::JobName;
 use crate::platform::service::Manager;
 use crate::schedule::{Action, EndWhy, Event, Memory, Schedule, SkipWhy, Why};
@@ -44,6 +44,20 @@ pub struct DaemonSettings {
     pub program: PathBuf,
     /// The configuration of the runs.
     pub config: PathBuf,
+    /// Hears of runs that were refused.
+    pub refused: Sender<Refused>,
+}
+
+/// A run that ended because its command line or its configuration is wrong (exit code 2): there may have been nothing that it
+/// could tell of that with.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// Whose run.
+    pub job: JobName,
+    /// When it began.
+    pub began: Timestamp,
+    /// Why, as it printed it.
+    pub messages: Vec<String>,
 }
 
 /// Why there is no daemon.
@@ -270,6 +284,12 @@ impl Daemon {
             Some(0) => tracing::info!("{job} is done"),
             Some(code) => tracing::warn!("{job} ended with exit code {code}{}", said(&messages)),
             None => tracing::error!("{job} was killed"),
+        }
+        if exit_code == Some(Kind::Usage.code()) {
+            let running = self.memory.job(&job).and_then(|known| known.running);
+            let began = running.map_or_else(clock::now, |running| running.started);
+            // Where nobody listens, the log has it.
+            self.settings.refused.send(Refused { job: job.clone(), began, messages: messages.clone() }).ok();
         }
         self.step(Event::Ended { job, exit_code, messages });
     }

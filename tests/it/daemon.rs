@@ -94,6 +94,30 @@ fn three_jobs_run_by_themselves() {
 }
 
 #[test]
+fn a_night_whose_configuration_was_spoiled_is_told_by_the_daemon_that_read_a_good_one() {
+    let sink = Sink::start();
+    let machine = crate::reports::machine(&sink, &(mail("boss", "failures") + &job("copy", "backup", NEVER)));
+    machine.backup(&[]).expect(0);
+    let running = daemon(&machine);
+    let good = std::fs::read_to_string(machine.world.path("offsite.toml")).unwrap();
+    std::fs::write(machine.world.path("offsite.toml"), format!("stagging = 1\n{good}")).unwrap();
+    let socket = UnixStream::connect(machine.world.path("state/daemon/socket")).unwrap();
+    (&socket).write_all(b"{\"ask\":\"run\",\"job\":\"copy\"}\n").unwrap();
+    wait_until(LONG, "the mail of the daemon", || !sink.mails().is_empty());
+    std::fs::write(machine.world.path("offsite.toml"), &good).unwrap();
+    let mails = sink.mails();
+    let told = crate::reports::text(&mails[0], "text").replace('\n', " ");
+    assert!(told.contains("stagging") && told.contains("offsite check"), "{told}");
+    let status = status(&machine);
+    assert!(status["attention"].to_string().contains("the last backup FAILED"), "{status}");
+    assert!(status["last_run"]["messages"].to_string().contains("stagging"), "{status}");
+    machine.backup(&[]).expect(0);
+    assert!(!self::status(&machine)["attention"].to_string().contains("FAILED"));
+    assert_eq!(sink.mails().len(), 1, "the night was told of more than once");
+    stop(running);
+}
+
+#[test]
 fn whoever_says_nonsense_to_the_daemon_keeps_nobody_else_from_asking() {
     let machine = machine(&job("copy", "backup", NEVER));
     let running = daemon(&machine);

@@ -1,9 +1,12 @@
 //! `offsite daemon`: becomes the daemon, or tells the one that runs.
 
 mod metrics;
+mod refused;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -47,16 +50,17 @@ fn become_daemon(path: &Path) -> Result<(), Failure> {
         return Err(Failure::new(Kind::Usage, "the configuration has no [[job]], so there is nothing to do by itself")
             .hint("add one: [[job]] with name = \"nightly\", run = [\"backup\"], at = \"Mon-Fri 23:30\""));
     }
-    for other in config.place.schedule.jobs.iter().filter_map(|job| job.config.as_deref()) {
-        load_config(other)?;
-    }
     let failed = |error| Failure::new(Kind::Failed, error);
+    let path = std::path::absolute(path).map_err(failed)?;
+    let jobs = refused::Jobs::of(&config.place, &path)?;
+    let (refused, inbox) = mpsc::channel();
     let place = config.place.clone();
     let settings = DaemonSettings {
         schedule: config.place.schedule,
         state_folder: config.place.state,
         program: std::env::current_exe().map_err(failed)?,
-        config: std::path::absolute(path).map_err(failed)?,
+        config: path,
+        refused,
     };
     let daemon = Daemon::begin(settings).map_err(|error| match error {
         DaemonError::Folder(StagingError::Locked { holder, .. }) => {
@@ -73,8 +77,10 @@ fn become_daemon(path: &Path) -> Result<(), Failure> {
     }
     let stopper = daemon.stopper();
     interrupt::each(move || stopper.stop())?;
+    // Beside the schedule, which a slow mail server must not hold up. With the daemon the channel ends.
+    let teller = thread::Builder::new().name("refused".to_owned()).spawn(move || jobs.tell(&inbox)).map_err(failed)?;
     daemon.run();
-    Ok(())
+    teller.join().map_err(|_| Failure::new(Kind::Failed, "what could not begin could not be told of"))
 }
 
 fn tell(verb: &DaemonVerb, path: &Path, output: Output) -> Result<(), Failure> {

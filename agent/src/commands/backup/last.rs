@@ -61,18 +61,19 @@ impl LastRun {
                 messages: Vec::new(),
             }),
             Err(failure) if failure.kind() == Kind::Locked => None,
-            Err(failure) => Some(Self {
-                version: VERSION,
-                ended,
-                exit_code: failure.kind().code(),
-                generation: None,
-                grade: None,
-                failed: Vec::new(),
-                missing: Vec::new(),
-                notes: Vec::new(),
-                messages: output::messages(failure),
-            }),
+            Err(failure) => Some(Self::without_generation(failure.kind(), output::messages(failure), ended)),
         }
+    }
+
+    /// Of a run that could not begin for its configuration, and so not tell of itself.
+    pub(in crate::commands) fn refused(messages: Vec<String>, ended: Timestamp) -> Self {
+        Self::without_generation(Kind::Usage, messages, ended)
+    }
+
+    fn without_generation(kind: Kind, messages: Vec<String>, ended: Timestamp) -> Self {
+        let (version, exit_code) = (VERSION, kind.code());
+        let (failed, missing, notes) = (Vec::new(), Vec::new(), Vec::new());
+        Self { version, ended, exit_code, generation: None, grade: None, failed, missing, notes, messages }
     }
 
     /// What is to be kept of a run, `report`, that only finished what earlier ones had left: what else was wrong with the last
@@ -96,7 +97,7 @@ impl LastRun {
     }
 
     /// Writes it into the state folder. Where there is none, there is nothing to remember yet.
-    pub(super) fn write(&self, state: &Path) -> Result<(), (PathBuf, io::Error)> {
+    pub(in crate::commands) fn write(&self, state: &Path) -> Result<(), (PathBuf, io::Error)> {
         let path = state.join(FILE);
         if !state.is_dir() {
             return Ok(());
