@@ -127,7 +127,9 @@ impl Daemon {
     pub fn begin(settings: DaemonSettings) -> Result<Self, DaemonError> {
         let now = clock::now();
         let folder = settings.state_folder.join(FOLDER);
-        crate::durable::create_folder(&folder).map_err(|error| RecordError::new("make the folder", &folder, error))?;
+        crate::durable::create_folder(&settings.state_folder)
+            .and_then(|()| crate::durable::add_folder(&folder))
+            .map_err(|error| RecordError::new("make the folder", &folder, error))?;
         let lock = FolderLock::take(&folder, now)?;
         let record = record::path(&settings.state_folder);
         let mut memory = match record::read(&settings.state_folder) {

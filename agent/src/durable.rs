@@ -1,4 +1,7 @@
 //! Files that are either there whole, on disk, or not there. The only module that renames.
+//!
+//! What an administrator writes this way into the folder of another account belongs to that account, which has to use it
+//! afterwards.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -56,6 +59,27 @@ pub fn create_new(path: &Path) -> io::Result<File> {
     platform::private_file(OpenOptions::new().write(true).create_new(true)).open(path)
 }
 
+/// Opens the file `path` to read and write it. One that is missing is made: empty, private (0600).
+pub fn open(path: &Path) -> io::Result<File> {
+    let is_new = path.symlink_metadata().is_err();
+    let mut options = OpenOptions::new();
+    let file = platform::private_file(options.read(true).write(true).create(true).truncate(false)).open(path)?;
+    if is_new {
+        give(path);
+    }
+    Ok(file)
+}
+
+/// Creates `folder`, private (0700), in a folder that is there. One that exists is left as it is.
+pub fn add_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    create_folder(folder)?;
+    give(folder);
+    Ok(())
+}
+
 /// A new private file (0600) that others see only once it is whole. One that is not published is removed.
 #[derive(Debug)]
 pub struct Draft {
@@ -89,7 +113,16 @@ impl Draft {
 }
 
 fn draft_of(path: &Path) -> io::Result<tempfile::NamedTempFile> {
-    tempfile::Builder::new().prefix(".new-").tempfile_in(parent(path)?)
+    let draft = tempfile::Builder::new().prefix(".new-").tempfile_in(parent(path)?)?;
+    give(draft.path());
+    Ok(draft)
+}
+
+fn give(path: &Path) {
+    // A file system that knows no owners, or does not obey this account, refuses. What is written matters more.
+    if let Err(error) = platform::give_to_owner_of_folder(path) {
+        tracing::debug!("{} could not be given to the owner of its folder: {error}", path.display());
+    }
 }
 
 fn parent(path: &Path) -> io::Result<&Path> {

@@ -16,15 +16,15 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use crate::durable;
 use crate::ids::SiteName;
 use crate::sign::{SignError, SiteKey, SitePublicKey};
-use crate::{durable, platform};
 
 pub use chain::{Anchor, Entry, Finding, History, Mended};
 pub use record::{
@@ -86,9 +86,7 @@ impl Log {
         now: Timestamp,
     ) -> Result<Entry, EvidenceError> {
         let path = self.path();
-        let mut options = OpenOptions::new();
-        platform::private_file(options.read(true).write(true).create(true).truncate(false));
-        let mut file = options.open(&path).map_err(self.failed("open"))?;
+        let mut file = durable::open(&path).map_err(self.failed("open"))?;
         file.lock().map_err(self.failed("lock"))?;
         let mut log = Vec::new();
         file.read_to_end(&mut log).map_err(self.failed("read"))?;

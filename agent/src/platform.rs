@@ -79,7 +79,17 @@ pub(crate) fn account_number() -> u32 {
 
 /// The name of that account, or its number if it has none.
 pub(crate) fn account_name() -> String {
-    let number = account_number().to_string();
+    name_of(u64::from(account_number()))
+}
+
+/// The account that `path` belongs to, if it is there and is not this process's own.
+pub(crate) fn other_owner(path: &Path) -> Option<String> {
+    let owner = tree::path_stat(path).ok()?.uid;
+    (owner != u64::from(account_number())).then(|| name_of(owner))
+}
+
+fn name_of(account: u64) -> String {
+    let number = account.to_string();
     let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let mut lines = accounts.lines().map(|line| line.split(':'));
     let name = lines.find_map(|mut fields| {

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use providers::{Finding, Verdict};
 use serde::{Deserialize, Serialize};
 
+use crate::durable;
 use crate::ids::StoreName;
-use crate::{durable, platform};
 
 /// A verdict, and the place that it is about: other settings may lead to another place.
 #[derive(Debug, Deserialize)]
@@ -35,10 +35,7 @@ pub fn read(state_folder: &Path, store: &StoreName, place: &str) -> Option<Verdi
 pub fn write(state_folder: &Path, store: &StoreName, place: &str, verdict: &Verdict) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(&Keeping { place, verdict })?;
     text.push(b'\n');
-    let path = file(state_folder, store);
-    durable::write(&path, &text)?;
-    // An administrator may have looked at what another account runs.
-    platform::give_to_owner_of_folder(&path)
+    durable::write(&file(state_folder, store), &text)
 }
 
 /// Why nothing may be sent to a place with this verdict; in sentences without their end.

@@ -17,7 +17,7 @@ mod error;
 mod index;
 mod local;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -120,9 +120,7 @@ impl FolderLock {
     pub fn take(root: &Path, now: Timestamp) -> Result<Self, StagingError> {
         let path = root.join(LOCK);
         let failed = |e| StagingError::io("lock", &path, e);
-        let mut options = OpenOptions::new();
-        platform::private_file(options.read(true).write(true).create(true).truncate(false));
-        let mut file = options.open(&path).map_err(failed)?;
+        let mut file = durable::open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {

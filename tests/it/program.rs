@@ -1,7 +1,9 @@
 //! The main job through the program: what it says and with which exit code it ends when not everything is well.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use tests::machine::Machine;
 use tests::{Outcome, World};
 
 /// An office with a folder, a database, a directory store and two keys, configured by `offsite init`.
@@ -415,4 +417,33 @@ fn a_missing_secret_closes_its_store_and_no_other() {
     office.expect(0, &["key", "sheet"]);
     let backup = office.expect(2, &["--json", "backup"]).json();
     assert_eq!(backup["error"]["problems"][0]["key"], "store[1].secret_key");
+}
+
+#[test]
+fn what_an_administrator_writes_into_the_state_of_an_account_belongs_to_the_account() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let machine = Machine::new();
+    std::fs::write(machine.source().join("document"), "of the day").unwrap();
+    machine.configure(100, "");
+    machine.backup(&[]).expect(0);
+    let account = 12_345;
+    let give = |path: &Path| std::os::unix::fs::chown(path, Some(account), Some(account)).unwrap();
+    let (state, staging) = (machine.world.path("state"), machine.world.path("staging"));
+    let below = |folder: &Path| tests::office::paths(folder);
+    for path in below(&state).iter().chain([&state, &staging]) {
+        give(path);
+    }
+    machine.world.offsite(["verify"]).expect(0);
+    machine.world.offsite(["status"]).expect(0);
+    let owners = || below(&state).into_iter().map(|path| (std::fs::metadata(&path).unwrap().uid(), path));
+    assert_eq!(owners().filter(|(owner, _)| *owner != account).collect::<Vec<_>>(), []);
+    let log = std::fs::read(state.join("evidence.jsonl")).unwrap();
+    let last = std::fs::read(state.join("last-run.json")).unwrap();
+    let refused = machine.backup(&[]).expect(2);
+    assert!(refused.stderr.contains("belongs to the account 12345"), "{refused}");
+    assert!(!refused.stderr.contains("chmod"), "{refused}");
+    assert_eq!(std::fs::read(state.join("evidence.jsonl")).unwrap(), log, "a refused run wrote into the log");
+    assert_eq!(std::fs::read(state.join("last-run.json")).unwrap(), last);
 }

@@ -71,6 +71,10 @@ pub(super) fn run(arguments: &BackupArgs, path: &Path, quiet: bool, output: Outp
 /// One run, whose end is remembered for `offsite status` and in the evidence log.
 pub(super) fn execute(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failure> {
     let began = clock::now();
+    if preflight::is_anothers(&config.place) {
+        // Nothing is told of it, either: who runs this can read what is wrong.
+        look_first(config, what)?;
+    }
     // A service that is told of a beginning waits for an end: where there is nothing to finish, nothing happens.
     if !what.resume || preflight::is_unfinished(&config.place) {
         super::report::begins(&config.place);

@@ -78,6 +78,11 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     problems
 }
 
+/// Whether staging or the state belongs to another account: then nothing is to be written there.
+pub(super) fn is_anothers(place: &Place) -> bool {
+    [&place.staging, &place.state].into_iter().any(|folder| platform::other_owner(folder).is_some())
+}
+
 /// Folders of directory stores that are not there. In a run, that is a failure of that store, and of no other.
 pub(super) fn absent_folders(config: &Config) -> Vec<Problem> {
     let absent = |store: &StoreConfig| {
@@ -136,11 +141,16 @@ fn check_writable(folder: &Path) -> Result<(), String> {
     if !nearest.is_dir() {
         return Err(format!("{} is not a folder", nearest.display()));
     }
+    if let Some(owner) = platform::other_owner(folder) {
+        let folder = folder.display();
+        return Err(format!(
+            "{folder} belongs to the account {owner}; run this as that account: `sudo -u {owner} offsite`"
+        ));
+    }
     match platform::can_write(&nearest) {
-        Ok(()) if nearest == *folder && !platform::is_private(folder).unwrap_or(false) => Err(format!(
-            "{} is not this user's own, or others can look into it; run `chmod 700` on it",
-            folder.display()
-        )),
+        Ok(()) if nearest == *folder && !platform::is_private(folder).unwrap_or(false) => {
+            Err(format!("others can look into {}; run `chmod 700` on it", folder.display()))
+        }
         Ok(()) => Ok(()),
         Err(error) => Err(format!("{} cannot be written: {error}", nearest.display())),
     }

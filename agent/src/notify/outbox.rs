@@ -49,7 +49,7 @@ impl Outbox {
     /// Keeps `message` until it is removed; a ping replaces those to the same service that wait, for only the newest is
     /// true.
     pub fn put(&self, message: &Message) -> Result<(), OutboxError> {
-        durable::create_folder(&self.folder).map_err(failed("make room for", &self.folder))?;
+        durable::add_folder(&self.folder).map_err(failed("make room for", &self.folder))?;
         if let Payload::Ping { .. } = message.payload {
             for other in self.messages()? {
                 if other.id < message.id && other.name == message.name && matches!(other.payload, Payload::Ping { .. })
@@ -88,7 +88,7 @@ impl Outbox {
 
     /// Takes the right to deliver; nothing if another program has it.
     pub fn lock(&self, now: Timestamp) -> Result<Option<FolderLock>, OutboxError> {
-        durable::create_folder(&self.folder).map_err(failed("make room for", &self.folder))?;
+        durable::add_folder(&self.folder).map_err(failed("make room for", &self.folder))?;
         match FolderLock::take(&self.folder, now) {
             Ok(lock) => Ok(Some(lock)),
             Err(StagingError::Locked { .. }) => Ok(None),

@@ -18,8 +18,8 @@ pub enum StagingError {
     },
     /// Other accounts can enter the folder.
     #[error(
-        "the staging folder {} must belong to the account that runs offsite and be closed to others; use `chown` and \
-         `chmod 700`", root.display()
+        "the staging folder {} is not of this account, or not closed to others; run offsite as the account that it belongs \
+         to, and run `chmod 700` on it", root.display()
     )]
     NotPrivate {
         /// The staging folder.
