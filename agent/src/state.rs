@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use crate::durable;
 use crate::ids::SiteName;
@@ -32,6 +32,8 @@ const SCHEMA_VERSION: i64 = 2;
 /// The database's name in the state folder.
 const FILE: &str = "state.db";
 const OPENING: &str = "it was opened";
+/// Asks for the site.
+const WHOSE: &str = "SELECT value FROM about WHERE name = 'site'";
 /// How long one connection waits for another one's change, which takes as long as the disk does.
 const BUSY_LIMIT: Duration = Duration::from_secs(60);
 
@@ -97,6 +99,14 @@ impl State {
         Ok(state)
     }
 
+    /// The site that the state in `folder` belongs to, as far as that can be read. Asking makes no state.
+    pub fn site_of(folder: &Path) -> Option<String> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(folder.join(FILE), flags).ok()?;
+        connection.busy_timeout(BUSY_LIMIT).ok()?;
+        connection.query_row(WHOSE, [], |row| row.get(0)).ok()
+    }
+
     /// Another connection to the same database, for another thread of the same run.
     pub fn reopen(&self) -> Result<Self, StateError> {
         let fail = |source| StateError::database(&self.path, OPENING, source);
@@ -137,8 +147,7 @@ impl State {
     }
 
     fn check_owner(&self, site: &SiteName) -> Result<(), StateError> {
-        let read = "SELECT value FROM about WHERE name = 'site'";
-        let found: Option<String> = self.during(OPENING, |c| c.query_row(read, [], |row| row.get(0)).optional())?;
+        let found: Option<String> = self.during(OPENING, |c| c.query_row(WHOSE, [], |row| row.get(0)).optional())?;
         match found {
             Some(found) if found == site.as_str() => Ok(()),
             Some(found) => Err(StateError::OtherSite { path: self.path.clone(), found, wanted: site.clone() }),

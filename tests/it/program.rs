@@ -447,3 +447,23 @@ fn what_an_administrator_writes_into_the_state_of_an_account_belongs_to_the_acco
     assert_eq!(std::fs::read(state.join("evidence.jsonl")).unwrap(), log, "a refused run wrote into the log");
     assert_eq!(std::fs::read(state.join("last-run.json")).unwrap(), last);
 }
+
+#[test]
+fn a_site_with_the_state_of_another_is_refused_and_leaves_it_alone() {
+    let machine = Machine::new();
+    std::fs::write(machine.source().join("document"), "of the day").unwrap();
+    machine.configure(100, "");
+    machine.backup(&[]).expect(0);
+    let config = std::fs::read_to_string(machine.world.path("offsite.toml")).unwrap();
+    machine.world.configure(&config.replacen("site = \"townhall\"", "site = \"other\"", 1));
+    let state = machine.world.path("state");
+    let kept =
+        || ["evidence.jsonl", "evidence.head", "last-run.json"].map(|name| std::fs::read(state.join(name)).unwrap());
+    let before = kept();
+    for verb in ["check", "backup"] {
+        let refused = machine.world.offsite([verb]).expect(2);
+        assert!(refused.stderr.contains("belongs to the site `townhall`, not to `other`"), "{refused}");
+        assert_eq!(kept(), before, "{verb} wrote into the state of another site");
+    }
+    assert!(!state.join("probe-far.json").exists());
+}

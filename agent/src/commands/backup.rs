@@ -71,7 +71,7 @@ pub(super) fn run(arguments: &BackupArgs, path: &Path, quiet: bool, output: Outp
 /// One run, whose end is remembered for `offsite status` and in the evidence log.
 pub(super) fn execute(config: &Config, what: What<'_>, quiet: bool) -> Result<Report, Failure> {
     let began = clock::now();
-    if preflight::is_anothers(&config.place) {
+    if preflight::is_anothers(&config.place) || preflight::other_site(&config.place).is_some() {
         // Nothing is told of it, either: who runs this can read what is wrong.
         look_first(config, what)?;
     }

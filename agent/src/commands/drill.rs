@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::bars::Bars;
 use super::find::Stores;
 use super::output::{Output, can_ask, say};
-use super::{Ended, evidence, key, load_place, prompt};
+use super::{Ended, evidence, key, load_place, preflight, prompt};
 use crate::cli::{DrillArgs, PassphraseSource};
 use crate::config::{Config, ConfigError, Place, Span};
 use crate::drill::{self, About, DrillRequest, Outcome, SweeperProgram, Verdict};
@@ -87,6 +87,9 @@ fn about(kind: Kind) -> About {
 }
 
 fn remember(place: &Place, verdict: &Verdict) {
+    if preflight::other_site(place).is_some() {
+        return;
+    }
     if let Err((path, error)) = LastDrill::write(verdict, &place.state) {
         say(&format!("warning: how this drill ended could not be written to {}: {error}", path.display()));
     }

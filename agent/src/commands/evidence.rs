@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::output::say;
-use super::{key, report};
+use super::{key, preflight, report};
 use crate::clock;
 use crate::config::Place;
 use crate::evidence::{EvidenceError, History, Log, Record, Verify};
@@ -11,10 +11,11 @@ use crate::failure;
 use crate::format::Sha256;
 use crate::sign::SiteKey;
 
-/// Adds `record` to the evidence log, and tells of it as configured. Where there is no state folder yet, there is nothing to remember; an entry that cannot
-/// be added is told, and spoils nothing of what was done.
+/// Adds `record` to the evidence log, and tells of it as configured. Where there is no state folder yet, there is nothing to
+/// remember, and the log of another site is not this one's to add to; an entry that cannot be added is told, and spoils nothing
+/// of what was done.
 pub(super) fn record(place: &Place, record: Record) {
-    if !place.state.is_dir() {
+    if !place.state.is_dir() || preflight::other_site(place).is_some() {
         return;
     }
     // While the site's key is away entries are not signed, which is said wherever the log is told of.

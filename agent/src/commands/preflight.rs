@@ -68,6 +68,14 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
             report(key.to_owned(), what);
         }
     }
+    if let Some(owner) = other_site(&config.place) {
+        let (state, site) = (config.place.state.display(), &config.place.site);
+        let what = format!(
+            "the state in {state} belongs to the site `{owner}`, not to `{site}`: correct `site`, or give each site a state \
+             folder and a staging folder of its own"
+        );
+        report("site".to_owned(), what);
+    }
     if let Err(what) = check_signing_key(&config.place) {
         report("signing.key".to_owned(), what);
     }
@@ -81,6 +89,11 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
 /// Whether staging or the state belongs to another account: then nothing is to be written there.
 pub(super) fn is_anothers(place: &Place) -> bool {
     [&place.staging, &place.state].into_iter().any(|folder| platform::other_owner(folder).is_some())
+}
+
+/// The site that the state belongs to, if that is another one: then nothing of this one is to be written there.
+pub(super) fn other_site(place: &Place) -> Option<String> {
+    State::site_of(&place.state).filter(|owner| owner != place.site.as_str())
 }
 
 /// Folders of directory stores that are not there. In a run, that is a failure of that store, and of no other.

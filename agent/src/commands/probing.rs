@@ -6,9 +6,9 @@ use std::path::Path;
 use futures_util::StreamExt as _;
 use providers::{ErrorKind, Finding, KeyPrefix, Policy, Verdict};
 
-use super::evidence;
 use super::output::say;
 use super::stores::OpenStore;
+use super::{evidence, preflight};
 use crate::config::{Place, Problem, StoreConfig};
 use crate::evidence::{Probe, Record};
 use crate::failure;
@@ -67,7 +67,8 @@ pub(super) fn make_state(state: &Path) -> io::Result<()> {
 
 /// Keeps the verdict where there is a state folder, and tells of it whoever wants to know.
 pub(super) fn keep(place: &Place, found: &Probed<'_>) {
-    let Some(verdict) = found.verdict.as_ref().filter(|_| place.state.is_dir()) else { return };
+    let is_ours = place.state.is_dir() && preflight::other_site(place).is_none();
+    let Some(verdict) = found.verdict.as_ref().filter(|_| is_ours) else { return };
     let Probed { config, place: known_by, problems, .. } = found;
     if let Err(error) = probed::write(&place.state, known_by, &config.to_string(), verdict) {
         say(&format!("warning: what {} does could not be kept in {}: {error}", config.name, place.state.display()));

@@ -24,7 +24,7 @@ use crate::progress::Progress;
 use crate::prune::{self, Freed, Holds, Keeping, Plan, PruneError, Survey};
 use crate::sign::{SiteKey, SitePublicKey};
 use crate::staging::{FolderLock, Staging, StagingError};
-use crate::state::State;
+use crate::state::{State, StateError};
 use crate::upload::Interrupt;
 
 use report::{Ending, PlaceReport, Report};
@@ -65,7 +65,10 @@ pub(super) fn state(place: &Place) -> Result<Option<State>, Failure> {
     if !place.state.join("state.db").exists() {
         return Ok(None);
     }
-    State::open(&place.state, &place.site).map(Some).map_err(|error| Failure::new(Kind::Failed, error))
+    State::open(&place.state, &place.site).map(Some).map_err(|error| {
+        let kind = if matches!(error, StateError::OtherSite { .. }) { Kind::Usage } else { Kind::Failed };
+        Failure::new(kind, error)
+    })
 }
 
 /// The locks that a run takes: prune and run wait for each other on this machine.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::output::{Output, say};
-use super::{Ended, daemon, evidence, load_place, show};
+use super::{Ended, daemon, evidence, load_place, preflight, show};
 use crate::cli::ReportArgs;
 use crate::config::{Place, Wish};
 use crate::evidence::{Entry, EvidenceError, History, Log, Record, Undelivered};
@@ -85,7 +85,8 @@ pub(super) fn tell(place: &Place, entry: &Entry) {
 /// What nobody's run tells of: what is overdue, what is due by itself, and what could not be delivered when it was written.
 pub(super) fn tidings(path: &Path) -> Result<(), Failure> {
     let place = load_place(path)?;
-    if place.reports.is_silent() {
+    // The log of another site is not this one's to tell of.
+    if place.reports.is_silent() || preflight::other_site(&place).is_some() {
         return Ok(());
     }
     let failed = |error: TellError| Failure::new(Kind::Failed, error);

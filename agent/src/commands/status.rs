@@ -19,7 +19,7 @@ use super::output::Output;
 use super::pulse::Running;
 use super::slot::RotationReport;
 use super::stores::Memory;
-use super::{Ended, evidence, load_place, report};
+use super::{Ended, evidence, load_place, prune, report};
 use crate::cli::StatusArgs;
 use crate::config::{Place, StoreConfig};
 use crate::evidence::History;
@@ -101,10 +101,9 @@ pub(super) fn run(arguments: &StatusArgs, path: &Path, output: Output) -> Ended 
 }
 
 fn status(place: &Place, config: &Path, now: Timestamp) -> Result<Status, Failure> {
-    let failed = |error| Failure::new(Kind::Failed, error);
     // Looking must not make one.
-    let has_state = place.state.join("state.db").exists();
-    let state = if has_state { Some(State::open(&place.state, &place.site).map_err(failed)?) } else { None };
+    let state = prune::state(place)?;
+    let has_state = state.is_some();
     let memory = Memory::of(place)?;
     let stores = place.stores.iter().map(|known| {
         let rotation = RotationReport::of(place, &memory, known);

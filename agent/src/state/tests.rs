@@ -20,6 +20,7 @@ fn pack(state: &State, order: u32, at: u64, patches: Vec<NewPatch>, chunks: Vec<
 fn another_sites_state_is_not_used() {
     let (folder, state) = opened();
     drop(state);
+    assert_eq!(State::site_of(folder.path()).as_deref(), Some("townhall"));
     let error = State::open(folder.path(), &"school".parse().unwrap()).unwrap_err();
     assert!(matches!(error, StateError::OtherSite { .. }), "{error}");
     rusqlite::Connection::open(folder.path().join("state.db")).unwrap().pragma_update(None, "user_version", 7).unwrap();
