@@ -128,6 +128,7 @@ fn remedy(kind: Kind, error: &(dyn Error + 'static)) -> Option<&'static str> {
         (Some(ErrorKind::NotFound), _) => {
             Some("see that the path is right, and that the disk that it lies on is mounted")
         }
+        (Some(ErrorKind::AlreadyExists), _) => Some("name another file, or move the one that is there away first"),
         (Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded), _) => Some("free some space on that disk"),
         (Some(ErrorKind::ReadOnlyFilesystem), _) => Some("mount that disk so that it can be written to"),
         (_, Kind::Store) => {

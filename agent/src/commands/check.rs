@@ -81,7 +81,10 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
             1 => "one thing would make a run fail, or its copy incomplete".to_owned(),
             many => format!("{many} things would make a run fail, or its copy incomplete"),
         };
-        return Err(Failure::new(kind, Problems { what, problems }));
+        let failure = Failure::new(kind, Problems { what, problems });
+        // What usually helps with stores is this very verb.
+        let mend = "mend what is named, and see with another `offsite check` that nothing is left";
+        return Err(if kind == Kind::Store { failure.hint(mend) } else { failure });
     }
     let notes = advice::notes(&config, path).into_iter().chain(versions).collect();
     let checked = summary(&config, room, &probes, notes);

@@ -66,6 +66,7 @@ fn become_daemon(path: &Path) -> Result<(), Failure> {
         DaemonError::Folder(StagingError::Locked { holder, .. }) => {
             let who = holder.map(|holder| format!(": process {} on {}", holder.pid, holder.host)).unwrap_or_default();
             Failure::new(Kind::Locked, format!("the daemon of this site runs already{who}"))
+                .hint("there is nothing to start; `systemctl restart offsite` makes it read a changed configuration")
         }
         error => Failure::new(Kind::Failed, error),
     })?;
