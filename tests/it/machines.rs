@@ -96,17 +96,18 @@ fn a_state_of_somebody_else_is_refused_and_left_alone() {
     let state = machine.world.path("state/state.db");
     let config = std::fs::read_to_string(machine.world.path("offsite.toml")).unwrap();
     machine.world.configure(&config.replace("site = \"townhall\"", "site = \"school\""));
-    refused(&machine, &state, &["townhall", "school", "a state folder of its own"]);
+    // The configuration is wrong.
+    refused(&machine, &state, 2, &["townhall", "school", "a state folder and a staging folder of its own"]);
     machine.world.configure(&config);
 
     let whole = std::fs::read(&state).unwrap();
     rusqlite::Connection::open(&state).unwrap().pragma_update(None, "user_version", 9).unwrap();
-    refused(&machine, &state, &["version 9", "use the program that wrote it"]);
+    refused(&machine, &state, 1, &["version 9", "use the program that wrote it"]);
 
     std::fs::write(&state, &whole[..whole.len() / 2]).unwrap();
-    refused(&machine, &state, &["damaged", "move this file away"]);
+    refused(&machine, &state, 1, &["damaged", "move this file away"]);
     std::fs::write(&state, "no database").unwrap();
-    refused(&machine, &state, &["damaged", "move this file away"]);
+    refused(&machine, &state, 1, &["damaged", "move this file away"]);
     // As the message says.
     std::fs::rename(&state, machine.world.path("damaged.db")).unwrap();
     let report = machine.backup(&[]).expect(0).json();
@@ -114,11 +115,11 @@ fn a_state_of_somebody_else_is_refused_and_left_alone() {
     machine.verify();
 }
 
-/// A backup is refused with these words; neither the state nor the store is touched.
+/// A backup is refused with this exit code and these words; neither the state nor the store is touched.
 #[track_caller]
-fn refused(machine: &Machine, state: &Path, words: &[&str]) -> Outcome {
+fn refused(machine: &Machine, state: &Path, code: i32, words: &[&str]) -> Outcome {
     let (before, objects) = (std::fs::read(state).unwrap(), machine.objects());
-    let outcome = machine.backup(&[]).expect(1);
+    let outcome = machine.backup(&[]).expect(code);
     for word in words {
         assert!(outcome.stderr.contains(word), "`{word}` is not said\n{outcome}");
     }
