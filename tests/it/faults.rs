@@ -15,7 +15,7 @@ use agent::generation::{CutMethod, Document, Grade};
 use rusqlite::Connection;
 use rustix::process::Signal;
 use tests::captures::{
-    MARIADB_RIGHTS, copy_sqlite, load_mariadb, load_postgres, mariadb_account, mariadb_source, patient,
+    MARIADB_RIGHTS, copy_sqlite, load_mariadb, load_postgres, mariadb_account, mariadb_source, newest_staged, patient,
     postgres_account, postgres_source, run_with, sqlite_source,
 };
 use tests::clerks::{Book, Clerks, Client, Engine, judge};
@@ -129,12 +129,7 @@ impl Office {
     /// What the newest generation says, whose copies are judged if it says that it is exact.
     #[track_caller]
     fn assert_exact(&self) -> Document {
-        let staging = self.world.path("staging");
-        let names = std::fs::read_dir(&staging).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let newest = names.filter(|name| name.starts_with("20") && !name.contains(".partial")).max().unwrap();
-        let folder = staging.join(newest);
-        let document = std::fs::read(folder.join("generation.json")).unwrap();
-        let document: Document = serde_json::from_slice(&document).unwrap();
+        let (folder, document) = newest_staged(&self.world);
         assert_eq!(document.grade, Grade::Exact, "{document:#?}");
         let data = folder.join("data");
         let copy = |book: &Book| match &book.database {

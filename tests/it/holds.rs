@@ -13,7 +13,7 @@ use agent::generation::{CutMethod, Document, Grade, Role};
 use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
-use tests::captures::{of, patient, run_with};
+use tests::captures::{newest_staged, of, patient, run_with};
 use tests::office::set_mode;
 use tests::{World, wait_until};
 
@@ -216,11 +216,7 @@ impl Frozen {
     /// What the newest generation says, which must be exact.
     #[track_caller]
     fn assert_exact(&self) -> Document {
-        let names = std::fs::read_dir(self.0.path("staging")).unwrap();
-        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let newest = names.filter(|name| name.starts_with("20") && !name.contains(".partial")).max().unwrap();
-        let document = std::fs::read(self.0.path("staging").join(newest).join("generation.json")).unwrap();
-        let document: Document = serde_json::from_slice(&document).unwrap();
+        let (_, document) = newest_staged(&self.0);
         assert_eq!(document.grade, Grade::Exact, "{document:#?}");
         assert_eq!(of(&document, "ledger").role, Role::Held);
         document

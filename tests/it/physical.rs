@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use agent::capture::{Event, check_server};
 use agent::generation::{CutMethod, Document, Grade, Role};
 use tests::captures::{
-    MARIADB_RIGHTS, load_mariadb, mariadb_account, of, physical_account, physical_source, postgres_account,
-    postgres_source, run, run_watched, sqlite_source,
+    MARIADB_RIGHTS, load_mariadb, mariadb_account, newest_staged, of, physical_account, physical_source,
+    postgres_account, postgres_source, run, run_watched, sqlite_source,
 };
 use tests::clerks::{Book, Clerks, Engine, judge};
 use tests::process::{program, search_path};
@@ -102,15 +102,7 @@ impl Office {
     #[track_caller]
     fn backup(&self, code: i32) -> Document {
         self.world.offsite(["backup"]).expect(code);
-        self.newest()
-    }
-
-    /// What the newest generation on this machine says.
-    fn newest(&self) -> Document {
-        let staging = self.world.path("staging");
-        let names = std::fs::read_dir(&staging).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let newest = names.filter(|name| name.starts_with("20") && !name.contains(".partial")).max().unwrap();
-        serde_json::from_slice(&std::fs::read(staging.join(newest).join("generation.json")).unwrap()).unwrap()
+        newest_staged(&self.world).1
     }
 
     /// The books, as they come back from the store; and the server that those of PostgreSQL are at.
@@ -219,7 +211,7 @@ fn a_server_that_dies_while_its_files_are_copied_costs_its_source_and_the_next_r
     office.postgres.server.kill();
     let outcome = running.wait();
     assert_eq!(outcome.code, Some(3), "{outcome}");
-    let document = office.newest();
+    let document = newest_staged(&office.world).1;
     assert_eq!((document.grade, document.problems.len()), (Grade::Incomplete, 1), "{document:#?}");
     assert_eq!(document.problems[0].source.as_str(), "server");
     assert!(document.sources.iter().any(|source| source.name.as_str() == "cash" && source.bytes > 0));

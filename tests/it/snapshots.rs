@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use agent::capture::{CutSettings, FolderSource, Patterns, SnapshotKind, SourceConfig, SourceKind, check_snapshots};
 use agent::generation::{CutMethod, Document, Grade, Role};
 use tests::captures::{
-    MARIADB_RIGHTS, copy_sqlite, load_mariadb, load_postgres, mariadb_account, of, postgres_account, run, run_with,
-    sqlite_source,
+    MARIADB_RIGHTS, copy_sqlite, load_mariadb, load_postgres, mariadb_account, newest_staged, of, postgres_account,
+    run, run_with, sqlite_source,
 };
 use tests::clerks::{Book, Clerks, Engine, judge};
 use tests::disk::{Btrfs, Disk};
@@ -104,17 +104,7 @@ impl Office {
     #[track_caller]
     fn backup(&self, code: i32) -> Document {
         self.world.offsite(["backup"]).expect(code);
-        self.newest().1
-    }
-
-    /// The newest generation on this machine, and what it says.
-    fn newest(&self) -> (PathBuf, Document) {
-        let staging = self.world.path("staging");
-        let names = std::fs::read_dir(&staging).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let newest =
-            staging.join(names.filter(|name| name.starts_with("20") && !name.contains(".partial")).max().unwrap());
-        let document = std::fs::read(newest.join("generation.json")).unwrap();
-        (newest, serde_json::from_slice(&document).unwrap())
+        newest_staged(&self.world).1
     }
 
     /// The books, as they come back from the store.
@@ -316,7 +306,7 @@ fn a_folder_that_cannot_be_had_in_a_snapshot_is_copied_all_the_same_and_that_is_
         assert!(outcome.code != Some(0) && outcome.stderr.contains(why), "{outcome}");
         let outcome = office.world.offsite(["backup"]).env("PATH", &path).expect(3);
         assert!(outcome.stdout.contains("NOT OF ONE INSTANT"), "{outcome}");
-        let document = office.newest().1;
+        let document = newest_staged(&office.world).1;
         assert!(document.cut.failed_tries.iter().any(|failed| failed.contains(why)), "{document:#?}");
         assert_eq!(of(&document, "letters").bytes, 4);
     }
@@ -335,7 +325,7 @@ fn a_snapshot_that_takes_too_long_is_not_waited_for() {
         format!("[ \"$2\" != snapshot ] || {{ echo 1 >> '{}'; sleep 0.6; }}; exec \"$real\" \"$@\"", calls.display());
     let path = office.with_tool(&script);
     office.world.offsite(["backup"]).env("PATH", path).expect(3);
-    let document = office.newest().1;
+    let document = newest_staged(&office.world).1;
     assert_eq!((document.grade, of(&document, "letters").bytes), (Grade::Sequential, 4), "{document:#?}");
     assert!(document.cut.failed_tries.iter().any(|why| why.contains("took longer for a snapshot than the 200 ms")));
     // None of them was used, and none is left, though each was taken in the end.

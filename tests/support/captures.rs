@@ -1,6 +1,6 @@
 //! Captures by the library, with the real holder, into a world; and copies of what was captured that can be written to.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use agent::capture::{
@@ -27,6 +27,16 @@ pub fn run(world: &World, sources: &[SourceConfig]) -> (LocalGeneration, Documen
 /// The same, with `watch` told what happens.
 pub fn run_watched(world: &World, sources: &[SourceConfig], watch: Watch<'_>) -> (LocalGeneration, Document) {
     run_with(world, sources, &patient(), watch)
+}
+
+/// The newest generation that is staged in a world, and what it says.
+pub fn newest_staged(world: &World) -> (PathBuf, Document) {
+    let staging = world.path("staging");
+    let names = std::fs::read_dir(&staging).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let newest = names.filter(|name| name.starts_with("20") && !name.contains(".partial")).max().unwrap();
+    let folder = staging.join(newest);
+    let document = serde_json::from_slice(&std::fs::read(folder.join("generation.json")).unwrap()).unwrap();
+    (folder, document)
 }
 
 /// Settings for a machine that has much else to do: writers may be held for as long as that can be configured.
