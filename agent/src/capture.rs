@@ -38,7 +38,7 @@ use crate::ids::{SiteName, SourceName};
 use crate::platform;
 use crate::staging::{Draft, LocalGeneration, StagingError};
 
-use folder::{FolderError, Frozen, Surroundings};
+use folder::{Databases, FolderError, Frozen, Surroundings};
 use freeze::FreezeSet;
 use mariadb::MariaDbSet;
 use pivots::Pivots;
@@ -258,8 +258,8 @@ fn cut_once(
     let mut copies = copied?;
     // Last, since a snapshot can wait, and may take long.
     if copies.void.is_none() || !again {
-        let own = own_folders(request, draft);
-        copies.add(folders.copy(draft, &Surroundings { previous, own: &own, watch })?);
+        let (own, databases) = (own_folders(request, draft), Databases::of(request.sources));
+        copies.add(folders.copy(draft, &Surroundings { previous, own: &own, databases: &databases, watch })?);
     }
     Ok((cut, copies))
 }
@@ -328,8 +328,8 @@ fn copy_others(
     previous: Option<&LocalGeneration>,
     watch: Watch<'_>,
 ) -> Result<Copies, CaptureError> {
-    let own = own_folders(request, draft);
-    let around = Surroundings { previous, own: &own, watch };
+    let (own, databases) = (own_folders(request, draft), Databases::of(request.sources));
+    let around = Surroundings { previous, own: &own, databases: &databases, watch };
     let mut copies = Copies::default();
     // Commands first: what they copy is more likely to belong together with the databases.
     let is_command = |source: &&SourceConfig| matches!(source.kind, SourceKind::Command(_));
@@ -368,7 +368,10 @@ fn copy_folder(
         Ok(()) => {
             let written = writer.finish()?;
             (record.entries, record.bytes) = (written.entries, written.bytes);
-            if let Some(what) = folder::emptied(source, record, around.previous) {
+            // What was left out was there.
+            if problems.is_empty()
+                && let Some(what) = folder::emptied(source, record, around.previous)
+            {
                 problems.missing(None, what);
             }
         }

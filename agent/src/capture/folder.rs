@@ -3,6 +3,7 @@
 //! The walk goes by open folders, in stream order, beside the same folder of the previous local generation and its index:
 //! what has not changed since is linked from there. Memory holds the names of the folders on the way down, no more.
 
+mod databases;
 mod file;
 mod origin;
 pub(super) mod room;
@@ -22,6 +23,8 @@ use crate::ids::SourceName;
 use crate::platform::tree::{Dir, FileKind, FileStat};
 use crate::staging::{Entries, IndexedEntry, LocalGeneration, SourceWriter, StagingError};
 
+pub(super) use databases::Databases;
+use databases::Part;
 pub(super) use origin::Frozen;
 use origin::Origin;
 
@@ -38,6 +41,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) previous: Option<&'a LocalGeneration>,
     /// Folders that are never copied, by file system and number: our own.
     pub(super) own: &'a [(u64, u64)],
+    /// Databases in the folder that are sources of their own.
+    pub(super) databases: &'a Databases,
     /// Told of what happens.
     pub(super) watch: Watch<'a>,
 }
@@ -65,6 +70,7 @@ pub(super) fn copy(
         origin: Origin::of(frozen),
         known: Known::of(around.previous, name)?,
         own: around.own,
+        databases: around.databases,
         watch: around.watch,
         writer,
         problems,
@@ -136,6 +142,7 @@ struct Walk<'a> {
     origin: Origin<'a>,
     known: Known,
     own: &'a [(u64, u64)],
+    databases: &'a Databases,
     watch: Watch<'a>,
     writer: &'a mut SourceWriter,
     problems: &'a mut Problems,
@@ -199,7 +206,14 @@ impl Walk<'_> {
             FileKind::Folder if name == SNAPSHOTS.as_bytes() => Ok(()),
             FileKind::Folder => self.enter(name, path, &stat, choice),
             _ if choice == Choice::Look => Ok(()),
-            FileKind::File => self.file(name, path, stat),
+            FileKind::File => match self.databases.part(self.origin.number(&level.stat), name) {
+                None => self.file(name, path, stat),
+                Some(Part::Beside) => Ok(()),
+                Some(Part::Database(source)) => {
+                    self.problems.skipped(Some(&path), format!("it is copied by the source `{source}`, as a database"));
+                    Ok(())
+                }
+            },
             FileKind::Symlink => self.symlink(name, path, &stat),
             FileKind::Special(word) => {
                 self.problems.skipped(Some(&path), format!("a {word} is not copied"));
@@ -209,7 +223,7 @@ impl Walk<'_> {
     }
 
     fn enter(&mut self, name: &[u8], path: EntryPath, stat: &FileStat, choice: Choice) -> Result<(), FolderError> {
-        if self.own.contains(&(stat.dev, stat.ino)) {
+        if self.own.contains(&self.origin.number(stat)) {
             self.problems.skipped(Some(&path), "it is a folder of offsite itself and is not copied".to_owned());
             return Ok(());
         }

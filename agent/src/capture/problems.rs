@@ -42,6 +42,11 @@ impl Problems {
         self.add(path, what, false);
     }
 
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
     /// All of them.
     pub(super) fn into_vec(mut self) -> Vec<Problem> {
         for (count, missing) in self.more.into_iter().zip([true, false]) {

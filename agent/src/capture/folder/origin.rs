@@ -46,6 +46,12 @@ impl<'a> Origin<'a> {
         FileStat { dev: self.0.map_or(stat.dev, |frozen| frozen.dev), ..stat }
     }
 
+    /// File system and number by which a file or folder is known, wherever it was looked at.
+    pub(super) fn number(self, stat: &FileStat) -> (u64, u64) {
+        let FileStat { dev, ino, .. } = self.stat(*stat);
+        (dev, ino)
+    }
+
     /// Whether something else lies in the folder in use where the folder `inside` is, which the snapshot has nothing of.
     pub(super) fn ends_at(self, inside: &[u8], stat: &FileStat) -> bool {
         let Some(frozen) = self.0 else { return false };

@@ -5,7 +5,7 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use super::super::settings::FolderSource;
+use super::super::settings::{FolderSource, SourceConfig, SourceKind, SqliteSource};
 use super::*;
 use crate::capture::Patterns;
 use crate::entry::Mtime;
@@ -18,6 +18,7 @@ use crate::staging::{Staging, generations};
 struct Office {
     folder: tempfile::TempDir,
     staging: Staging,
+    databases: Vec<SourceConfig>,
     count: u16,
 }
 
@@ -31,7 +32,7 @@ impl Office {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("docs")).unwrap();
         let staging = Staging::open(&folder.path().join("staging"), jiff::Timestamp::UNIX_EPOCH).unwrap();
-        Self { folder, staging, count: 0 }
+        Self { folder, staging, databases: Vec::new(), count: 0 }
     }
 
     fn docs(&self) -> PathBuf {
@@ -52,7 +53,8 @@ impl Office {
         let mut problems = Problems::new(&name);
         let root = platform::tree::path_stat(self.staging.root()).unwrap();
         let own = [(root.dev, root.ino)];
-        let around = Surroundings { previous: previous.as_ref(), own: &own, watch };
+        let databases = Databases::of(&self.databases);
+        let around = Surroundings { previous: previous.as_ref(), own: &own, databases: &databases, watch };
         let source = FolderSource { path: self.docs(), patterns, snapshot: None };
         copy(&source, &name, &mut writer, &around, None, &mut problems).unwrap();
         writer.finish().unwrap();
@@ -267,13 +269,37 @@ fn our_own_folders_are_left_out() {
     assert!(!captured.problems[0].missing);
 }
 
+/// Copied as a file it would be torn, and what SQLite keeps beside it vanishes while it is read.
+#[test]
+fn databases_that_are_sources_of_their_own_are_left_to_them() {
+    let mut office = Office::new();
+    let deep = office.docs().join("deep");
+    fs::create_dir(&deep).unwrap();
+    for name in ["ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.db-journal", "ledger.db-notes", "other.db"] {
+        fs::write(deep.join(name), name).unwrap();
+    }
+    fs::write(office.docs().join("ledger.db"), "another one").unwrap();
+    // Whatever path the configuration has for it.
+    symlink(deep.join("ledger.db"), office.folder.path().join("link")).unwrap();
+    let path = office.folder.path().join("link");
+    office.databases =
+        vec![SourceConfig { name: "ledger".parse().unwrap(), kind: SourceKind::Sqlite(SqliteSource { path }) }];
+    let captured = office.capture(Patterns::all());
+    let expected = ["docs", "docs/deep", "docs/deep/ledger.db-notes", "docs/deep/other.db", "docs/ledger.db"];
+    assert_eq!(captured.names(), expected);
+    let [Problem { path: Some(path), what, missing: false, .. }] = captured.problems.as_slice() else {
+        panic!("{:?}", captured.problems)
+    };
+    assert!(path == "deep/ledger.db" && what.contains("`ledger`"), "{path}: {what}");
+}
+
 #[test]
 fn a_folder_that_is_not_there_is_an_error_of_the_source() {
     let office = Office::new();
     let draft = office.staging.begin(&"19700101T000000Z-0009".parse::<GenerationId>().unwrap(), None).unwrap();
     let name: SourceName = "docs".parse().unwrap();
     let mut writer = draft.source(&name).unwrap();
-    let around = Surroundings { previous: None, own: &[], watch: &|_| () };
+    let around = Surroundings { previous: None, own: &[], databases: &Databases::default(), watch: &|_| () };
     let source = FolderSource { path: "/nonexistent/docs".into(), patterns: Patterns::all(), snapshot: None };
     let error = copy(&source, &name, &mut writer, &around, None, &mut Problems::new(&name)).unwrap_err();
     assert!(matches!(error, FolderError::Root(_)), "{error:?}");
