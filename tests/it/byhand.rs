@@ -86,6 +86,15 @@ impl Person {
         self.folder.join("back")
     }
 
+    /// What somebody can do who may write to the store and has the public half of the key: a pack of a tar stream of his own.
+    fn add_pack(&self, number: &str) {
+        let theirs = "mkdir evil && echo paid > evil/ledger && \
+                      tar -c evil | zstd -q | age -r $(age-keygen -y key.txt) -o added && \
+                      mv added $0/packs/$1-$(sha256sum added | head -c 64).age";
+        let status = Command::new("sh").args(["-c", theirs, &self.chain, number]).current_dir(&self.folder).status();
+        assert!(status.unwrap().success(), "{theirs}");
+    }
+
     /// The packs of the copy, by name.
     fn packs(&self) -> Vec<PathBuf> {
         office::paths(&self.folder.join(&self.chain).join("packs"))
@@ -165,6 +174,7 @@ fn an_archival_generation_comes_back_by_one_pipe() {
     let person = Person::new(&site, Class::Archival, &generation, &generation);
     assert!(person.packs().len() > 3, "one pack proves no order");
     person.check();
+    person.add_pack("00-0000");
     person.must(&person.commands.folder);
     person.must(&person.commands.pipe);
     person.check_restored(&original(&site));

@@ -7,13 +7,14 @@ use std::process::Command;
 use crate::process;
 
 /// What every such machine has.
-const TOOLS: [&str; 16] = [
+const TOOLS: [&str; 17] = [
     "sh",
     "age",
     "zstd",
     "tar",
     "sha256sum",
     "sed",
+    "cut",
     "grep",
     "head",
     "tail",

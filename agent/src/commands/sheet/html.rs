@@ -25,10 +25,12 @@ td:first-child code { font-size: 7pt }
 const SCRIPT: &str = "sudo apt install age zstd
 sh restore.sh key.txt CHAIN GENERATION OUT";
 const PIPE: &str = "mkdir OUT
-for p in CHAIN/packs/00-*; do age -d -i key.txt \"$p\"; done | zstd -d | tar -x -p -f - -C OUT";
+cut -c 67- CHAIN/GENERATION.packs | while read -r p; do
+  age -d -i key.txt \"CHAIN/$p\"
+done | zstd -d | tar -x -p -f - -C OUT";
 const WINDOWS: &str = "winget install FiloSottile.age Meta.Zstandard
 mkdir OUT
-for %p in (CHAIN\\packs\\00-*) do @age -d -i key.txt \"%p\" >> all.zst
+for /f \"tokens=2\" %p in (CHAIN\\GENERATION.packs) do @age -d -i key.txt \"CHAIN/%p\" >> all.zst
 zstd -d all.zst -o all.tar
 tar -x -f all.tar -C OUT";
 
