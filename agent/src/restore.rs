@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 
 use crate::catalog::{self, Stored};
 use crate::format::Sha256;
+use crate::format::commit::Commit;
 use crate::format::manifest::Manifest;
 use crate::format::names::{self, ChainFolder};
 use crate::ids::{GenerationId, SiteName, SourceName};
@@ -277,7 +278,9 @@ pub fn read_manifest(origin: &StoredOrigin<'_>, folder: &ChainFolder) -> Result<
     let text = unpack().map_err(|source| RestoreError::Unpack { key: key.clone(), source })?;
     let manifest = Manifest::decode(&text).map_err(|source| RestoreError::Manifest { key, source })?;
     let head = &manifest.head;
-    if (&head.site, &head.chain, &head.generation) != (&commit.site, &commit.chain, &commit.generation) {
+    let said = (&head.site, head.class, &head.chain, &head.generation, head.number, head.stream_bytes);
+    let Commit { site, class, chain, generation, number, stream_bytes, .. } = commit;
+    if said != (site, *class, chain, generation, *number, *stream_bytes) {
         return Err(refuse("its manifest is another generation's".to_owned()));
     }
     Ok(manifest)
