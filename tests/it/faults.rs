@@ -161,6 +161,7 @@ fn a_run_that_is_stopped_while_it_holds_holds_nobody_and_finds_out() {
     clerks.work(20);
     let running = office.backup_with("kill -s STOP $PPID").start();
     office.wait_for_the_action();
+    wait_until(Duration::from_secs(60), "the run to stand still", || running.stands_still());
     // They go on while the run stands still.
     clerks.work(20);
     running.signal(Signal::CONT);
@@ -169,7 +170,6 @@ fn a_run_that_is_stopped_while_it_holds_holds_nobody_and_finds_out() {
     clerks.work(20);
     let document = office.assert_exact();
     assert!(document.cut.tries > 1 && !document.cut.failed_tries.is_empty(), "{document:#?}");
-    // A busy timeout of five seconds was enough for everybody.
     assert_eq!(clerks.stop().errors, Vec::<String>::new());
     office.assert_nothing_left();
 }

@@ -41,18 +41,27 @@ fn every_webdav_server_asks_for_a_login() {
         let collection = server.collection("support");
         for url in [collection.urls.http, collection.urls.http_digest].into_iter().flatten() {
             let (port, path) = url.strip_prefix("http://127.0.0.1:").unwrap().split_once('/').unwrap();
-            let answer = http::get(port.parse().unwrap(), &format!("/{path}"));
-            let (status, _) = answer.unwrap_or_else(|| panic!("{} does not answer at {url}", server.name));
+            let (status, _) = answer(port.parse().unwrap(), &format!("/{path}"));
             assert_eq!(status, 401, "{} at {url}", server.name);
         }
     }
+}
+
+/// What a server that runs answers, however long it takes.
+fn answer(port: u16, path: &str) -> (u16, String) {
+    let mut answer = None;
+    wait_until(Duration::from_secs(60), "an answer", || {
+        answer = http::get(port, path);
+        answer.is_some()
+    });
+    answer.unwrap()
 }
 
 #[test]
 fn rclone_s3_refuses_strangers() {
     let server = rclone_s3();
     let (port, bucket) = (server.url.rsplit(':').next().unwrap().parse().unwrap(), server.bucket("support"));
-    assert_eq!(http::get(port, &format!("/{bucket}")).unwrap().0, 400);
+    assert_eq!(answer(port, &format!("/{bucket}")).0, 400);
 }
 
 #[test]
@@ -101,11 +110,11 @@ fn a_killed_test_process_leaves_nothing_behind() {
         .spawn()
         .unwrap();
     let began = || running_in(&folder).iter().any(|command| command.contains("rclone"));
-    wait_until(Duration::from_secs(60), "servers to start", began);
+    wait_until(Duration::from_secs(120), "servers to start", began);
     inner.kill().unwrap();
     inner.wait().unwrap();
-    wait_until(Duration::from_secs(30), "servers to end", || running_in(&folder).is_empty());
-    wait_until(Duration::from_secs(30), "folders to go", || std::fs::read_dir(&folder).unwrap().next().is_none());
+    wait_until(Duration::from_secs(120), "servers to end", || running_in(&folder).is_empty());
+    wait_until(Duration::from_secs(120), "folders to go", || std::fs::read_dir(&folder).unwrap().next().is_none());
 }
 
 /// Command lines of all processes that name `folder`.

@@ -25,6 +25,7 @@ pub struct Recipe {
     program: PathBuf,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    works_in: PathBuf,
     privileged: bool,
     farewell: Signal,
 }
@@ -45,6 +46,7 @@ impl Recipe {
             program: program(file),
             arguments: Vec::new(),
             environment: Vec::new(),
+            works_in: folder.to_owned(),
             privileged: false,
             farewell: Signal::KILL,
         }
@@ -68,6 +70,13 @@ impl Recipe {
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.environment.push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Its processes work in this folder, if that is another one than the one it is run in: for servers that go elsewhere.
+    #[must_use]
+    pub fn works_in(mut self, folder: &Path) -> Self {
+        folder.clone_into(&mut self.works_in);
         self
     }
 
@@ -145,16 +154,22 @@ impl Server {
     pub fn kill(&self) {
         let held = self.child.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut child) = held else { return };
+        if child.try_wait().unwrap().is_none() {
+            // One that stands still starts no other while they are counted.
+            rustix::process::kill_process(pid(child.id()), Signal::STOP).ok();
+        }
         let mut started = descendants(child.id());
         // Each may be gone already.
         rustix::process::kill_process_group(pid(child.id()), Signal::KILL).ok();
-        for process in &started {
-            rustix::process::kill_process(pid(*process), Signal::KILL).ok();
-        }
         child.wait().unwrap();
         guard::stopped(child.id());
         wait_until(Duration::from_secs(60), "a killed server's processes to go", || {
+            // Somebody else may have killed the server before: what it had started has another parent since.
+            started.extend(working_in(&self.recipe.works_in));
             started.retain(|process| state(*process).is_some_and(|(state, _)| state != 'Z'));
+            for process in &started {
+                rustix::process::kill_process(pid(*process), Signal::KILL).ok();
+            }
             started.is_empty()
         });
     }
@@ -272,8 +287,16 @@ fn descendants(process: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
+/// All processes whose folder this is.
+fn working_in(folder: &Path) -> Vec<u32> {
+    let Ok(folder) = folder.canonicalize() else { return Vec::new() };
+    let there = |process: &u32| std::fs::read_link(format!("/proc/{process}/cwd")).is_ok_and(|cwd| cwd == folder);
+    let all = std::fs::read_dir("/proc").unwrap();
+    all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter(there).collect()
+}
+
 /// State and parent of a process, if there is such a one.
-fn state(process: u32) -> Option<(char, u32)> {
+pub(crate) fn state(process: u32) -> Option<(char, u32)> {
     let line = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     let mut fields = line.rsplit_once(')')?.1.split_whitespace();
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))

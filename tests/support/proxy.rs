@@ -5,7 +5,7 @@
 
 mod http1;
 
-use std::io::{BufReader, Write as _};
+use std::io::{BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -126,6 +126,8 @@ impl Proxy {
                     break;
                 }
                 let line = Arc::clone(&accepting);
+                // Counted before its thread runs, so that whoever waits for the line to be empty waits for it as well.
+                line.carrying.fetch_add(1, Ordering::SeqCst);
                 std::thread::spawn(move || line.carry(&client));
             }
         });
@@ -193,6 +195,10 @@ impl Proxy {
 
     /// Waits until all clients have gone and what was on its way from them has been counted.
     pub fn settle(&self) {
+        // Whoever came before this one, which says nothing, has been accepted when it is told that there is nothing to come.
+        let mut last = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        last.shutdown(Shutdown::Write).unwrap();
+        last.read_to_end(&mut Vec::new()).unwrap();
         let gone = || self.line.carrying.load(Ordering::SeqCst) == 0;
         wait_until(Duration::from_secs(60), "the line to be empty", gone);
     }
@@ -229,7 +235,6 @@ impl Line {
         self.open.lock().unwrap().push(client.try_clone().unwrap());
         // Heads and bodies go in pieces, and none of them waits for the other side to say that it has the one before.
         client.set_nodelay(true).ok();
-        self.carrying.fetch_add(1, Ordering::SeqCst);
         let end = self.requests(client);
         self.carrying.fetch_sub(1, Ordering::SeqCst);
         match end {
@@ -274,7 +279,7 @@ impl Line {
             }
             // Servers compare a destination with their own address.
             head.replace("destination", &format!(":{}/", self.port), &format!(":{}/", self.server));
-            if server.is_none() {
+            if !server.as_ref().is_some_and(|server| is_open(server.get_ref())) {
                 let Ok(stream) = TcpStream::connect(("127.0.0.1", self.server)) else { return End::Cut };
                 stream.set_nodelay(true).ok();
                 server = Some(BufReader::new(stream));
@@ -447,6 +452,13 @@ impl std::fmt::Debug for Line {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Line({} -> {})", self.port, self.server)
     }
+}
+
+/// Whether the server has not closed a connection on which nothing is under way, as servers do that are asked nothing for some
+/// seconds.
+fn is_open(server: &TcpStream) -> bool {
+    let looked = server.set_nonblocking(true).and_then(|()| server.peek(&mut [0]));
+    server.set_nonblocking(false).is_ok() && looked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
 }
 
 /// Ends a connection so that the other side sees a reset, not an orderly end.

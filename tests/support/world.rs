@@ -195,6 +195,11 @@ impl Running {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Whether a signal has stopped it.
+    pub fn stands_still(&self) -> bool {
+        process::state(self.child.id()).is_some_and(|(state, _)| state == 'T')
+    }
+
     /// Kills it as a power failure would, and waits until it is gone.
     pub fn kill(mut self) -> Outcome {
         self.child.kill().unwrap();

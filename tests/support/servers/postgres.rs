@@ -93,6 +93,7 @@ impl Postgres {
         let server = Recipe::new("PostgreSQL", folder, "postgres")
             // It cleans up its shared memory then.
             .farewell(Signal::QUIT)
+            .works_in(&data)
             .arg("-D")
             .arg(&data)
             .arg(setting("unix_socket_directories", &socket.display()))

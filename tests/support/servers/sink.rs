@@ -71,14 +71,21 @@ impl Sink {
     }
 }
 
+/// In one step: the server never sees half of the content.
 fn switch(file: &Path, content: Option<&str>) {
     match content {
-        Some(content) => std::fs::write(file, content).unwrap(),
+        Some(content) => {
+            let draft = file.with_extension("draft");
+            std::fs::write(&draft, content).unwrap();
+            std::fs::rename(draft, file).unwrap();
+        }
         None => std::fs::remove_file(file).unwrap(),
     }
 }
 
+/// The lines that are whole; the server may be writing the next one.
 fn lines(file: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
