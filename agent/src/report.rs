@@ -11,13 +11,15 @@ mod metrics;
 mod standing;
 mod text;
 
+use std::fmt::Display;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::calendar::{Age, Calendar};
 use crate::evidence::{Anchor, History};
 
-pub use audit::{Audit, AuditStore, Found, Surroundings, audit};
+pub use audit::{Audit, AuditStore, Found, Medium, Surroundings, audit};
 pub use compose::{compose, overdue, reminder, test};
 pub use digest::{Period, digest};
 pub(crate) use html::escape;
@@ -168,6 +170,11 @@ impl Context<'_> {
             _ => format!("{} ago", counted(minutes.unsigned_abs() / 1440, "day")),
         }
     }
+}
+
+/// A disk of a rotation: `usb (mon)`.
+pub(crate) fn disk(store: impl Display, slot: impl Display) -> String {
+    format!("{store} ({slot})")
 }
 
 /// `1 pack`, `2 packs`.

@@ -17,6 +17,7 @@ mod disks;
 mod error;
 mod journal;
 mod mortal;
+mod notes;
 mod pruned;
 mod records;
 

@@ -98,7 +98,8 @@ pub(crate) fn holes(yardstick: &Yardstick<'_>, bytes: u64, report: &mut Report) 
 fn fill(state: &mut State, files: u64, bytes: u64) -> (ChainRecord, Vec<Pack>) {
     let (store, now) = ("nas".parse().unwrap(), clock::now());
     let generation = agent::ids::GenerationId::new(now);
-    let new = NewDelivery { store: &store, class: Class::Rolling, generation: &generation, chain: None, now };
+    let new =
+        NewDelivery { store: &store, class: Class::Rolling, generation: &generation, chain: None, now, notes: &[] };
     let delivery = state.begin(&new).unwrap();
     let mut packs: Vec<Pack> = Vec::new();
     let per_pack = PACK / (bytes + 512) + 1;

@@ -10,8 +10,7 @@ use providers::ErrorKind;
 use crate::config::Span;
 use crate::failure::Kind;
 use crate::generation::Grade;
-use crate::ids::{SlotName, StoreName};
-pub(super) use crate::report::counted;
+pub(super) use crate::report::{counted, disk};
 
 /// What every terminal shows.
 const COLUMNS: usize = 80;
@@ -77,11 +76,6 @@ fn painted(words: &str, colour: &str) -> String {
 /// The day of a time, as the calendar on the wall shows it.
 pub(super) fn day(at: Timestamp) -> String {
     at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d").to_string()
-}
-
-/// A disk of a rotation: `usb (mon)`.
-pub(super) fn disk(store: &StoreName, slot: &SlotName) -> String {
-    format!("{store} ({slot})")
 }
 
 /// A grade in words.

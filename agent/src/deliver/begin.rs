@@ -95,7 +95,8 @@ impl Place<'_> {
             self.sweep();
         }
         self.help_texts()?;
-        let new = |chain| NewDelivery { store: &self.target.name, class, generation: generation.id(), chain, now };
+        let (store, notes) = (&self.target.name, self.notes.as_slice());
+        let new = |chain| NewDelivery { store, class, generation: generation.id(), chain, now, notes };
         Ok(match &chain {
             Chain::Open(open) => state.begin(&new(Some(open)))?,
             Chain::Carried(from, packs) => state.begin_carried(&new(None), from, packs)?,
@@ -114,7 +115,7 @@ impl Place<'_> {
     ) -> Result<Chain, DeliverError> {
         // Asked also where the chain ends anyway: what it holds is to be found there for as long as it is kept.
         if !self.is_whole(state, &open)? {
-            state.close_chain(&open)?;
+            state.close_chain(&open, &self.notes)?;
             return Ok(Chain::New);
         }
         if self.takes_more(state, &open, now)? && self.is_undamaged(state, &open)? {
@@ -127,7 +128,7 @@ impl Place<'_> {
                 return Ok(Chain::Carried(open, packs));
             }
         }
-        state.close_chain(&open)?;
+        state.close_chain(&open, &self.notes)?;
         Ok(Chain::New)
     }
 

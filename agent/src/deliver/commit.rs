@@ -118,6 +118,7 @@ pub(super) fn send(place: &Place<'_>, state: &mut State, delivery: &Delivery) ->
         state.object_stored(delivery, object.rank)?;
     }
     let packs = state.packs(&delivery.chain, delivery.id)?;
+    let notes = state.notes(&place.target.name)?;
     state.committed(delivery)?;
     let record = state
         .last_committed(&place.target.name)?
@@ -134,7 +135,7 @@ pub(super) fn send(place: &Place<'_>, state: &mut State, delivery: &Delivery) ->
         sent_bytes: sent.iter().map(|pack| pack.sealed).sum(),
         sent_packs: sent.len() as u64,
         copied_bytes: copied.iter().map(|pack| pack.sealed).sum(),
-        notes: place.notes.clone(),
+        notes,
     };
     match heartbeat(place, &record) {
         Ok(()) => Ok(delivered),

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::OptionalExtension as _;
 
 use super::records::parsed;
-use super::{ChainRecord, CommittedRecord, SealedPack, State, StateError, chunks};
+use super::{ChainRecord, CommittedRecord, SealedPack, State, StateError, chunks, notes};
 use crate::format::Sha256;
 use crate::generation::{Class, Grade};
 use crate::ids::{ChainId, GenerationId, StoreName};
@@ -55,6 +55,8 @@ pub struct NewDelivery<'a> {
     pub chain: Option<&'a ChainRecord>,
     /// When it begins.
     pub now: Timestamp,
+    /// What was found in the store before, that somebody has to look into.
+    pub notes: &'a [String],
 }
 
 /// One of the documents that make a generation, sealed and in the spool.
@@ -195,6 +197,7 @@ impl State {
     pub fn committed(&mut self, delivery: &Delivery) -> Result<(), StateError> {
         self.change("the commit was recorded", |t| {
             t.execute("UPDATE delivery SET phase = 'committed' WHERE id = ?1", [delivery.id])?;
+            notes::forget(t, delivery.chain.id)?;
             let closed = "SELECT closed FROM chain WHERE id = ?1";
             if delivery.chain.class == Class::Archival || t.query_row(closed, [delivery.chain.id], |row| row.get(0))? {
                 // Nothing ever joins it.
@@ -228,8 +231,11 @@ impl State {
     }
 
     /// No generation joins the chain any more; where its content lies is not needed again.
-    pub fn close_chain(&mut self, chain: &ChainRecord) -> Result<(), StateError> {
+    /// `notes` say why, if somebody has to look into it.
+    pub fn close_chain(&mut self, chain: &ChainRecord, notes: &[String]) -> Result<(), StateError> {
         self.change("a chain was closed", |t| {
+            let store: String = t.query_row("SELECT store FROM chain WHERE id = ?1", [chain.id], |row| row.get(0))?;
+            notes::keep(t, &store, notes)?;
             t.execute("UPDATE chain SET closed = 1 WHERE id = ?1", [chain.id])?;
             forget_content(t, chain.id)
         })
@@ -276,6 +282,16 @@ impl State {
         })
     }
 
+    /// Bytes of the packs that the newest full generation committed in `store` from this machine added.
+    pub fn last_full_bytes(&self, store: &StoreName) -> Result<Option<u64>, StateError> {
+        let sql = "SELECT added_bytes FROM delivery JOIN chain ON chain.id = delivery.chain
+                   WHERE chain.store = ?1 AND phase IN ('committed', 'pruned') AND number = 0
+                   ORDER BY sequence DESC LIMIT 1";
+        self.during("the newest full generation was looked up", |c| {
+            c.query_row(sql, [store.as_str()], |row| row.get(0)).optional()
+        })
+    }
+
     /// The multipart upload that was begun for `key` in `store`, as it was recorded.
     pub fn upload(&self, store: &StoreName, key: &str) -> Result<Option<String>, StateError> {
         let sql = "SELECT upload FROM upload WHERE store = ?1 AND key = ?2";
@@ -310,6 +326,7 @@ pub(super) fn insert(t: &rusqlite::Transaction<'_>, new: &NewDelivery<'_>) -> ru
     let id = t
         .prepare("INSERT INTO delivery (chain, generation, number, phase) VALUES (?1, ?2, ?3, 'sealing')")?
         .insert((chain, new.generation.as_str(), number))?;
+    notes::keep(t, new.store.as_str(), new.notes)?;
     Ok((chain, id))
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::format::Sha256;
 use crate::format::names::PackName;
 use crate::generation::Class;
+use crate::ids::StoreName;
 
 fn opened() -> (tempfile::TempDir, State) {
     let folder = tempfile::tempdir().unwrap();
@@ -76,7 +77,8 @@ fn chunks_of_sealed_packs_are_found_until_the_delivery_is_abandoned() {
     let store = "nas".parse().unwrap();
     let generation = "20261122T233004Z-7f3a".parse().unwrap();
     let now = crate::clock::now();
-    let new = NewDelivery { store: &store, class: Class::Rolling, generation: &generation, chain: None, now };
+    let new =
+        NewDelivery { store: &store, class: Class::Rolling, generation: &generation, chain: None, now, notes: &[] };
     let delivery = state.begin(&new).unwrap();
     assert_eq!((delivery.number, delivery.phase), (0, Phase::Sealing));
 
@@ -110,7 +112,7 @@ fn all_chains_are_closed_wherever_they_are_and_however_far() {
     let generation = "20261122T233004Z-7f3a".parse().unwrap();
     let now = crate::clock::now();
     let [whole, begun] = stores.each_ref().map(|store| {
-        let new = NewDelivery { store, class: Class::Rolling, generation: &generation, chain: None, now };
+        let new = NewDelivery { store, class: Class::Rolling, generation: &generation, chain: None, now, notes: &[] };
         let delivery = state.begin(&new).unwrap();
         let pack = pack(&state, 1, 0, vec![], vec![NewChunk { hash: [1; 32], at: 500, patch: None }]);
         state.pack_sealed(&delivery, &pack).unwrap();
@@ -127,4 +129,23 @@ fn all_chains_are_closed_wherever_they_are_and_however_far() {
     state.committed(&begun).unwrap();
     assert!(state.open_chain(&stores[1]).unwrap().is_none());
     assert_eq!(state.packs(&begun.chain, begun.id).unwrap().len(), 0);
+}
+
+#[test]
+fn what_was_found_is_told_with_the_next_generation_that_is_committed_in_that_store() {
+    let (_folder, mut state) = opened();
+    let [nas, other] = ["nas", "nas-b"].map(|name| name.parse::<StoreName>().unwrap());
+    let (one, two) = ("20261122T233004Z-7f3a".parse().unwrap(), "20261123T233004Z-7f3a".parse().unwrap());
+    let (class, now) = (Class::Rolling, crate::clock::now());
+    let notes = |notes: &[&str]| notes.iter().map(|note| (*note).to_owned()).collect::<Vec<_>>();
+    let new = |generation, notes| NewDelivery { store: &nas, class, generation, chain: None, now, notes };
+    let first = state.begin(&new(&one, &[])).unwrap();
+    // A run finds something, closes the chain for it, and dies; the next one finds something else.
+    state.close_chain(&first.chain, &notes(&["packs are gone", "packs are damaged"])).unwrap();
+    let found = notes(&["packs are damaged", "it is another disk"]);
+    let second = state.begin(&new(&two, &found)).unwrap();
+    assert_eq!(state.notes(&nas).unwrap(), ["packs are gone", "packs are damaged", "it is another disk"]);
+    assert_eq!(state.notes(&other).unwrap(), notes(&[]));
+    state.committed(&second).unwrap();
+    assert_eq!(state.notes(&nas).unwrap(), notes(&[]));
 }

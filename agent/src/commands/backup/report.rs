@@ -185,7 +185,7 @@ impl Report {
 
     /// What somebody has to look into although all was stored.
     pub(super) fn notes(&self) -> Vec<String> {
-        self.stores.iter().flat_map(|stored| stored.notes.iter().cloned()).collect()
+        self.stores.iter().chain(&self.resumed).flat_map(|stored| stored.notes.iter().cloned()).collect()
     }
 
     /// The run as the evidence log keeps it.
@@ -307,7 +307,7 @@ impl Generation {
 impl Stored {
     /// The store, and the disk if it is one of a rotation.
     fn shown(&self) -> String {
-        self.slot.as_ref().map_or_else(|| self.store.clone(), |slot| format!("{} ({slot})", self.store))
+        self.slot.as_ref().map_or_else(|| self.store.clone(), |slot| show::disk(&self.store, slot))
     }
 
     fn record(&self, resumed: bool) -> evidence::RunStore {
