@@ -187,11 +187,25 @@ pub(super) fn proves(recipient: &crate::keys::Recipient, identities: &Identities
     }
 }
 
+/// What is looked for where a secret key is wanted.
+const WHERE_KEYS_ARE: &str = "name the file of a secret key: it has a line that begins with AGE-SECRET-KEY-1 (or is an SSH private \
+                              key, or an age file under a passphrase), was written by `offsite init` or `offsite key new`, and was \
+                              taken away from this machine since, as to a stick; or type that line from a recovery sheet that has it \
+                              into a file";
+
 /// Reads identity files; passphrases come from where they are said to be, or from the person at the terminal.
 pub(super) fn load_identities(files: &[PathBuf], passphrase: Option<&PassphraseSource>) -> Result<Identities, Failure> {
     Identities::load(files, &prompt::passphrase(passphrase)).map_err(|error| {
         let kind = if matches!(error, IdentityError::Locked { .. }) { Kind::Failed } else { Kind::Usage };
-        Failure::new(kind, error)
+        let is_none = matches!(
+            error,
+            IdentityError::Other { .. }
+                | IdentityError::Empty { .. }
+                | IdentityError::Invalid { .. }
+                | IdentityError::TooLarge { .. }
+        );
+        let failure = Failure::new(kind, error);
+        if is_none { failure.hint(WHERE_KEYS_ARE) } else { failure }
     })
 }
 

@@ -43,19 +43,27 @@ pub enum IdentityError {
         source: io::Error,
     },
     /// The file is too large to be one.
-    #[error("{} is not an identity file: it is larger than {FILE_BYTES_MAX} bytes", path.display())]
+    #[error("{} is no secret key: it is larger than {FILE_BYTES_MAX} bytes", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
     },
+    /// The file is something else that people have beside their keys.
+    #[error("{} is no secret key: {what}", path.display())]
+    Other {
+        /// The file.
+        path: PathBuf,
+        /// What it is, and what it is good for.
+        what: &'static str,
+    },
     /// The file holds no identity.
-    #[error("{} holds no identity; an identity file has a line that begins with AGE-SECRET-KEY-1, or is an SSH private key", path.display())]
+    #[error("{} holds no secret key", path.display())]
     Empty {
         /// The file.
         path: PathBuf,
     },
     /// The file is not of a form that age knows.
-    #[error("{} is not an identity file", path.display())]
+    #[error("{} is no secret key", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
@@ -132,6 +140,9 @@ impl Identities {
 
     fn add(&mut self, path: &Path, ask: AskPassphrase<'_>) -> Result<(), IdentityError> {
         let content = read(path)?;
+        if let Some(what) = other(&content) {
+            return Err(IdentityError::Other { path: path.to_owned(), what });
+        }
         if is_age_file(&content) {
             self.add_protected(path, &content, ask)
         } else if content.starts_with(b"-----BEGIN") {
@@ -251,6 +262,38 @@ fn read(path: &Path) -> Result<SecretBytes, IdentityError> {
         return Err(IdentityError::TooLarge { path: path.to_owned() });
     }
     Ok(content)
+}
+
+/// What `content` is, if it is no identity but something that is easily taken for one.
+fn other(content: &[u8]) -> Option<&'static str> {
+    if is_age_file(content) {
+        // One whose header is no header is told from it when it is opened.
+        let sealed = Decryptor::new(ArmoredReader::new(content)).is_ok_and(|file| !file.is_scrypt());
+        return sealed.then_some("it is something that was sealed, and is opened by one");
+    }
+    let text = String::from_utf8_lossy(content);
+    let mut lines = text.lines().map(str::trim_start);
+    if lines.clone().any(|line| line.starts_with("AGE-SECRET-KEY-") || line.starts_with("AGE-PLUGIN-")) {
+        return None;
+    }
+    let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'))?;
+    match first {
+        key if key.starts_with("age1") => {
+            Some("it is the public half of one (a recipient), which seals and opens nothing")
+        }
+        key if key.starts_with("ssh-") => Some(
+            "it is the public half of an SSH key, which seals and opens nothing; the secret half is the file of the same name \
+             without `.pub`",
+        ),
+        comment if comment.starts_with("untrusted comment:") => {
+            Some("it is a key of the site, which signs what is stored and opens nothing")
+        }
+        _ if text.contains("AGE-SECRET-KEY-1") => Some(
+            "it is a page that one may stand on, as a recovery sheet; write the line that begins with AGE-SECRET-KEY-1 into a \
+             file of its own",
+        ),
+        _ => None,
+    }
 }
 
 fn is_age_file(content: &[u8]) -> bool {

@@ -120,6 +120,27 @@ fn what_is_no_identity_is_refused_and_not_shown() {
     let error = load("AGE-SECRET-KEY-1DAMAGED\n");
     assert!(matches!(error, IdentityError::Invalid { .. }));
     assert!(!format!("{error:?}").contains("DAMAGED"));
+    let sealed = {
+        let mut sealed = Vec::new();
+        let recipient: age::x25519::Recipient = new_identity().recipient.parse().unwrap();
+        let recipients = std::iter::once(&recipient as &dyn age::Recipient);
+        age::Encryptor::with_recipients(recipients).unwrap().wrap_output(&mut sealed).unwrap().finish().unwrap();
+        sealed
+    };
+    fs::write(&path, &sealed).unwrap();
+    let never = |_: &str| -> Option<SecretString> { panic!("nobody is asked for a passphrase of what has none") };
+    let error = Identities::load([&path], &never).unwrap_err();
+    assert!(error.to_string().contains("something that was sealed"), "{error}");
+    for (content, what) in [
+        ("# public key\nage1xyz\n", "the public half of one (a recipient)"),
+        ("ssh-ed25519 AAAA someone@office\n", "the file of the same name without `.pub`"),
+        ("untrusted comment: offsite signing key of a site\nRWQ\n", "a key of the site"),
+        ("<html><pre>AGE-SECRET-KEY-1XYZ</pre>", "a page that one may stand on"),
+    ] {
+        let error = load(content);
+        assert!(error.to_string().contains(what), "{error}");
+        assert!(!error.to_string().contains("XYZ"), "{error}");
+    }
     assert!(matches!(load("-----BEGIN OPENSSH PRIVATE KEY-----\nnone\n"), IdentityError::Invalid { .. }));
     assert!(matches!(load("age-encryption.org/v1\n"), IdentityError::NoPassphrase { .. }));
     assert!(matches!(load(&"#".repeat(2 << 20)), IdentityError::TooLarge { .. }));
