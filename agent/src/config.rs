@@ -29,7 +29,7 @@ use toml::de::DeTable;
 use crate::calendar::Calendar;
 use crate::drill::Ask;
 use crate::failure;
-use crate::ids::SiteName;
+use crate::ids::{SiteName, SourceName};
 use crate::keys::{RecipientError, Recipients, recipients_of_file};
 use crate::platform;
 use crate::schedule::Schedule;
@@ -102,7 +102,7 @@ pub struct Place {
     /// How a restore is rehearsed.
     pub drill: DrillConfig,
     /// The folders that are copied on the machine that backs up.
-    pub source_folders: Vec<PathBuf>,
+    pub source_folders: Vec<(SourceName, PathBuf)>,
 }
 
 /// How packs are made.
@@ -439,8 +439,8 @@ fn read_sources(reader: &Reader<'_>, root: &Section<'_, '_>) -> Vec<SourceEntry>
     sources
 }
 
-fn folders(sources: &[SourceEntry]) -> Vec<PathBuf> {
-    sources.iter().filter_map(SourceEntry::folder).map(Path::to_owned).collect()
+fn folders(sources: &[SourceEntry]) -> Vec<(SourceName, PathBuf)> {
+    sources.iter().filter_map(|source| Some((source.name.clone(), source.folder()?.to_owned()))).collect()
 }
 
 /// What leaves the building lies by itself: staging is not encrypted, and two stores in one folder take each other for thieves.

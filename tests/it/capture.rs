@@ -342,7 +342,9 @@ fn a_source_that_fails_does_not_keep_the_others_from_being_copied() {
     office.source("twice", SourceKind::Sqlite(SqliteSource { path: twice }));
     let text = office.world.write("office/text.db", "this is no database, however one looks at it".repeat(99));
     office.source("text", SourceKind::Sqlite(SqliteSource { path: text }));
-    let folder = |path: PathBuf| SourceKind::Folder(FolderSource { path, patterns: Patterns::all(), snapshot: None });
+    let folder = |path: PathBuf| {
+        SourceKind::Folder(FolderSource { path, patterns: Patterns::all(), snapshot: None, may_be_empty: false })
+    };
     office.source("nowhere", folder("/nonexistent/folder".into()));
     let documents = office.world.make_folder("documents");
     office.world.write("documents/letter.txt", "Dear");

@@ -146,7 +146,7 @@ fn each_kind_of_bad_run_has_its_own_sentence() {
 
     let far = Refusing::new(&machine.world.path("store"));
     machine.backup(&[]).expect(4);
-    last("townhall: backup FAILED", "stored NOWHERE off site", "The newest copy off site is as of");
+    last("townhall: backup FAILED", "is in NO store. ", "The newest copy in a store is as of");
     drop((nas, far));
 
     let fails = "[[source]]\nname = \"dump\"\ntype = \"command\"\ncommand = [\"/bin/false\", \"{staging}\"]\n";
@@ -359,30 +359,88 @@ fn what_is_no_run_is_told_too() {
 }
 
 #[test]
-fn a_share_and_a_disk_that_are_not_mounted_are_told() {
+fn a_share_that_is_not_mounted_is_told_each_night_until_it_is_or_somebody_says_that_this_is_right() {
+    let sink = Sink::start();
+    let machine = machine(&sink, &mail("provider", "failures"));
+    let other = machine.world.write("other/file", "always there");
+    let config = std::fs::read_to_string(machine.world.path("offsite.toml")).unwrap();
+    let other =
+        format!("[[source]]\nname = \"other\"\ntype = \"folder\"\npath = \"{}\"\n", other.parent().unwrap().display());
+    let config = machine.world.configure(&format!("{config}{other}"));
+    let config = std::fs::read_to_string(config).unwrap();
+    let night = |code: i32, mails: usize| {
+        machine.backup(&[]).expect(code);
+        assert_eq!(subjects(&sink, "provider").len(), mails);
+    };
+    night(0, 0);
+    let (share, away) = (machine.source(), machine.source().with_extension("away"));
+    std::fs::rename(&share, &away).unwrap();
+    std::fs::create_dir(&share).unwrap();
+    night(3, 1);
+    // A night that was incomplete is none to compare with, and neither is one without even the empty folder.
+    night(3, 2);
+    std::fs::remove_dir(&share).unwrap();
+    night(3, 3);
+    std::fs::create_dir(&share).unwrap();
+    night(3, 4);
+    assert_eq!(subjects(&sink, "provider"), ["townhall: backup INCOMPLETE"; 4]);
+    let mails = sink.mails();
+    let told = text(mails.last().unwrap(), "text");
+    for part in [
+        "is INCOMPLETE: `docs` is empty; the rest is stored in 1 place",
+        "Nothing of `docs` is in the copy, since its folder is empty on the server, as when a network drive is not connected",
+        "1 file or folder was copied from it into 2",
+        "say `may_be_empty = true`",
+    ] {
+        assert!(told.contains(part), "`{part}` is not in {told}");
+    }
+    assert!(!told.contains("`docs` is missing"), "{told}");
+    // It is filled again, and then emptied on purpose.
+    std::fs::write(share.join("two"), "new").unwrap();
+    night(0, 4);
+    std::fs::remove_file(share.join("two")).unwrap();
+    night(3, 5);
+    machine.world.configure(&config.replacen("type = \"folder\"\n", "type = \"folder\"\nmay_be_empty = true\n", 1));
+    night(0, 5);
+    // Who has said so once need not go on saying so.
+    machine.world.configure(&config);
+    night(0, 5);
+}
+
+#[test]
+fn a_disk_that_is_not_mounted_is_told_once() {
     let sink = Sink::start();
     let machine = machine(&sink, &mail("provider", "failures"));
     machine.backup(&[]).expect(0);
-    assert_eq!(subjects(&sink, "provider"), [""; 0]);
-    for (place, code, subject, part) in [
-        (
-            machine.source(),
-            3,
-            "townhall: backup INCOMPLETE",
-            "is INCOMPLETE: `docs` is empty; the rest is stored in 1 place",
-        ),
-        (machine.world.path("store"), 0, "townhall: backup complete, with a warning", "missing or cut short in far"),
-    ] {
-        std::fs::rename(&place, place.with_extension("away")).unwrap();
-        std::fs::create_dir(&place).unwrap();
-        machine.backup(&[]).expect(code);
-        assert_eq!(subjects(&sink, "provider").last().unwrap(), subject);
-        let mails = sink.mails();
-        assert!(text(mails.last().unwrap(), "text").contains(part), "{mails:?}");
-    }
-    // Once.
+    let store = machine.world.path("store");
+    std::fs::rename(&store, store.with_extension("away")).unwrap();
+    std::fs::create_dir(&store).unwrap();
     machine.backup(&[]).expect(0);
-    assert_eq!(subjects(&sink, "provider").len(), 2);
+    assert_eq!(subjects(&sink, "provider"), ["townhall: backup complete, with a warning"]);
+    assert!(text(&sink.mails()[0], "text").contains("missing or cut short in far"), "{:?}", sink.mails());
+    machine.backup(&[]).expect(0);
+    assert_eq!(subjects(&sink, "provider").len(), 1);
+}
+
+#[test]
+fn what_a_run_found_is_told_by_the_next_one_if_it_died() {
+    let sink = Sink::start();
+    let machine = machine(&sink, &mail("provider", "failures"));
+    machine.backup(&[]).expect(0);
+    let store = machine.world.path("store");
+    // Between the end of the old chain and the beginning of a new one, and after that.
+    for (night, moment) in [(1, "2"), (2, "4")] {
+        std::fs::rename(&store, store.with_extension(format!("away-{night}"))).unwrap();
+        std::fs::create_dir(&store).unwrap();
+        let died = machine.backup(&[]).env("OFFSITE_DIE_AT", moment).run();
+        assert!(died.code.is_none() && died.stderr.contains("died after"), "{died}");
+        machine.backup(&[]).expect(0);
+        assert_eq!(subjects(&sink, "provider").len(), night);
+        let mails = sink.mails();
+        assert!(text(mails.last().unwrap(), "text").contains("missing or cut short in far"), "{mails:?}");
+        machine.backup(&[]).expect(0);
+        assert_eq!(subjects(&sink, "provider").len(), night);
+    }
 }
 
 #[test]

@@ -145,7 +145,8 @@ fn disk() -> (World, Btrfs) {
 }
 
 fn folder_source(name: &str, path: PathBuf) -> SourceConfig {
-    let kind = FolderSource { path, patterns: Patterns::all(), snapshot: Some(SnapshotKind::Btrfs) };
+    let kind =
+        FolderSource { path, patterns: Patterns::all(), snapshot: Some(SnapshotKind::Btrfs), may_be_empty: false };
     SourceConfig { name: name.parse().unwrap(), kind: SourceKind::Folder(kind) }
 }
 
@@ -201,7 +202,8 @@ fn the_same_folder_copied_at_leisure_does_not_pass_the_judge() {
     let cut = CutSettings { hold_limit: CutSettings::HOLD_LIMIT_MAX, ..CutSettings::default() };
     let look = |snapshot| {
         clerks.work(20);
-        let letters = FolderSource { path: books[1].path.clone(), patterns: Patterns::all(), snapshot };
+        let letters =
+            FolderSource { path: books[1].path.clone(), patterns: Patterns::all(), snapshot, may_be_empty: false };
         let letters = SourceConfig { name: "letters".parse().unwrap(), kind: SourceKind::Folder(letters) };
         let (generation, document) = run_with(&world, &[sqlite_source(&books[0]), letters], &cut, &|_| ());
         // What is written to while it is read in use may be missed as well.

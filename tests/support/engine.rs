@@ -141,7 +141,12 @@ impl Site {
     /// One run, whose archival generation has a lifetime.
     #[track_caller]
     pub fn try_backup_kept_for(&self, class: Class, lifetime: Option<Age>) -> BackupReport {
-        let kind = SourceKind::Folder(FolderSource { path: self.source(), patterns: Patterns::all(), snapshot: None });
+        let kind = SourceKind::Folder(FolderSource {
+            path: self.source(),
+            patterns: Patterns::all(),
+            snapshot: None,
+            may_be_empty: false,
+        });
         let sources = [SourceConfig { name: "docs".parse().unwrap(), kind }];
         let target = |name: &str, store: &Arc<dyn ObjectStore>| StoreTarget {
             name: name.parse().unwrap(),

@@ -4,6 +4,7 @@
 //! what has not changed since is linked from there. Memory holds the names of the folders on the way down, no more.
 
 mod databases;
+mod emptied;
 mod file;
 mod origin;
 pub(super) mod room;
@@ -16,24 +17,21 @@ use super::patterns::Choice;
 use super::problems::Problems;
 use super::settings::FolderSource;
 use super::{Event, Watch};
-use crate::config::Size;
 use crate::entry::{Entry, EntryKind, EntryPath};
-use crate::generation::SourceRecord;
 use crate::ids::SourceName;
 use crate::platform::tree::{Dir, FileKind, FileStat};
 use crate::staging::{Entries, IndexedEntry, LocalGeneration, SourceWriter, StagingError};
 
 pub(super) use databases::Databases;
-use databases::Part;
+pub(super) use emptied::emptied;
 pub(super) use origin::Frozen;
+
+use databases::Part;
 use origin::Origin;
 
 /// What is said of a folder that a snapshot holds nothing of.
 const BEYOND: &str = "another file system or subvolume is mounted or lies here, which is not in the snapshot, so what it holds \
                       was not copied; let it be a folder source of its own, without `snapshot`, and `exclude` it here";
-
-/// Entries of a source that holds nothing: the folder itself.
-const ROOT: u64 = 1;
 
 /// What the walk needs besides the folder.
 pub(super) struct Surroundings<'a> {
@@ -90,30 +88,6 @@ pub(super) fn copy(
         taken: source.patterns.take_root(),
     });
     walk.run()
-}
-
-/// What is to be said of a folder that `now` holds nothing and held something in the `previous` generation: more likely a share
-/// that is not mounted than an office that has removed everything. One that was never filled is as it should be.
-pub(super) fn emptied(source: &FolderSource, now: &SourceRecord, previous: Option<&LocalGeneration>) -> Option<String> {
-    if now.entries > ROOT {
-        return None;
-    }
-    let previous = previous?;
-    // Where it cannot be read nothing can be compared with it.
-    let document = previous.document().ok()?;
-    let before = document.sources.iter().find(|before| before.name == now.name && before.kind == now.kind)?;
-    let held = match before.entries.saturating_sub(ROOT) {
-        0 => return None,
-        1 => "1 file or folder".to_owned(),
-        many => format!("{many} files and folders"),
-    };
-    Some(format!(
-        "the folder {} is empty, and {held} ({}) were copied from it into {}; mount the share or disk that it lies on. If \
-         it was emptied on purpose, nothing is to be done: this is said once",
-        source.path.display(),
-        Size(before.bytes),
-        previous.id()
-    ))
 }
 
 /// Why a folder source has failed.

@@ -147,6 +147,8 @@ pub struct FolderSource {
     pub patterns: Patterns,
     /// How it is copied as of the one instant. Without it, it is copied at leisure.
     pub snapshot: Option<SnapshotKind>,
+    /// Whether it is as it should be if it holds nothing, although it once held something.
+    pub may_be_empty: bool,
 }
 
 /// Whose snapshots a folder is copied from.

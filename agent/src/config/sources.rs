@@ -235,7 +235,8 @@ fn read_folder(section: &Section<'_, '_>) -> Option<FolderSource> {
     }
     let patterns = Patterns::new(&include, &exclude).ok()?;
     let snapshot = read_snapshot(section);
-    Some(FolderSource { path: path?, patterns, snapshot })
+    let may_be_empty = section.boolean("may_be_empty").unwrap_or(false);
+    Some(FolderSource { path: path?, patterns, snapshot, may_be_empty })
 }
 
 fn read_snapshot(section: &Section<'_, '_>) -> Option<SnapshotKind> {

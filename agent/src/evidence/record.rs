@@ -116,6 +116,12 @@ impl RunGeneration {
         }
     }
 
+    /// Whether the source of this name is a folder that held nothing.
+    pub fn is_empty_folder(&self, name: &str) -> bool {
+        // A folder is an entry itself.
+        self.sources.iter().any(|source| source.name == name && source.source == "folder" && source.entries == 1)
+    }
+
     /// What is not in it that should be, each source once: a clause such as `` `ledger` is missing `` or `` 3 files of
     /// `documents` could not be copied ``, and the first reason.
     pub fn shortfalls(&self) -> Vec<(String, &str)> {
@@ -129,13 +135,11 @@ impl RunGeneration {
         let shortfall = |name: &str| {
             let of = || missing().filter(|problem| problem.source == name);
             let entries = self.sources.iter().find(|source| source.name == name).map_or(0, |source| source.entries);
-            // A folder is an entry itself.
-            let is_bare = |source: &RunSource| source.name == name && source.source == "folder" && source.entries == 1;
             let files: u64 = of().filter_map(|problem| problem.files).sum();
             let whole = of().find(|problem| problem.files.is_none());
             let clause = match (whole, files) {
                 (Some(_), _) if entries == 0 => format!("`{name}` is missing"),
-                (Some(_), _) if self.sources.iter().any(is_bare) => format!("`{name}` is empty"),
+                (Some(_), _) if self.is_empty_folder(name) => format!("`{name}` is empty"),
                 (Some(_), _) => format!("something of `{name}` could not be copied"),
                 (None, 1) => format!("1 file of `{name}` could not be copied"),
                 (None, files) => format!("{files} files of `{name}` could not be copied"),
@@ -228,7 +232,8 @@ pub struct Drill {
     pub findings: Vec<String>,
     /// What was not looked at, and why.
     pub not_done: Vec<String>,
-    /// Why it could not even be tried: a key or a folder of this machine was missing. It says nothing of the copies.
+    /// Why it could not even be tried: a key or a folder of this machine was missing, or the store out of reach, which is named
+    /// then. It says nothing of the copies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_tried: Option<String>,
 }

@@ -55,7 +55,7 @@ impl Office {
         let own = [(root.dev, root.ino)];
         let databases = Databases::of(&self.databases);
         let around = Surroundings { previous: previous.as_ref(), own: &own, databases: &databases, watch };
-        let source = FolderSource { path: self.docs(), patterns, snapshot: None };
+        let source = FolderSource { path: self.docs(), patterns, snapshot: None, may_be_empty: false };
         copy(&source, &name, &mut writer, &around, None, &mut problems).unwrap();
         writer.finish().unwrap();
         let generation = draft.finish(&document(&id)).unwrap();
@@ -300,7 +300,12 @@ fn a_folder_that_is_not_there_is_an_error_of_the_source() {
     let name: SourceName = "docs".parse().unwrap();
     let mut writer = draft.source(&name).unwrap();
     let around = Surroundings { previous: None, own: &[], databases: &Databases::default(), watch: &|_| () };
-    let source = FolderSource { path: "/nonexistent/docs".into(), patterns: Patterns::all(), snapshot: None };
+    let source = FolderSource {
+        path: "/nonexistent/docs".into(),
+        patterns: Patterns::all(),
+        snapshot: None,
+        may_be_empty: false,
+    };
     let error = copy(&source, &name, &mut writer, &around, None, &mut Problems::new(&name)).unwrap_err();
     assert!(matches!(error, FolderError::Root(_)), "{error:?}");
     writer.discard().unwrap();

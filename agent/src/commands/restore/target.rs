@@ -11,7 +11,7 @@ use crate::failure::{Failure, Kind};
 pub(super) fn check(place: &Place, to: &Path) -> Result<(), Failure> {
     let stores = place.stores.iter().filter_map(|store| store.directory());
     let own = [(place.staging.as_path(), "the staging folder"), (place.state.as_path(), "the state folder")];
-    let sources = place.source_folders.iter().map(|folder| (folder.as_path(), "a source"));
+    let sources = place.source_folders.iter().map(|(_, folder)| (folder.as_path(), "a source"));
     // Whoever copies a whole machine has no place outside it.
     let sources = sources.filter(|(folder, _)| folder.parent().is_some());
     let target = resolved(to).map_err(|error| Failure::new(Kind::Failed, error))?;

@@ -9,7 +9,7 @@ use crate::config::{Size, Span};
 use crate::evidence::{Run, RunGeneration, RunProblem, RunStore};
 use crate::failure;
 use crate::generation::{CutMethod, Grade};
-use crate::report::{Context, Kind, Report, Row, Standing, Table, counted};
+use crate::report::{Context, Kind, Report, Row, Standing, Table, counted, disk};
 
 /// What is older has a date.
 const RECENT: SignedDuration = SignedDuration::from_hours(18);
@@ -31,7 +31,7 @@ pub(super) fn report(run: &Run, ended: Timestamp, context: &Context<'_>) -> Repo
     let place = |count: usize| counted(count as u64, "place");
     let (kind, subject, verdict) = if stored == 0 {
         let why = sentence(stores.first().map_or("", |store| innermost(&store.messages)));
-        let verdict = format!("{name} is stored NOWHERE off site. {why}{}", fallback(ended, context));
+        let verdict = format!("{name} is in NO store. {why}{}", fallback(ended, context));
         (Kind::Failure, "backup FAILED", verdict)
     } else if generation.grade == Grade::Incomplete {
         let verdict =
@@ -76,7 +76,9 @@ fn finished(run: &Run, context: &Context<'_>) -> Report {
     let whole: Vec<String> =
         run.stores.iter().map(|store| format!("{} in `{}`", store.generation, store.store)).collect();
     let verdict = format!("What an earlier run had left is finished: {} is whole.", whole.join(", "));
-    build(context, Kind::Success, "backup finished", verdict, vec![places(run), standing_table(context)], Vec::new())
+    let todo: Vec<String> = notes(run).map(sentence).collect();
+    let kind = if todo.is_empty() { Kind::Success } else { Kind::Warning };
+    build(context, kind, "backup finished", verdict, vec![places(run), standing_table(context)], todo)
 }
 
 /// There was no run, or none to its end.
@@ -231,7 +233,7 @@ fn places(run: &Run) -> Table {
         let said = [store.messages.as_slice(), &store.notes].concat();
         let why = if said.is_empty() { String::new() } else { format!(": {}", joined(&said)) };
         let sent = store.sent_bytes.map_or("–".to_owned(), |bytes| Size(bytes).to_string());
-        let name = store.slot.as_ref().map_or_else(|| store.store.clone(), |slot| format!("{} ({slot})", store.store));
+        let name = store.slot.as_ref().map_or_else(|| store.store.clone(), |slot| disk(&store.store, slot));
         Row::new(!said.is_empty(), [name, format!("{state}{why}"), sent])
     });
     Table::new("Where it is", &["Store", "State", "Sent"], rows.collect())
@@ -264,12 +266,17 @@ fn todo(run: &Run, generation: &RunGeneration, context: &Context<'_>) -> Vec<Str
     }
     let missing = || generation.problems.iter().filter(|problem| problem.missing);
     for problem in missing().filter(|problem| problem.files.is_none()) {
-        todo.push(format!(
-            "`{}` is missing: {} When `offsite check` on the server finds nothing any more, `offsite backup` makes up for it; \
-             until then only an earlier copy has it.",
-            problem.source,
-            sentence(&problem.what)
-        ));
+        let (source, what) = (&problem.source, sentence(&problem.what));
+        todo.push(match generation.is_empty_folder(source) {
+            true => format!(
+                "Nothing of `{source}` is in the copy, since its folder is empty on the server, as when a network drive is not \
+                 connected; an earlier copy still has what was in it. {what} Then `offsite backup` makes up for it."
+            ),
+            false => format!(
+                "`{source}` is missing: {what} When `offsite check` on the server finds nothing any more, `offsite backup` makes \
+                 up for it; until then only an earlier copy has it."
+            ),
+        });
     }
     if missing().any(|problem| problem.files.is_some()) {
         todo.push(
