@@ -2,7 +2,9 @@
 //!
 //! A generation exists if its signature does. What cannot be verified is listed as such, never hidden and never trusted.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod elsewhere;
+
+use std::collections::BTreeMap;
 
 use futures_util::stream::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
@@ -17,14 +19,14 @@ use crate::ids::{ChainId, GenerationId, SiteName};
 use crate::sign::{SignError, SitePublicKey};
 use crate::state::CommittedRecord;
 
+pub use elsewhere::{Elsewhere, Misplaced, elsewhere};
+
 /// Generation documents read at once.
 const PARALLEL: usize = 8;
 /// Generations that a listing may have: far above what any policy keeps, far below what would harm a reader.
 const GENERATIONS_MAX: usize = 100_000;
 /// Objects that a listing may have: packs of a hundred TiB.
 pub(crate) const OBJECTS_MAX: usize = 2_000_000;
-/// Objects of other sites that are looked at to find their names.
-const OBJECTS_LOOKED_AT: usize = 5000;
 /// Generations that may be unreadable before the store is called unreadable: each may cost minutes of trying.
 const UNREADABLE_MAX: usize = 50;
 /// A signature file is four lines.
@@ -437,21 +439,6 @@ pub async fn objects(store: &dyn ObjectStore, prefix: &KeyPrefix) -> Result<BTre
         }
     }
     Ok(found)
-}
-
-/// Other sites that keep something in the store, as far as a short look and the rights of its login let us see them: for
-/// whoever may have misspelt their own.
-pub async fn other_sites(store: &dyn ObjectStore, site: &SiteName) -> BTreeSet<SiteName> {
-    let root = KeyPrefix::default();
-    let mut objects = store.list(&root).take(OBJECTS_LOOKED_AT);
-    let mut found = BTreeSet::new();
-    while let Some(Ok(object)) = objects.next().await {
-        let name = root.strip(&object.key).and_then(|path| path.split_once('/')).filter(|(_, below)| {
-            [names::ROLLING, names::ARCHIVE, names::HEARTBEAT].iter().any(|ours| below.starts_with(ours))
-        });
-        found.extend(name.and_then(|(name, _)| name.parse().ok()).filter(|name| name != site));
-    }
-    found
 }
 
 /// Reads an object of at most `limit` bytes.

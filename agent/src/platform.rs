@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::Path;
 
 pub(crate) mod copy;
+pub(crate) mod medium;
 pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod service;

@@ -60,6 +60,17 @@ fn what_is_locked_outlasts_a_thief_with_every_key() {
     machine.world.offsite(arguments).expect(0);
     assert!(before.differences(&Tree::read(&machine.world.path("back/docs"))).is_empty());
     assert_same(&machine.source(), &machine.world.path("back/docs"));
+    // At a later time it was not there any more as it was signed.
+    for version in &ours {
+        assert!(bucket.as_seen_by(Keys::AGENT_A).try_write(&version.key, b"ransom"));
+    }
+    let late = ["--as-of", "2100-01-01T00:00:00Z", "--identity", identity.to_str().unwrap()];
+    for (which, code) in [(archival.as_str(), 5), ("latest", 5)] {
+        let refused = machine.world.offsite([&["restore", which, "--to", "late"][..], &late].concat()).expect(code);
+        assert!(refused.stderr.contains("try an earlier time: `--as-of`"), "{refused}");
+    }
+    let listed = machine.world.offsite(["list", "--as-of", "2100-01-01T00:00:00Z"]).expect(5);
+    assert!(listed.stdout.contains("REFUSED: ") && listed.stdout.contains("try an earlier time"), "{listed}");
 }
 
 /// Overwrites everything, then deletes everything, with whatever key allows it.

@@ -87,6 +87,11 @@ fn one_night_and_the_day_after() {
     let id = report["generation"]["id"].as_str().unwrap();
     let listed = office.expect(0, &["list"]).stdout;
     assert!(listed.contains(id) && listed.contains("full") && listed.contains("\"first night\""), "{listed}");
+    // Its store is a folder beside its data.
+    assert!(
+        listed.contains("The newest that is whole in a store: ") && listed.contains("Nothing is off site: "),
+        "{listed}"
+    );
     let status = office.expect(0, &["status"]).stdout;
     assert!(status.contains(id) && status.contains("all went well"), "{status}");
     office.expect(0, &["verify"]);

@@ -211,6 +211,38 @@ fn a_misspelt_site_is_told_which_there_are() {
 }
 
 #[test]
+fn a_store_one_folder_too_deep_or_too_high_is_told_where_it_begins() {
+    let machine = Machine::in_memory();
+    std::fs::write(machine.source().join("document"), "of the day").unwrap();
+    machine.backup(&[]).expect(0);
+    let config = std::fs::read_to_string(machine.world.path("offsite.toml")).unwrap();
+    let disk = machine.world.make_folder("disk").display().to_string();
+    std::fs::rename(machine.world.path("store"), machine.world.path("disk/copies")).unwrap();
+    // Another machine; and this one, which knows the generation, and has it in staging.
+    let other = config.replace("/staging\"", "/other-staging\"").replace("/state\"", "/other-state\"");
+    let (list, verify) = (["list"], ["verify"]);
+    let restore = ["restore", "latest", "--to", "back", "--identity", "identity.txt"];
+    let here = |place: &str| format!("\"{}\"", machine.world.path(place).display());
+    for (place, hint) in [
+        ("copies/townhall", "the `path` of the store far leads into the folder of a site; let it end 1 folder earlier"),
+        ("copies/townhall/rolling", "let it end 2 folders earlier"),
+        ("", "the `path` of the store far ends too early: generations lie in its folder `copies`; add that to it"),
+    ] {
+        let place = format!("\"{disk}/{place}\"");
+        machine.world.configure(&other.replace(&here("store"), &place));
+        for verb in [&list[..], &verify, &restore] {
+            assert_says(&machine.world.offsite(verb).expect(1), &[hint]);
+        }
+        machine.world.configure(&config.replace(&here("store"), &place));
+        for verb in [&list[..], &restore] {
+            assert_says(&machine.world.offsite(verb).expect(1), &[hint]);
+        }
+    }
+    machine.world.configure(&other.replace(&here("store"), &format!("\"{disk}/copies\"")));
+    machine.world.offsite(restore).expect(0);
+}
+
+#[test]
 fn the_smallest_sample_reads_something() {
     let machine = Machine::in_memory();
     std::fs::write(machine.source().join("document"), "of the day").unwrap();

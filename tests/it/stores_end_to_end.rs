@@ -89,8 +89,11 @@ fn one_run_brings_everything_to_three_stores_and_each_gives_it_back() {
         let stored = report["stores"].as_array().unwrap();
         assert!(stored.len() == 3 && stored.iter().all(|store| store["stored"] == true), "{report:#}");
         generations.push(report["generation"]["id"].as_str().unwrap().to_owned());
+        let listed = world.offsite(["list"]).expect(0).stdout;
+        assert!(listed.contains("whole and off site: ") && !listed.contains("Nothing is off site"), "{listed}");
         for store in STORES {
             let listed = world.offsite(["list", "--from", store]).expect(0).stdout;
+            assert_eq!(listed.contains("Nothing is off site"), store == "usb", "{listed}");
             assert!(generations.iter().all(|generation| listed.contains(generation)), "{listed}");
             world.offsite(["verify", "--from", store]).expect(0);
         }

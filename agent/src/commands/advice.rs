@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use super::medium;
 use crate::config::{Config, Problem, lock_notes};
 use crate::platform;
 
@@ -55,8 +56,7 @@ pub(super) fn notes(config: &Config, config_file: &Path) -> Vec<Problem> {
 }
 
 fn are_on_one_disk(one: &Path, other: &Path) -> bool {
-    let disk = |path: &Path| platform::tree::path_stat(path).map(|stat| stat.dev).ok();
-    disk(one).is_some_and(|one| Some(one) == disk(other))
+    medium::of_folder(one).same(&medium::of_folder(other))
 }
 
 /// Files with a secret key in the clear in `folder` and in the folders in it.

@@ -10,9 +10,9 @@ use tokio::runtime::Runtime;
 use super::output::say;
 use super::stores::{self, ClosedStore, OpenStore};
 use super::{key, prune, show};
-use crate::catalog::{self, CatalogError, Pulse, Stored, Trust};
+use crate::catalog::{self, CatalogError, Misplaced, Pulse, Stored, Trust};
 use crate::cli::{AsOf, Which};
-use crate::config::Place;
+use crate::config::{Place, StoreConfig};
 use crate::failure::{self, Failure, Kind};
 use crate::format::commit::Commit;
 use crate::format::names;
@@ -29,7 +29,22 @@ pub(super) struct Stores<'a> {
     pub(super) closed: Vec<ClosedStore<'a>>,
     /// What the heartbeat of each says, in the same order.
     pulses: Vec<Pulse>,
+    /// They are shown as they were at an earlier time.
+    past: bool,
 }
+
+/// What lies in stores that hold nothing of the site.
+#[derive(Default)]
+pub(super) struct Strays {
+    /// Other sites.
+    pub(super) sites: BTreeSet<SiteName>,
+    /// A sentence for each store whose place is not the one that is meant.
+    pub(super) misplaced: Vec<String>,
+}
+
+/// What to do if what a store showed at a time is not what was signed.
+pub(super) const EARLIER: &str = "what the store had at that time is not what was signed, so somebody had put something else over it \
+                                  before; try an earlier time: `--as-of`";
 
 impl<'a> Stores<'a> {
     /// Opens the stores and reads their catalogs, all at once.
@@ -60,7 +75,7 @@ impl<'a> Stores<'a> {
                 Err(error) => (Err(error), Pulse::Fits),
             })
             .unzip();
-        Ok(Self { runtime, key, read: stores.into_iter().zip(lists).collect(), closed, pulses })
+        Ok(Self { runtime, key, read: stores.into_iter().zip(lists).collect(), closed, pulses, past: as_of.is_some() })
     }
 
     /// Says which stores could not be read; an error if none could.
@@ -85,10 +100,17 @@ impl<'a> Stores<'a> {
         }
     }
 
-    /// Other sites in these stores: perhaps one of them is meant.
-    pub(super) fn other_sites(&self, place: &Place) -> BTreeSet<SiteName> {
-        let looks = self.read.iter().map(|(store, _)| catalog::other_sites(store.store.as_ref(), &place.site));
-        self.runtime.block_on(futures_util::future::join_all(looks)).into_iter().flatten().collect()
+    /// What lies in the stores that hold nothing of this site: perhaps another one is meant, or another place.
+    pub(super) fn elsewhere(&self, place: &Place) -> Strays {
+        let empty = self.read.iter().filter(|(_, read)| read.as_ref().is_ok_and(Vec::is_empty));
+        let looks = empty
+            .map(|(store, _)| async { (store.config, catalog::elsewhere(store.store.as_ref(), &place.site).await) });
+        let mut strays = Strays::default();
+        for (store, found) in self.runtime.block_on(futures_util::future::join_all(looks)) {
+            strays.sites.extend(found.sites);
+            strays.misplaced.extend(found.misplaced.map(|misplaced| misplaced_store(store, &misplaced)));
+        }
+        strays
     }
 
     /// That nothing that is meant was found in these stores.
@@ -98,9 +120,10 @@ impl<'a> Stores<'a> {
         let refused = stored.filter(|stored| stored.trust.complaint().is_some()).count();
         if refused > 0 && matches!(which, Which::Latest) {
             let what = format!("{refused} generations are in {names}, and none of them is known to be this site's");
-            return Failure::new(Kind::Verification, what)
+            let failure = Failure::new(Kind::Verification, what)
                 .hint("compare `[signing] public_key` with the recovery sheet, letter by letter")
                 .hint("`offsite list` says why each of them is refused");
+            return if self.past { failure.hint(EARLIER) } else { failure };
         }
         let mut failure = nothing(which, &names);
         if let Which::Id(id) = which
@@ -108,10 +131,7 @@ impl<'a> Stores<'a> {
         {
             failure = failure.hint(format!("it was last seen on the disk {disk}: connect that one"));
         }
-        match others(&place.site, &self.other_sites(place)) {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
+        self.elsewhere(place).hints(&place.site).into_iter().fold(failure, Failure::hint)
     }
 
     /// The disk of a rotation that has the generation, as this machine remembers, and is not connected.
@@ -248,15 +268,32 @@ pub(super) fn nothing(which: &Which, place: &str) -> Failure {
     Failure::new(Kind::Failed, what).hint("`offsite list` shows which generations there are, and where")
 }
 
-/// What to do if not this site but others are in the stores.
-pub(super) fn others(site: &SiteName, others: &BTreeSet<SiteName>) -> Option<String> {
-    let names: Vec<&str> = others.iter().map(SiteName::as_str).collect();
-    (!names.is_empty()).then(|| {
-        format!(
-            "there are generations of other sites: {}; is `site = \"{site}\"` in the configuration right?",
-            names.join(", ")
-        )
-    })
+/// That the place of a store is not the one that is meant, and what is.
+fn misplaced_store(store: &StoreConfig, misplaced: &Misplaced) -> String {
+    let (key, name) = (store.place_key(), &store.name);
+    match misplaced {
+        Misplaced::TooDeep(folders) => format!(
+            "the `{key}` of the store {name} leads into the folder of a site; let it end {} earlier",
+            show::counted(*folders as u64, "folder")
+        ),
+        Misplaced::TooHigh(folder) => format!(
+            "the `{key}` of the store {name} ends too early: generations lie in its folder `{folder}`; add that to it"
+        ),
+    }
+}
+
+impl Strays {
+    /// What to do about them, a sentence each.
+    pub(super) fn hints(&self, site: &SiteName) -> Vec<String> {
+        let names: Vec<&str> = self.sites.iter().map(SiteName::as_str).collect();
+        let others = (!names.is_empty()).then(|| {
+            format!(
+                "there are generations of other sites: {}; is `site = \"{site}\"` in the configuration right?",
+                names.join(", ")
+            )
+        });
+        self.misplaced.iter().cloned().chain(others).collect()
+    }
 }
 
 /// Whether the store failed, or this machine.

@@ -6,10 +6,10 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::find::{self, Stores};
+use super::find::{self, EARLIER, Stores, Strays};
 use super::output::{Output, say};
 use super::stores::{ClosedStore, OpenStore};
-use super::{Ended, key, load_place, prune, show, stores};
+use super::{Ended, key, load_place, medium, prune, show, stores};
 use crate::catalog::{CatalogError, Pulse, Stored, Trust};
 use crate::cli::{AsOf, From, ListArgs};
 use crate::clock;
@@ -39,6 +39,9 @@ struct Listing {
     away: Vec<String>,
     /// If there is no generation: other sites that keep some in these stores.
     other_sites: BTreeSet<SiteName>,
+    /// Stores whose place is not the one that is meant, a sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    misplaced: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -75,6 +78,8 @@ struct Generation {
 #[derive(Default, Serialize)]
 struct Copy {
     place: String,
+    /// It lies in this machine: what destroys the one may destroy the other.
+    on_this_machine: bool,
     /// Set if it lies on a disk that is not connected: when that was last written to.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_seen: Option<Timestamp>,
@@ -119,7 +124,7 @@ pub(super) fn run(arguments: &ListArgs, path: &Path, output: Output) -> Ended {
     let refused = copies.clone().any(|copy| copy.refused.is_some());
     let code = match listing.failed.first() {
         Some(failed) => failed.kind.code(),
-        None if !listing.other_sites.is_empty() => Kind::Failed.code(),
+        None if !listing.other_sites.is_empty() || !listing.misplaced.is_empty() => Kind::Failed.code(),
         None if copies.any(|copy| copy.unreadable.is_some()) => Kind::Store.code(),
         None if refused || listing.heartbeats.iter().any(|beat| beat.missing.is_some()) => Kind::Verification.code(),
         None => 0,
@@ -140,7 +145,7 @@ fn list(place: &Place, from: Option<&From>, as_of: Option<AsOf>) -> Result<Listi
     let mut failed = Vec::new();
     let mut heartbeats = Vec::new();
     let mut signatures_checked = true;
-    let mut other_sites = BTreeSet::new();
+    let mut strays = Strays::default();
     let (mut held, mut away) = (Vec::new(), Vec::new());
     if as_of.is_some() && from == Some(&From::Local) {
         let what = "what this machine had at an earlier time is not known";
@@ -172,8 +177,10 @@ fn list(place: &Place, from: Option<&From>, as_of: Option<AsOf>) -> Result<Listi
         if as_of.is_none() {
             add_other_disks(place, from.and_then(From::store), &stores, &mut found)?;
         }
-        if found.is_empty() && failed.is_empty() && away.is_empty() {
-            other_sites = stores.other_sites(place);
+        strays = stores.elsewhere(place);
+        // Where there is something of this site, others are nobody's concern.
+        if !found.is_empty() || !failed.is_empty() || !away.is_empty() {
+            strays.sites.clear();
         }
         failed.extend(stores.closed.iter().filter(|store| !is_away(store)).map(|store| FailedStore {
             store: store.config.name.to_string(),
@@ -188,7 +195,8 @@ fn list(place: &Place, from: Option<&From>, as_of: Option<AsOf>) -> Result<Listi
     generations.sort_by(|a, b| (a.cut, &a.id).cmp(&(b.cut, &b.id)));
     let as_of = as_of.map(|AsOf(at)| at);
     let site = place.site.clone();
-    Ok(Listing { site, as_of, signatures_checked, generations, heartbeats, failed, away, other_sites })
+    let Strays { sites: other_sites, misplaced } = strays;
+    Ok(Listing { site, as_of, signatures_checked, generations, heartbeats, failed, away, other_sites, misplaced })
 }
 
 fn failed_store(store: &OpenStore<'_>, error: &CatalogError) -> FailedStore {
@@ -209,7 +217,8 @@ fn add_local(place: &Place, found: &mut BTreeMap<GenerationId, Generation>) -> R
         generation.label = document.label;
         // If a store has it, what that says counts: the same as reports and `status` say.
         generation.content_bytes = Some(document.sources.iter().map(|source| source.bytes).sum());
-        generation.places.push(Copy { place: LOCAL.to_owned(), class: Some(document.class), ..Copy::default() });
+        let class = Some(document.class);
+        generation.places.push(Copy { place: LOCAL.to_owned(), on_this_machine: true, class, ..Copy::default() });
     }
     Ok(())
 }
@@ -223,6 +232,7 @@ fn add_stored(store: &OpenStore<'_>, stored: &Stored, found: &mut BTreeMap<Gener
     }
     generation.places.push(Copy {
         place: store.shown(),
+        on_this_machine: medium::of_store(store.config).is_here(),
         last_seen: None,
         class: Some(stored.class),
         full: stored.commit.as_ref().map(|commit| commit.number == 0),
@@ -340,14 +350,11 @@ impl Listing {
     fn text(&self) -> String {
         let then = self.as_of.map(|at| format!("As it was at {}:\n", show::time(at))).unwrap_or_default();
         if self.generations.is_empty() {
-            let others = find::others(&self.site, &self.other_sites).map(|others| format!("But {others}\n"));
+            let strays = Strays { sites: self.other_sites.clone(), misplaced: self.misplaced.clone() };
+            let strays: String = strays.hints(&self.site).iter().map(|stray| format!("But {stray}\n")).collect();
             let beats: String = self.heartbeats.iter().map(Beat::text).collect();
             let yet = if beats.is_empty() { " yet" } else { "" };
-            return format!(
-                "{then}There is no generation of {}{yet}.\n{}{beats}",
-                self.site,
-                others.unwrap_or_default()
-            );
+            return format!("{then}There is no generation of {}{yet}.\n{strays}{beats}", self.site);
         }
         let mut text = then;
         text += &format!("{:21}  {:16}  {:10}  {:>10}\n", "GENERATION", "AS OF", "GRADE", "CONTENT");
@@ -365,6 +372,9 @@ impl Listing {
             for copy in &generation.places {
                 if let Some(why) = &copy.refused {
                     text.push_str(&format!("\nREFUSED: {} in {}: {why}\n", generation.id, copy.place));
+                    if self.as_of.is_some() {
+                        text.push_str(&format!("What to do: {EARLIER}\n"));
+                    }
                 }
                 if let Some(why) = &copy.unreadable {
                     text.push_str(&format!(
@@ -374,17 +384,12 @@ impl Listing {
                 }
             }
         }
-        if let Some(newest) = self.generations.iter().rev().find(|generation| generation.is_safe()) {
-            let places: Vec<&str> =
-                newest.places.iter().filter(|copy| copy.is_safe()).map(|copy| copy.place.as_str()).collect();
-            text.push_str(&format!(
-                "\nThe newest that is whole and off site: {}, in {}\n",
-                newest.id,
-                places.join(", ")
-            ));
-        }
+        text += &self.newest();
         for beat in &self.heartbeats {
             text.push_str(&beat.text());
+        }
+        for stray in &self.misplaced {
+            text.push_str(&format!("\nNOTHING of this site was found in a store: {stray}\n"));
         }
         for store in &self.away {
             text.push_str(&format!("\nNo disk of {store} is connected.\n"));
@@ -397,13 +402,38 @@ impl Listing {
         }
         text
     }
-}
 
-impl Generation {
-    /// Whether a store has it, whole and genuine.
-    fn is_safe(&self) -> bool {
-        let is_whole = self.grade.is_some_and(|grade| grade >= Grade::Sequential);
-        is_whole && self.places.iter().any(Copy::is_safe)
+    /// What there is to fall back on: off site, and where nothing is or only something older, on this machine.
+    fn newest(&self) -> String {
+        let newest = |is_there: fn(&Copy) -> bool| {
+            let mut whole = self
+                .generations
+                .iter()
+                .filter(|generation| generation.grade.is_some_and(|grade| grade >= Grade::Sequential));
+            whole.rfind(|generation| generation.places.iter().any(is_there))
+        };
+        let places = |generation: &Generation, is_there: fn(&Copy) -> bool| {
+            let places = generation.places.iter().filter(|copy| is_there(copy)).map(|copy| copy.place.as_str());
+            places.collect::<Vec<_>>().join(", ")
+        };
+        let (stored, away) = (newest(Copy::is_safe), newest(Copy::is_away));
+        let mut text = match away {
+            Some(away) => {
+                format!("\nThe newest that is whole and off site: {}, in {}\n", away.id, places(away, Copy::is_away))
+            }
+            None => String::new(),
+        };
+        if let Some(stored) = stored.filter(|stored| away.is_none_or(|away| away.id != stored.id)) {
+            let place = places(stored, Copy::is_safe);
+            text += &format!(
+                "\nThe newest that is whole in a store: {}, in {place}, which is on this machine\n",
+                stored.id
+            );
+            if away.is_none() {
+                text += "Nothing is off site: what destroys this machine destroys that too.\n";
+            }
+        }
+        text
     }
 }
 
@@ -419,9 +449,14 @@ impl Retention {
 }
 
 impl Copy {
-    /// Whether it lies off site and is genuine.
+    /// Whether it is in a store, and genuine.
     fn is_safe(&self) -> bool {
         self.place != LOCAL && self.refused.is_none() && self.unreadable.is_none()
+    }
+
+    /// The same, and not in this machine.
+    fn is_away(&self) -> bool {
+        self.is_safe() && !self.on_this_machine
     }
 
     fn text(&self) -> String {

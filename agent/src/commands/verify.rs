@@ -115,8 +115,11 @@ pub(super) fn execute(arguments: &VerifyArgs, path: &Path, quiet: bool) -> Resul
     let verified = Verified { signatures_checked: stores.key.is_some(), stores: results };
     if verified.exit_code() == 0 && verified.stores.iter().all(|store| store.generations == 0) {
         let failure = Failure::new(Kind::Failed, "there is nothing to verify yet");
-        let others = find::others(&place.site, &stores.other_sites(&place));
-        return Err(failure.hint(others.unwrap_or_else(|| "make a generation: `offsite backup`".to_owned())));
+        let strays = stores.elsewhere(&place).hints(&place.site);
+        return Err(match strays.is_empty() {
+            true => failure.hint("make a generation: `offsite backup`"),
+            false => strays.into_iter().fold(failure, Failure::hint),
+        });
     }
     Ok(verified)
 }

@@ -165,6 +165,15 @@ impl StoreConfig {
         Limits { newest_age: limits.newest_age.times(turns), ..*limits }
     }
 
+    /// The name of the setting that says where in it everything lies.
+    pub fn place_key(&self) -> &'static str {
+        match &self.kind {
+            Kind::S3 { .. } => "prefix",
+            Kind::Webdav { .. } => "url",
+            Kind::Directory { .. } => "path",
+        }
+    }
+
     /// The path of its setting `key` in the configuration: `store[2].path`.
     pub fn key(&self, key: &str) -> String {
         format!("{}{key}", self.key)

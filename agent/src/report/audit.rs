@@ -1,6 +1,7 @@
 //! The auditor's document: what was backed up when, when it was last proved that it comes back, what is kept, who holds it,
 //! and whether the log that says so is whole. Pure.
 
+mod copies;
 mod page;
 mod rules;
 #[cfg(test)]
@@ -11,6 +12,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::Serialize;
+
+pub use copies::Medium;
 
 use super::{Context, Row, Table, counted};
 use crate::config::{Size, Span};
@@ -32,6 +35,10 @@ pub struct Surroundings {
     pub retention: Vec<String>,
     /// Generations on the office's own machine.
     pub local_generations: u64,
+    /// What these lie on.
+    pub staging: Medium,
+    /// What the sources lie on.
+    pub data: Vec<Medium>,
     /// To how many keys everything is sealed.
     pub recipients: u64,
     /// The fingerprint of the site's key; nothing if signatures could not be checked.
@@ -47,6 +54,8 @@ pub struct AuditStore {
     pub kind: String,
     /// Where it lies.
     pub place: String,
+    /// On what.
+    pub medium: Medium,
     /// Whether it takes protected health information.
     pub phi: bool,
     /// The business associate agreement: with whom, and when it was signed.
@@ -114,7 +123,7 @@ pub fn audit(around: &Surroundings, context: &Context<'_>) -> Audit {
     let sections = vec![
         section(
             "Three copies, on two kinds of storage, one of them off site, one that nobody can change, and no errors when it was \
-             read or restored.",
+             read or restored. What lies on one disk is lost together and counts once, the data itself included.",
             rules::three_two_one(around, &entries),
         ),
         section(
@@ -203,7 +212,7 @@ fn summary(entries: &[&Entry], around: &Surroundings, context: &Context<'_>) -> 
     }];
     let days = days_without(entries, around, context);
     if days > 0 {
-        summary.push(format!("On {} nothing was stored off site.", counted(days, "working day")));
+        summary.push(format!("On {} nothing reached a store.", counted(days, "working day")));
     }
     let drills: Vec<bool> = entries
         .iter()

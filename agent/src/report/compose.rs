@@ -15,7 +15,7 @@ const NAME_MAX: usize = 40;
 pub fn compose(entry: &Entry, context: &Context<'_>) -> Option<Report> {
     match &entry.record {
         Record::Run(run) => Some(run::report(run, entry.at, context)),
-        Record::Drill(Drill { not_tried: Some(why), .. }) => Some(not_tried(why, context)),
+        Record::Drill(Drill { not_tried: Some(why), store, .. }) => Some(not_tried(why, store, context)),
         Record::Drill(drill) => Some(drilled(drill, context)),
         Record::Verify(verify) if verify.read_nothing() => Some(not_read(verify, context)),
         Record::Verify(verify) => Some(verified(verify, context)),
@@ -118,13 +118,19 @@ fn drilled(drill: &Drill, context: &Context<'_>) -> Report {
 }
 
 /// Nothing was rehearsed, which says nothing of the copies; but whoever relies on rehearsals has to know.
-fn not_tried(why: &str, context: &Context<'_>) -> Report {
+fn not_tried(why: &str, store: &str, context: &Context<'_>) -> Report {
     let verdict = format!("The rehearsed restore could NOT BE TRIED: {}.", why.trim_end_matches('.'));
-    let mut todo = vec![
-        "It is something of this machine, not of the copies. When it is mended, rehearse again: `offsite drill`, with \
-         `--identity FILE` if the key is not where the configuration says."
-            .to_owned(),
-    ];
+    let mut todo = vec![match store {
+        "" => {
+            "It is something of this machine, not of the copies. When it is mended, rehearse again: `offsite drill`, with \
+             `--identity FILE` if the key is not where the configuration says."
+                .to_owned()
+        }
+        store => format!(
+            "`{store}` could not be reached, so nothing is known of the copies in it, neither good nor bad. `offsite check` on the \
+             server says what is in the way; when that is mended, rehearse again: `offsite drill`."
+        ),
+    }];
     todo.extend(nags(context));
     let tables = vec![standing_table(context)];
     build(context, Kind::Warning, "rehearsed restore could NOT BE TRIED", verdict, tables, todo)
@@ -251,8 +257,8 @@ fn newest(context: &Context<'_>) -> String {
         _ => None,
     });
     match stored {
-        Some(at) => format!("The newest copy off site is as of {}, {}.", context.minute(at), context.ago(at)),
-        None => "There is no copy off site yet.".to_owned(),
+        Some(at) => format!("The newest copy in a store is as of {}, {}.", context.minute(at), context.ago(at)),
+        None => "There is no copy in a store yet.".to_owned(),
     }
 }
 

@@ -11,13 +11,14 @@ use crate::catalog::{Stored, Trust};
 use crate::commands::find::Stores;
 use crate::commands::key::{public_key, write_new};
 use crate::commands::load_config;
+use crate::commands::medium;
 use crate::commands::output::Output;
 use crate::commands::show::counted;
 use crate::config::{Config, LockConfig, StoreConfig};
 use crate::evidence::Log;
 use crate::failure::{Failure, Kind, one_line};
 use crate::generation::Class;
-use crate::report::{self, Audit, AuditStore, Found, Surroundings};
+use crate::report::{self, Audit, AuditStore, Found, Medium, Surroundings};
 use crate::retention::{Period, Rules};
 use crate::sign::SitePublicKey;
 use crate::{clock, staging};
@@ -76,6 +77,7 @@ fn surroundings(config: &Config, key: Option<&SitePublicKey>, from: Date, to: Da
         name: store.name.to_string(),
         kind: store.kind().to_owned(),
         place: store.to_string(),
+        medium: medium::of_store(store),
         phi: store.phi,
         agreement: store.agreement.as_ref().map(|agreement| (agreement.with.clone(), agreement.signed)),
         lock: store.lock.as_ref().map(lock),
@@ -93,9 +95,23 @@ fn surroundings(config: &Config, key: Option<&SitePublicKey>, from: Date, to: Da
         stores: place.stores.iter().map(store).collect(),
         retention: retention(config),
         local_generations: local.len() as u64,
+        staging: medium::of_folder(&place.staging),
+        data: data(config),
         recipients: config.recipients.count() as u64,
         site_key: key.map(SitePublicKey::fingerprint),
     })
+}
+
+/// What the sources lie on; what a server or a program holds, on what this machine's own files lie.
+fn data(config: &Config) -> Vec<Medium> {
+    let mut data: Vec<Medium> = Vec::new();
+    for source in &config.sources {
+        let medium = medium::of_folder(source.path().unwrap_or(Path::new("/var/lib")));
+        if !data.contains(&medium) {
+            data.push(medium);
+        }
+    }
+    data
 }
 
 fn count(listed: &[Stored]) -> Found {

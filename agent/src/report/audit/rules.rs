@@ -1,23 +1,25 @@
 //! What rules ask for, and what the evidence shows of it. Pure.
 
-use std::collections::BTreeSet;
-
-use super::{AuditStore, Found, Surroundings, runs_of};
+use super::copies::Copies;
+use super::{AuditStore, Found, Medium, Surroundings, runs_of};
 use crate::evidence::{Entry, Record};
 use crate::generation::Class;
 use crate::report::{Context, Row, Standing, Table, counted};
 
 /// Three copies, two kinds of storage, one off site, one that nobody can change, no errors.
 pub(super) fn three_two_one(around: &Surroundings, entries: &[&Entry]) -> Table {
-    let holding =
-        around.stores.iter().filter(|store| store.found.as_ref().is_ok_and(|found| found.rolling + found.archival > 0));
-    let holding: Vec<_> = holding.collect();
-    let copies = 1 + u64::from(around.local_generations > 0) + holding.len() as u64;
-    // The office's own disk is one kind.
-    let mut kinds: BTreeSet<&str> = holding.iter().map(|store| store.kind.as_str()).collect();
-    kinds.insert("office");
-    let away: Vec<&str> =
-        holding.iter().filter(|store| store.kind != "directory").map(|store| store.name.as_str()).collect();
+    let copies = Copies::of(around);
+    let (kinds, kinds_shown) = copies.kinds(around);
+    let holding: Vec<_> = around
+        .stores
+        .iter()
+        .filter(|store| store.found.as_ref().is_ok_and(|found| found.rolling + found.archival > 0))
+        .collect();
+    let away: Vec<&str> = holding
+        .iter()
+        .filter(|store| matches!(store.medium, Medium::Service { .. }))
+        .map(|store| store.name.as_str())
+        .collect();
     let holds = |store: &AuditStore, class: Class| {
         let count = |found: &Found| match class {
             Class::Rolling => found.rolling,
@@ -48,14 +50,9 @@ pub(super) fn three_two_one(around: &Surroundings, entries: &[&Entry]) -> Table 
     };
     let listed = |names: &[&str], none: &str| if names.is_empty() { none.to_owned() } else { names.join(", ") };
     let rows = vec![
-        rule("3", "copies", copies >= 3, format!("{copies}: the data itself, and {}", counted(copies - 1, "backup"))),
-        rule("2", "kinds of storage", kinds.len() >= 2, counted(kinds.len() as u64, "kind")),
-        rule(
-            "1",
-            "off site",
-            !away.is_empty(),
-            listed(&away, "folders only: they count if they lie in another building"),
-        ),
+        rule("3", "copies", copies.count() >= 3, copies.text()),
+        rule("2", "kinds of storage", kinds >= 2, kinds_shown),
+        rule("1", "off site", !away.is_empty(), listed(&away, not_away(&holding))),
         rule("1", "that nobody can change", !locked.is_empty(), listed(&locked, "no store has locked what it holds")),
         rule(
             "0",
@@ -65,6 +62,15 @@ pub(super) fn three_two_one(around: &Surroundings, entries: &[&Entry]) -> Table 
         ),
     ];
     Table::new("3-2-1-1-0", &["", "What is asked for", "Met", "As found"], rows)
+}
+
+/// Why none of these stores counts as off site.
+fn not_away(holding: &[&AuditStore]) -> &'static str {
+    match holding {
+        [] => "no store holds anything",
+        some if some.iter().all(|store| store.medium.is_here()) => "folders on the office's own machine only",
+        _ => "folders only: they count if they lie in another building",
+    }
 }
 
 /// 45 CFR 164.308(a)(7), the contingency plan, and what other paragraphs ask of backups.

@@ -9,6 +9,10 @@ use crate::format::Sha256;
 use crate::generation::CutMethod;
 use crate::report::Limits;
 
+fn disk(name: &str) -> Medium {
+    Medium::Disk(name.to_owned())
+}
+
 fn around() -> Surroundings {
     Surroundings {
         from: "2026-11-16".parse().unwrap(),
@@ -17,6 +21,8 @@ fn around() -> Surroundings {
         stores: Vec::new(),
         retention: Vec::new(),
         local_generations: 1,
+        staging: disk("sda"),
+        data: vec![disk("sda")],
         recipients: 2,
         site_key: None,
     }
@@ -78,23 +84,59 @@ fn a_day_counts_by_its_own_generation_whichever_run_finished_it() {
     assert_eq!(missed(nowhere), 1);
 }
 
+fn store(name: &str, medium: Medium) -> AuditStore {
+    AuditStore {
+        name: name.to_owned(),
+        kind: "s3".to_owned(),
+        place: "a place".to_owned(),
+        medium,
+        phi: false,
+        agreement: None,
+        lock: None,
+        locks: Vec::new(),
+        found: Ok(Found { rolling: 3, ..Found::default() }),
+    }
+}
+
+fn service(name: &str) -> AuditStore {
+    store(name, Medium::Service { kind: "s3".to_owned(), store: name.to_owned() })
+}
+
 #[test]
 fn a_lock_counts_where_it_locks_something() {
     let locked = |locks: Vec<Class>| {
-        let found = Found { rolling: 3, ..Found::default() };
-        let store = AuditStore {
-            name: "far".to_owned(),
-            kind: "s3".to_owned(),
-            place: "a bucket".to_owned(),
-            phi: false,
-            agreement: None,
-            lock: Some("compliance".to_owned()),
-            locks,
-            found: Ok(found),
-        };
+        let store = AuditStore { lock: Some("compliance".to_owned()), locks, ..service("far") };
         let table = rules::three_two_one(&Surroundings { stores: vec![store], ..around() }, &[]);
         serde_json::to_string(&table).unwrap()
     };
     assert!(locked(vec![Class::Archival]).contains("no store has locked what it holds"));
     assert!(!locked(vec![Class::Rolling]).contains("no store has locked what it holds"));
+}
+
+#[test]
+fn what_is_lost_together_is_one_copy_and_one_kind_of_storage() {
+    // Whether three copies, two kinds and one off site are there, and what was counted.
+    let judge = |stores: Vec<AuditStore>, staging: Medium| {
+        let table = rules::three_two_one(&Surroundings { stores, staging, ..around() }, &[]);
+        let met = table.rows.iter().take(3).map(|row| !row.bad).collect::<Vec<_>>();
+        (met, table.rows[0].cells[3].clone())
+    };
+    let (met, copies) = judge(vec![store("near", disk("sda"))], disk("sda"));
+    assert_eq!(met, [false, false, false]);
+    assert_eq!(
+        copies,
+        "1: the data itself; not counted: `near` lies on a disk that the data itself lies on; the office's own copies lie on a \
+         disk that the data itself lies on"
+    );
+    let (met, copies) = judge(vec![store("near", disk("sdb"))], disk("sdb"));
+    assert_eq!(met, [false, false, false]);
+    assert_eq!(copies, "2: the data itself, `near`; not counted: the office's own copies lie on what `near` lies on");
+    // Two disks in one machine are two copies, and one kind.
+    assert_eq!(judge(vec![store("near", disk("sdb"))], disk("sdc")).0, [true, false, false]);
+    assert_eq!(judge(vec![store("near", disk("sdb")), service("cloud")], disk("sda")).0, [true, true, true]);
+    let (met, copies) = judge(vec![store("near", Medium::Unknown), service("cloud")], disk("sda"));
+    assert_eq!(met, [false, true, true]);
+    assert!(copies.contains("what `near` lies on could not be seen"), "{copies}");
+    // A folder of another machine may stand in the same room.
+    assert_eq!(judge(vec![store("nas", Medium::Network("nas:/x".to_owned()))], disk("sdc")).0, [true, true, false]);
 }

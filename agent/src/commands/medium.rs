@@ -1,0 +1,25 @@
+//! What stores and folders lie on: which of them are lost together, and with this machine.
+
+use std::path::Path;
+
+use crate::config::StoreConfig;
+use crate::platform;
+use crate::report::Medium;
+
+/// What a store lies on.
+pub(super) fn of_store(store: &StoreConfig) -> Medium {
+    match store.directory() {
+        Some(_) if !store.slots().is_empty() => Medium::Rotation(store.name.to_string()),
+        Some(path) => of_folder(path),
+        None => Medium::Service { kind: store.kind().to_owned(), store: store.name.to_string() },
+    }
+}
+
+/// What a folder lies on.
+pub(super) fn of_folder(path: &Path) -> Medium {
+    match platform::medium::medium(path) {
+        Some(medium) if medium.remote => Medium::Network(medium.name),
+        Some(medium) => Medium::Disk(medium.name),
+        None => Medium::Unknown,
+    }
+}
