@@ -6,6 +6,7 @@
 
 mod child;
 mod control;
+mod listening;
 mod record;
 mod tidings;
 
@@ -22,11 +23,12 @@ use crate::config::Span;
 use crate::failure::{Kind, one_line};
 use crate::ids::JobName;
 use crate::platform::service::Manager;
-use crate::schedule::{Action, EndWhy, Event, Memory, Schedule, SkipWhy, Why};
+use crate::schedule::{Action, EndWhy, Event, Job, Memory, Schedule, SkipWhy, Why};
 use crate::staging::{FolderLock, StagingError};
 
 use child::Child;
 pub use control::{Answer, AskError, Request, ask};
+pub(crate) use listening::read_until;
 pub use record::{RecordError, read as read_memory};
 use tidings::Tidings;
 
@@ -329,7 +331,14 @@ impl Daemon {
             }
             self.step(event);
         }
-        Answer::Status { pid: std::process::id(), since: self.since, memory: self.memory.clone() }
+        let (schedule, now) = (&self.settings.schedule, clock::now());
+        let next = |job: &Job| (job.name.clone(), schedule.next_run(job, &self.memory, now));
+        Answer::Status {
+            pid: std::process::id(),
+            since: self.since,
+            memory: self.memory.clone(),
+            next: schedule.jobs.iter().map(next).collect(),
+        }
     }
 
     /// What goes on or comes next, in one line.

@@ -24,10 +24,12 @@ use providers::ErrorKind;
 use crate::catalog::CatalogError;
 use crate::clock;
 use crate::failure::one_line;
+use crate::format::names::{ChainFolder, MANIFEST};
 use crate::ids::{SourceName, StoreName};
 use crate::platform;
 use crate::progress::Progress;
-use crate::restore::{self, BadPack, PackError, RestoreError, RestoreReport, RestoreRequest, StoredOrigin};
+use crate::report::counted;
+use crate::restore::{self, BadPack, Lost, PackError, RestoreError, RestoreReport, RestoreRequest, StoredOrigin};
 
 pub use scratch::{ScratchError, serve_sweeper, sweep};
 pub use settings::{Ask, Check, DrillSettings, SweeperProgram};
@@ -97,6 +99,11 @@ fn rehearse(
         Ok(report) => {
             verdict.restore_ms = millis(began.elapsed().as_millis());
             (verdict.files, verdict.bytes) = (report.files, report.bytes);
+            // What did not come only because the store went away says nothing of the copy.
+            if let Some(what) = out_of_reach(&report).filter(|_| !answers(request)) {
+                verdict.find(About::Store, what);
+                return close(scratch, verdict);
+            }
             judge_files(&report, verdict);
             Rehearsal { request, scratch: &scratch, restored: &restored, verdict, tell }.open_all();
             judge_time(verdict);
@@ -106,6 +113,10 @@ fn rehearse(
             verdict.find(about, what);
         }
     }
+    close(scratch, verdict);
+}
+
+fn close(scratch: Scratch, verdict: &mut Verdict) {
     let path = scratch.path().to_owned();
     if let Err(error) = scratch.close() {
         let what = format!("the scratch folder {} could not be removed: {error}; remove it by hand", path.display());
@@ -138,16 +149,28 @@ fn room(scratch: &Scratch, settings: &DrillSettings, needed: u64, held: u64, wha
     }
 }
 
+/// Why packs could not be had from the store, if nothing else is wrong with what came back.
+fn out_of_reach(report: &RestoreReport) -> Option<String> {
+    let first = report.bad_packs.first()?;
+    let about_store = report.bad_packs.iter().all(|bad| about_pack(bad).0 == About::Store);
+    let explained = |lost: &Lost| report.bad_packs.iter().any(|bad| lost.why.contains(bad.key.as_str()));
+    let what =
+        || format!("the pack `{}` could not be fetched: {}; look at the store", first.key, one_line(&first.error));
+    (about_store && report.lost.iter().all(explained)).then(what)
+}
+
 fn judge_files(report: &RestoreReport, verdict: &mut Verdict) {
     for bad in &report.bad_packs {
         let (about, remedy) = about_pack(bad);
+        // The store is there, and does not give this.
+        let about = if about == About::Store { About::Pack } else { about };
         verdict.find(about, format!("the pack `{}` is of no use: {}; {remedy}", bad.key, one_line(&bad.error)));
     }
     // What lacks a pack that was just named needs no word of its own.
     let (for_want, others): (Vec<_>, Vec<_>) =
         report.lost.iter().partition(|lost| report.bad_packs.iter().any(|bad| lost.why.contains(bad.key.as_str())));
     if let Some(first) = for_want.first() {
-        let files = counted(for_want.len());
+        let files = counted(for_want.len() as u64, "file");
         let nameless = format!("{files} did not come back for want of that");
         verdict.find_file(format!("{nameless}, such as {}", first.path), nameless);
     }
@@ -163,21 +186,30 @@ fn judge_files(report: &RestoreReport, verdict: &mut Verdict) {
     }
     let more = others.len().saturating_sub(NAMED_MAX);
     if more > 0 {
-        verdict.find(About::File, format!("{} more did not come back", counted(more)));
+        verdict.find(About::File, format!("{} more did not come back", counted(more as u64, "file")));
     }
     if !report.proved_by_file && report.lost.is_empty() {
         verdict.find(About::File, "the list of digests is lost, so the files could not be compared with it");
     }
 }
 
-fn counted(files: usize) -> String {
-    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
+/// Whether the store can be asked for the generation, so that what it does not give of it is not to be had.
+fn answers(request: &DrillRequest<'_>) -> bool {
+    let StoredOrigin { store, site, stored, runtime, .. } = &request.origin;
+    let folder = ChainFolder::new(site, stored.class, &stored.chain);
+    let manifest = folder.and_then(|folder| folder.object(&stored.generation, MANIFEST));
+    manifest.is_ok_and(|manifest| runtime.block_on(store.head(&manifest.into())).is_ok())
+}
+
+/// Whether a store that fails so may be out of reach: then nothing is known of what it holds.
+fn is_away(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Denied | ErrorKind::Throttled | ErrorKind::Unavailable)
 }
 
 fn about_pack(bad: &BadPack) -> (About, &'static str) {
     match &bad.error {
         PackError::Write(_) => (About::Scratch, "let `[drill] scratch` name a folder on a larger disk"),
-        PackError::Store(error) if error.kind != ErrorKind::NotFound => (About::Store, "look at the store"),
+        PackError::Store(error) if is_away(error.kind) => (About::Store, "look at the store"),
         PackError::Decrypt(_) => (About::Identity, "name the key of a recipient"),
         _ => (
             About::Pack,
@@ -197,12 +229,16 @@ fn judge_error(request: &DrillRequest<'_>, error: &RestoreError) -> (About, Stri
             (About::Identity, what)
         }
         RestoreError::Target { .. } | RestoreError::Full { .. } => (About::Scratch, one_line(error)),
-        RestoreError::Catalog(CatalogError::Store(source)) if source.kind != ErrorKind::NotFound => {
+        RestoreError::Catalog(CatalogError::Store(source)) if is_away(source.kind) && !answers(request) => {
             (About::Store, one_line(error))
         }
         RestoreError::Entries { bad, .. } => {
-            let about = bad.first().map_or(About::Pack, |bad| about_pack(bad).0);
-            (about, format!("{}; `offsite verify` tells which generations are whole", one_line(error)))
+            let about = bad.iter().map(|bad| about_pack(bad).0).find(|about| *about != About::Store);
+            if about.is_none() && !answers(request) {
+                return (About::Store, one_line(error));
+            }
+            let what = format!("{}; `offsite verify` tells which generations are whole", one_line(error));
+            (about.unwrap_or(About::Pack), what)
         }
         RestoreError::Staging(_) | RestoreError::Key(_) | RestoreError::Exists { .. } => {
             (About::Machine, one_line(error))

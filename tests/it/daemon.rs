@@ -322,17 +322,37 @@ fn a_schedule_that_cannot_be_is_refused() {
 
 #[test]
 fn what_is_in_the_way_and_a_configuration_that_nobody_has_read_are_said() {
-    let jobs = job("copy", "backup", NEVER);
-    let machine = machine(&jobs);
+    const HOURLY: &str = "at = \"0 * * * *\"\njitter = \"0 s\"";
+    let machine = machine(&(job("copy", "backup", NEVER) + &job("late", "verify", NEVER)));
     machine.backup(&[]).expect(0);
     let running = daemon(&machine);
     let lock = FolderLock::take(&machine.world.path("staging"), Timestamp::now()).unwrap();
     let told = machine.world.offsite(["daemon", "run", "copy"]).expect(0).stdout;
     assert!(told.contains(&format!("copy has to WAIT: another run (process {}", std::process::id())), "{told}");
     wait_until(LONG, "the run to find the site locked", || known(&machine, "copy")["waiting"]["why"] == "locked");
-    machine.configure(100, &format!("{jobs}# looked through\n"));
+    // `copy` and `early` have other times now, `early` is new, and `late` is gone.
+    let changed = job("copy", "backup", HOURLY) + &job("early", "verify", HOURLY);
+    machine.configure(100, &changed);
     let shown = machine.world.offsite(["status"]).expect(0).stdout;
-    assert!(shown.contains("WAITS for another run") && shown.contains("systemctl restart offsite"), "{shown}");
+    let anew = format!("`systemctl restart offsite`, or without systemd `kill {}`", running.pid());
+    assert!(shown.contains("WAITS for another run") && shown.contains(&anew), "{shown}");
+    assert!(machine.world.offsite(["daemon"]).expect(6).stderr.contains(&anew));
     drop(lock);
+    // What is shown is what the daemon will do, not what the configuration says.
+    let plan = |job: &str| {
+        let known = known(&machine, job);
+        (
+            known["configured"] == true,
+            known["planned"] == true,
+            known["next_run"].as_str().map(|at| at[4..16].to_owned()),
+        )
+    };
+    let leap_day = Some("-02-29T00:00".to_owned());
+    assert_eq!(plan("early"), (true, false, None));
+    assert_eq!(plan("late"), (false, true, leap_day));
+    let shown = machine.world.offsite(["status"]).expect(0).stdout;
+    for part in ["not before the daemon reads the configuration", "although it is NOT in the configuration any more"] {
+        assert!(shown.contains(part), "`{part}` is not in {shown}");
+    }
     stop(running);
 }

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::servers::{mariadb, postgres};
+use tests::machine::Machine;
+use tests::proxy::{Fault, Proxy};
+use tests::servers::{mariadb, postgres, seaweedfs};
 use tests::{Outcome, World, office, wait_until};
 
 /// An office with documents, a ledger in SQLite and, if asked for, databases at the servers of all tests.
@@ -205,6 +207,64 @@ fn a_drill_that_cannot_be_tried_is_no_failed_one() {
     let log = std::fs::read_to_string(office.world.path("state/evidence.jsonl")).unwrap();
     let last: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
     assert!(last["record"]["not_tried"].as_str().unwrap().contains("cannot be used"), "{last:#}");
+}
+
+#[test]
+fn a_store_that_is_away_makes_no_failed_drill_and_hides_none() {
+    let office = Office::new(&[]);
+    office.backup();
+    assert_eq!(office.drill(0, &[])["outcome"], "passed");
+    let (usb, away) = (office.world.path("usb"), office.world.path("usb.away"));
+    std::fs::rename(&usb, &away).unwrap();
+    let outcome = office.world.offsite(["drill"]).expect(4);
+    assert!(outcome.stderr.contains("nothing is known of the copies, neither good nor bad"), "{outcome}");
+    let status = || office.world.offsite(["status"]).expect(0).stdout;
+    let told = status();
+    for part in ["NEEDS ATTENTION", "could NOT BE TRIED: ", "Last drill just now", "passed: "] {
+        assert!(told.contains(part), "`{part}` is not in {told}");
+    }
+    assert!(!told.contains("FAILED"), "{told}");
+    std::fs::rename(&away, &usb).unwrap();
+    // A store that is there and does not give what it has is another matter.
+    let is_pack = |path: &PathBuf| path.is_file() && path.parent().unwrap().ends_with("packs");
+    let pack = office::paths(&usb).into_iter().find(is_pack).unwrap();
+    std::fs::rename(&pack, usb.join("aside")).unwrap();
+    std::os::unix::fs::symlink(&pack, &pack).unwrap();
+    assert!(office.fails(&[], "pack").contains("cannot be had"), "{}", status());
+    std::fs::remove_file(&pack).unwrap();
+    std::fs::rename(usb.join("aside"), &pack).unwrap();
+    // The failed one is not forgotten because the next could not be tried.
+    std::fs::rename(&usb, &away).unwrap();
+    office.drill(4, &[]);
+    let told = status();
+    assert!(told.contains("the last drill FAILED") && told.contains("could NOT BE TRIED"), "{told}");
+    std::fs::rename(&away, &usb).unwrap();
+    assert_eq!(office.drill(0, &[])["outcome"], "passed");
+    assert!(status().contains("all is well"), "{}", status());
+}
+
+#[test]
+fn a_store_that_goes_away_while_a_drill_reads_makes_no_failed_drill() {
+    let server = seaweedfs();
+    let proxy = Proxy::to(server.port());
+    let machine = Machine::with_bucket(&proxy.url(), &server.bucket("drilled").name);
+    std::fs::write(machine.source().join("document"), "of the day").unwrap();
+    let path = |name: &str| machine.world.path(name).display().to_string();
+    machine.configure(
+        100,
+        &format!("[drill]\nidentity = \"{}\"\nscratch = \"{}\"\n", path("identity.txt"), path("scratch")),
+    );
+    machine.backup(&[]).expect(0);
+    let mut reads = false;
+    proxy.script(move |request| {
+        reads |= request.target.contains("/packs/00-");
+        reads.then_some(Fault::Answer { status: 403, retry_after: None })
+    });
+    let outcome = machine.world.offsite(["drill"]).expect(4);
+    assert!(outcome.stdout.starts_with("NOT DONE: ") && outcome.stdout.contains("neither good nor bad"), "{outcome}");
+    let told = machine.world.offsite(["status"]).expect(0).stdout;
+    assert!(told.contains("could NOT BE TRIED: ") && !told.contains("FAILED"), "{told}");
+    assert_eq!(left(&machine.world.path("scratch")), Vec::<PathBuf>::new());
 }
 
 #[test]

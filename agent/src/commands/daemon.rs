@@ -64,9 +64,14 @@ fn become_daemon(path: &Path) -> Result<(), Failure> {
     };
     let daemon = Daemon::begin(settings).map_err(|error| match error {
         DaemonError::Folder(StagingError::Locked { holder, .. }) => {
-            let who = holder.map(|holder| format!(": process {} on {}", holder.pid, holder.host)).unwrap_or_default();
-            Failure::new(Kind::Locked, format!("the daemon of this site runs already{who}"))
-                .hint("there is nothing to start; `systemctl restart offsite` makes it read a changed configuration")
+            let who = holder.as_ref().map(|holder| format!(": process {} on {}", holder.pid, holder.host));
+            let pid = holder.map_or_else(|| "PID".to_owned(), |holder| holder.pid.to_string());
+            Failure::new(Kind::Locked, format!("the daemon of this site runs already{}", who.unwrap_or_default())).hint(
+                format!(
+                    "there is nothing to start; it reads a changed configuration when it is started anew: {}",
+                    anew(&pid)
+                ),
+            )
         }
         error => Failure::new(Kind::Failed, error),
     })?;
@@ -82,6 +87,11 @@ fn become_daemon(path: &Path) -> Result<(), Failure> {
     let teller = thread::Builder::new().name("refused".to_owned()).spawn(move || jobs.tell(&inbox)).map_err(failed)?;
     daemon.run();
     teller.join().map_err(|_| Failure::new(Kind::Failed, "what could not begin could not be told of"))
+}
+
+/// How the daemon with this process is started anew, with systemd and without.
+pub(super) fn anew(pid: &str) -> String {
+    format!("`systemctl restart offsite`, or without systemd `kill {pid}`, and `offsite daemon` when that has ended")
 }
 
 fn tell(verb: &DaemonVerb, path: &Path, output: Output) -> Result<(), Failure> {

@@ -14,11 +14,11 @@ use super::find::Stores;
 use super::output::{Output, can_ask, say};
 use super::{Ended, evidence, key, load_place, preflight, prompt};
 use crate::cli::{DrillArgs, PassphraseSource};
-use crate::config::{Config, ConfigError, Place, Span};
+use crate::config::{Place, Span};
 use crate::drill::{self, About, DrillRequest, Outcome, SweeperProgram, Verdict};
-use crate::evidence::{Drill, DrilledDatabase, Record};
-use crate::failure::{Failure, Kind, one_line};
-use crate::ids::{SourceName, StoreName};
+use crate::evidence::{Drill, DrilledDatabase, Entry, History, Record};
+use crate::failure::{Failure, Kind};
+use crate::ids::StoreName;
 use crate::keys::Identities;
 use crate::progress::Progress;
 use crate::restore::StoredOrigin;
@@ -26,19 +26,27 @@ use crate::{clock, platform};
 
 pub(super) use last::LastDrill;
 
+/// What is to be said when no store gave anything to rehearse with.
+const NOT_TRIED: &str = "no restore was rehearsed, and nothing is known of the copies, neither good nor bad; when `offsite check` \
+                         reaches the store again, run `offsite drill` again";
+
 pub(super) fn run(arguments: &DrillArgs, path: &Path, quiet: bool, output: Output) -> Ended {
     let place = load_place(path)?;
     let began = clock::now();
-    let verdict = match attempt(arguments, &place, path, quiet, began) {
+    let verdict = match attempt(arguments, &place, quiet, began) {
         Ok(verdict) => verdict,
         Err(failure) => {
+            let not_tried = Some(failure.chain().join(": "));
             match failure.kind() {
                 Kind::Interrupted => {}
                 // Something of this machine is not as it has to be. Whoever sits before it knows; others are told.
                 Kind::Usage if can_ask() => {}
-                Kind::Usage => {
-                    let not_tried = Some(failure.chain().join(": "));
-                    evidence::record(&place, Record::Drill(Drill { not_tried, ..Drill::default() }));
+                Kind::Usage => evidence::record(&place, Record::Drill(Drill { not_tried, ..Drill::default() })),
+                // Whoever is away says nothing of what he holds.
+                Kind::Store => {
+                    let store = asked(arguments, &place);
+                    evidence::record(&place, Record::Drill(Drill { store, not_tried, ..Drill::default() }));
+                    return Err(failure.hint(NOT_TRIED));
                 }
                 // A drill that came to nothing has shown nothing, and that is what is remembered.
                 kind => {
@@ -73,14 +81,13 @@ pub(super) fn sweeper(folder: &Path) -> Result<(), Failure> {
 fn exit_code(verdict: &Verdict) -> u8 {
     match verdict.outcome {
         Outcome::Passed | Outcome::PassedExcept => 0,
-        Outcome::Failed if verdict.findings.iter().all(|finding| finding.about == About::Store) => Kind::Store.code(),
+        Outcome::NotDone => Kind::Store.code(),
         Outcome::Failed => Kind::Verification.code(),
     }
 }
 
 fn about(kind: Kind) -> About {
     match kind {
-        Kind::Store => About::Store,
         Kind::Verification => About::Generation,
         _ => About::Machine,
     }
@@ -90,7 +97,10 @@ fn remember(place: &Place, verdict: &Verdict) {
     if preflight::other_site(place).is_some() {
         return;
     }
-    if let Err((path, error)) = LastDrill::write(verdict, &place.state) {
+    // The last one that was judged is still the last.
+    if verdict.outcome != Outcome::NotDone
+        && let Err((path, error)) = LastDrill::write(verdict, &place.state)
+    {
         say(&format!("warning: how this drill ended could not be written to {}: {error}", path.display()));
     }
     evidence::record(place, Record::Drill(for_evidence(verdict)));
@@ -103,29 +113,24 @@ fn for_evidence(verdict: &Verdict) -> Drill {
         engine: database.engine.clone(),
         sound: database.sound,
     });
+    let findings: Vec<String> = verdict.findings.iter().map(|finding| finding.told().to_owned()).collect();
     Drill {
         generation: verdict.generation.clone().unwrap_or_default(),
         store: verdict.store.clone().unwrap_or_default(),
-        passed: verdict.outcome != Outcome::Failed,
+        passed: matches!(verdict.outcome, Outcome::Passed | Outcome::PassedExcept),
         files: verdict.files,
         bytes: verdict.bytes,
         took_ms: verdict.restore_ms + verdict.load_ms,
         target_ms: verdict.within_ms,
         databases: databases.collect(),
-        findings: verdict.findings.iter().map(|finding| finding.told().to_owned()).collect(),
+        not_tried: (verdict.outcome == Outcome::NotDone).then(|| findings.join("; ")),
+        findings,
         not_done: verdict.not_done.clone(),
-        not_tried: None,
     }
 }
 
 /// Chooses the generation and rehearses.
-fn attempt(
-    arguments: &DrillArgs,
-    place: &Place,
-    path: &Path,
-    quiet: bool,
-    began: Timestamp,
-) -> Result<Verdict, Failure> {
+fn attempt(arguments: &DrillArgs, place: &Place, quiet: bool, began: Timestamp) -> Result<Verdict, Failure> {
     let (identities, overdue) = identities(arguments, place)?;
     let mut stores = Stores::read(place, arguments.from.as_ref())?;
     stores.complain()?;
@@ -138,12 +143,9 @@ fn attempt(
         identities: &identities,
         runtime: stores.runtime.handle(),
     };
-    let (live, not_compared) = match live_folders(path) {
-        Ok(live) => (live, None),
-        Err(error) => (Vec::new(), Some(format!("nothing was compared with the folders of this machine: {error}"))),
-    };
     let settings = &place.drill.settings;
-    let request = DrillRequest { origin, store: &store.config.name, settings, live: &live, sweeper: &sweeper };
+    let request =
+        DrillRequest { origin, store: &store.config.name, settings, live: &place.source_folders, sweeper: &sweeper };
     let progress = Arc::new(Progress::default());
     let tell = |line: &str| {
         if !quiet {
@@ -158,9 +160,8 @@ fn attempt(
              run `offsite drill` again; nothing is known of the copies yet",
         )
     })?;
-    let left = || overdue.iter().chain(&not_compared);
-    if left().next().is_some() {
-        left().for_each(|what| verdict.leave(what));
+    if let Some(overdue) = overdue {
+        verdict.leave(overdue);
         verdict = verdict.end(clock::now());
     }
     Ok(verdict)
@@ -205,19 +206,16 @@ pub(super) fn overstays(place: &Place, now: Timestamp) -> Option<String> {
     })
 }
 
-/// The folders that this machine copies, if it is one that does; or what is wrong with its configuration, in a sentence.
-fn live_folders(path: &Path) -> Result<Vec<(SourceName, PathBuf)>, String> {
-    let config = match Config::load(path) {
-        Ok(loaded) => loaded.config,
-        // A machine that only restores has no source.
-        Err(ConfigError::Wrong { problems, .. }) if problems.iter().any(|problem| problem.key == "source") => {
-            return Ok(Vec::new());
-        }
-        Err(ConfigError::Wrong { problems, .. }) => {
-            return Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
-        }
-        Err(error) => return Err(one_line(&error)),
+/// That the last drill could not even be tried, if that is so.
+pub(super) fn not_tried(history: &History, now: Timestamp) -> Option<String> {
+    let drill = |entry: &Entry| match &entry.record {
+        Record::Drill(drill) => Some((entry.at, drill.not_tried.clone())),
+        _ => None,
     };
-    let folders = config.sources.into_iter();
-    Ok(folders.filter_map(|source| Some((source.name.clone(), source.folder()?.to_owned()))).collect())
+    let (at, why) = history.iter().rev().find_map(drill)?;
+    let ago = super::show::ago(at, now);
+    Some(format!(
+        "the last drill ({ago}) could NOT BE TRIED: {}; run `offsite drill` when that is mended",
+        why?.trim_end_matches('.')
+    ))
 }

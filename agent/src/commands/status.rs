@@ -126,6 +126,7 @@ fn status(place: &Place, config: &Path, now: Timestamp) -> Result<Status, Failur
     let attention = last_run.iter().flat_map(LastRun::attention);
     let attention = schedule.iter().flat_map(|jobs| jobs.attention(now)).chain(attention);
     let drills = last_drill.iter().flat_map(LastDrill::attention).chain(drill::overstays(place, now));
+    let drills = drills.chain(drill::not_tried(&history, now));
     // A failed drill is said before anything else: what is stored may be worth nothing.
     let disks = stores.iter().filter_map(|store| store.rotation.as_ref()?.attention());
     let untold = untold(place, &history, now)?;

@@ -1,18 +1,20 @@
 //! What the daemon is told and asked: one line of JSON each way over a socket in the state folder, which only its owner can
 //! enter.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::listening::read_until;
 use super::{DaemonError, Message};
 use crate::ids::JobName;
 use crate::schedule::Memory;
@@ -49,6 +51,9 @@ pub enum Answer {
         since: Timestamp,
         /// What it remembers.
         memory: Memory,
+        /// When each of its jobs begins next, by the configuration that it has read.
+        #[serde(default)]
+        next: BTreeMap<JobName, Option<Timestamp>>,
     },
     /// It was not done, and why.
     Refused(String),
@@ -146,20 +151,8 @@ fn answer(mut stream: UnixStream, outbox: &Sender<Message>) -> io::Result<()> {
     write_line(&mut stream, &answer)
 }
 
-fn read_line(mut stream: &UnixStream) -> io::Result<String> {
-    let deadline = Instant::now() + LINE_LIMIT;
-    let (mut line, mut buffer) = (Vec::new(), [0; 4096]);
-    while line.last() != Some(&b'\n') {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || line.len() > LINE_MAX {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut buffer)? {
-            0 => break,
-            read => line.extend_from_slice(buffer.get(..read).unwrap_or_default()),
-        }
-    }
+fn read_line(stream: &UnixStream) -> io::Result<String> {
+    let line = read_until(stream, LINE_LIMIT, LINE_MAX, |line| line.last() == Some(&b'\n'))?;
     String::from_utf8(line).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 

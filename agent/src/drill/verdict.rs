@@ -63,6 +63,8 @@ pub enum Outcome {
     PassedExcept,
     /// Something is not as it should be.
     Failed,
+    /// The store went out of reach, so that nothing is known of the copy, neither good nor bad.
+    NotDone,
 }
 
 /// A database of the generation.
@@ -179,9 +181,11 @@ impl Verdict {
     #[must_use]
     pub fn end(mut self, now: Timestamp) -> Self {
         self.ended = now;
+        let is_store = |finding: &Finding| finding.about == About::Store;
         self.outcome = match (self.findings.is_empty(), self.not_done.is_empty()) {
             (true, true) => Outcome::Passed,
             (true, false) => Outcome::PassedExcept,
+            (false, _) if self.findings.iter().all(is_store) => Outcome::NotDone,
             (false, _) => Outcome::Failed,
         };
         self
@@ -220,11 +224,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_looked_at_is_no_success_and_what_is_wrong_is_a_failure() {
+    fn what_was_not_looked_at_is_no_success_and_only_what_is_wrong_is_a_failure() {
         let mut verdict = Verdict::begin(now());
         assert_eq!(verdict.clone().end(now()).outcome, Outcome::Passed);
         verdict.leave("a server is not here");
         assert_eq!(verdict.clone().end(now()).outcome, Outcome::PassedExcept);
+        verdict.find(About::Store, "the store does not answer");
+        assert_eq!(verdict.clone().end(now()).outcome, Outcome::NotDone);
         verdict.find(About::Pack, "a pack is damaged");
         assert_eq!(verdict.end(now()).outcome, Outcome::Failed);
     }

@@ -1,9 +1,11 @@
 //! Numbers for Prometheus over HTTP, for programs of this machine: `GET /metrics`, one request to a connection (RFC 9112).
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::daemon::read_until;
 
 /// A request is read, and its answer taken, within this time; the next one waits no longer.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -27,7 +29,7 @@ pub(super) fn listen(
 }
 
 fn answer(mut stream: TcpStream, numbers: &impl Fn() -> Result<String, String>) -> io::Result<()> {
-    let head = read_head(&mut stream)?;
+    let head = read_head(&stream)?;
     let mut words = head.lines().next().unwrap_or_default().split(' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let plain = |text: &str| format!("{text}\n");
@@ -49,20 +51,8 @@ fn answer(mut stream: TcpStream, numbers: &impl Fn() -> Result<String, String>) 
     if method == "HEAD" { Ok(()) } else { stream.write_all(body.as_bytes()) }
 }
 
-/// A request up to its empty line, as far as it is not too long and comes in time.
-fn read_head(stream: &mut TcpStream) -> io::Result<String> {
-    let deadline = Instant::now() + WITHIN;
-    let (mut head, mut buffer) = (Vec::new(), [0; 1024]);
-    while head.len() < HEAD_MAX && !head.windows(4).any(|end| end == b"\r\n\r\n") {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut buffer)? {
-            0 => break,
-            read => head.extend_from_slice(buffer.get(..read).unwrap_or_default()),
-        }
-    }
+/// A request up to its empty line.
+fn read_head(stream: &TcpStream) -> io::Result<String> {
+    let head = read_until(stream, WITHIN, HEAD_MAX, |head| head.windows(4).any(|end| end == b"\r\n\r\n"))?;
     Ok(String::from_utf8_lossy(&head).into_owned())
 }

@@ -1,14 +1,17 @@
 //! What happens by itself, as the daemon tells it, or what it has written down if it does not run.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::commands::daemon::anew;
 use crate::commands::show;
 use crate::config::{Place, Span};
 use crate::daemon::{self, Answer, Request};
 use crate::failure::{Kind, one_line};
+use crate::ids::JobName;
 use crate::schedule::{Ended, Job, Memory, Running, Waiting, Why};
 
 /// The schedule and how it goes.
@@ -22,11 +25,19 @@ pub(super) struct Jobs {
     jobs: Vec<JobStatus>,
 }
 
-#[derive(Serialize)]
+/// What the daemon has in mind, by the configuration that it has read.
+type Plan = BTreeMap<JobName, Option<Timestamp>>;
+
+#[derive(Default, Serialize)]
 struct JobStatus {
     name: String,
     run: Vec<String>,
     at: Vec<String>,
+    /// Whether the configuration has it.
+    configured: bool,
+    /// Whether the daemon that runs has it.
+    planned: bool,
+    /// As that daemon has it in mind.
     next_run: Option<Timestamp>,
     running: Option<Running>,
     waiting: Option<Waiting>,
@@ -46,24 +57,30 @@ impl Jobs {
         if schedule.jobs.is_empty() {
             return None;
         }
-        let (daemon, memory, problem) = match daemon::ask(&place.state, &Request::Status) {
-            Ok(Answer::Status { pid, memory, since }) => (Some(pid), memory, changed_since(config, since)),
+        let (daemon, memory, mut plan, problem) = match daemon::ask(&place.state, &Request::Status) {
+            Ok(Answer::Status { pid, memory, since, next }) => {
+                (Some(pid), memory, next, changed_since(config, since, pid))
+            }
             _ => match daemon::read_memory(&place.state) {
-                Ok(memory) => (None, memory.unwrap_or_else(|| Memory::new(now)), None),
+                Ok(memory) => (None, memory.unwrap_or_else(|| Memory::new(now)), Plan::new(), None),
                 Err(error) => {
                     let what = format!("{}; the daemon begins anew when it is started", one_line(&error));
-                    (None, Memory::new(now), Some(what))
+                    (None, Memory::new(now), Plan::new(), Some(what))
                 }
             },
         };
+        let running = |name: &JobName| memory.job(name).and_then(|known| known.running).filter(|_| daemon.is_some());
         let status = |job: &Job| {
             let known = memory.job(&job.name);
+            let planned = plan.remove(&job.name);
             JobStatus {
                 name: job.name.to_string(),
                 run: job.run.clone(),
                 at: job.at.iter().map(ToString::to_string).collect(),
-                next_run: daemon.and_then(|_| schedule.next_run(job, &memory, now)),
-                running: known.and_then(|known| known.running).filter(|_| daemon.is_some()),
+                configured: true,
+                planned: planned.is_some(),
+                next_run: planned.flatten(),
+                running: running(&job.name),
                 waiting: known.and_then(|known| known.waiting).filter(|_| daemon.is_some()),
                 last: known.and_then(|known| known.last.clone()),
                 last_good: known.and_then(|known| known.last_good),
@@ -71,7 +88,15 @@ impl Jobs {
                 backs_up: job.backs_up(),
             }
         };
-        let jobs = schedule.jobs.iter().map(status).collect();
+        let mut jobs: Vec<JobStatus> = schedule.jobs.iter().map(status).collect();
+        // What the daemon still does although nobody wants it any more.
+        jobs.extend(plan.into_iter().map(|(name, next_run)| JobStatus {
+            name: name.to_string(),
+            planned: true,
+            next_run,
+            running: running(&name),
+            ..JobStatus::default()
+        }));
         Some(Self { daemon, problem, paused_until: memory.paused_until.filter(|until| *until > now), jobs })
     }
 
@@ -85,7 +110,7 @@ impl Jobs {
             }
             let failed = job.last.as_ref().filter(|last| last.exit_code != Some(0) && !job.backs_up);
             if let Some(last) = failed {
-                lines.push(format!("{} {}", job.name, how(last)));
+                lines.push(format!("{} {}", job.name, job.how(last)));
             }
         }
         if self.daemon.is_none() {
@@ -112,12 +137,17 @@ impl Jobs {
                 (None, _) if job.waiting.is_some_and(|waiting| waiting.why == Why::Locked) => {
                     "WAITS for another run that is under way, and is tried again by itself".to_owned()
                 }
+                (None, Some(at)) if !job.configured => {
+                    format!("next {}, although it is NOT in the configuration any more", show::minute(at))
+                }
                 (None, Some(at)) => format!("next {}", show::minute(at)),
+                (None, None) if job.planned => "no time to come".to_owned(),
+                (None, None) if self.daemon.is_some() => "not before the daemon reads the configuration".to_owned(),
                 (None, None) => "not before the daemon runs".to_owned(),
             };
             let last = job.last.as_ref().map_or_else(
                 || "no run yet".to_owned(),
-                |last| format!("last {}: {}", show::ago(last.ended, now), how(last)),
+                |last| format!("last {}: {}", show::ago(last.ended, now), job.how(last)),
             );
             text.push_str(&show::wrapped(&format!("  {:12} ", job.name), &format!("{next}; {last}")));
         }
@@ -126,27 +156,36 @@ impl Jobs {
 }
 
 /// That the configuration is not the one any more that the daemon read when it began. Runs read it anew, the schedule does not.
-fn changed_since(config: &Path, since: Timestamp) -> Option<String> {
+fn changed_since(config: &Path, since: Timestamp, pid: u32) -> Option<String> {
     let changed = Timestamp::try_from(config.metadata().ok()?.modified().ok()?).ok()?;
     (changed > since).then(|| {
         format!(
-            "{} was changed ({}) after the daemon had read it ({}), so jobs still begin as they did before; make it read it: \
-             `systemctl restart offsite`",
+            "{} was changed ({}) after the daemon had read it ({}), so jobs still begin as they did before, at the times shown \
+             below; make it read it: {}",
             config.display(),
             show::minute(changed),
-            show::minute(since)
+            show::minute(since),
+            anew(&pid.to_string())
         )
     })
 }
 
-/// How a run ended, in words.
-fn how(last: &Ended) -> String {
-    let late = if last.late { ", not done by its deadline" } else { "" };
-    let why = if last.messages.is_empty() { String::new() } else { format!(": {}", last.messages.join(": ")) };
-    match last.exit_code {
-        Some(0) => format!("done{late}"),
-        Some(code) if code == Kind::Interrupted.code() => format!("STOPPED{late}"),
-        Some(code) => format!("FAILED (exit code {code}){late}{why}"),
-        None => format!("FAILED (killed){late}{why}"),
+impl JobStatus {
+    /// How a run ended, in words.
+    fn how(&self, last: &Ended) -> String {
+        let late = if last.late { ", not done by its deadline" } else { "" };
+        let why = if last.messages.is_empty() { String::new() } else { format!(": {}", last.messages.join(": ")) };
+        let is_drill = self.run.first().is_some_and(|verb| verb == "drill");
+        let untried = [Kind::Usage.code(), Kind::Store.code()];
+        match last.exit_code {
+            Some(0) => format!("done{late}"),
+            Some(code) if code == Kind::Interrupted.code() => format!("STOPPED{late}"),
+            // Without a key or a store a drill shows nothing, neither good nor bad.
+            Some(code) if is_drill && untried.contains(&code) => {
+                format!("could NOT BE TRIED (exit code {code}){late}{why}")
+            }
+            Some(code) => format!("FAILED (exit code {code}){late}{why}"),
+            None => format!("FAILED (killed){late}{why}"),
+        }
     }
 }
