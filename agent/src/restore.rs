@@ -58,6 +58,9 @@ const MANIFEST_GROWTH_MAX: u64 = 256;
 /// What every manifest may have, however small it is when sealed.
 const MANIFEST_BYTES_FREE: u64 = 1 << 20;
 
+/// The folder in that of a restore in which files lie, under numbers, until they are proved.
+pub const UNFINISHED: &str = ".offsite-restoring";
+
 /// What to restore, and where to.
 #[derive(Clone, Copy, Debug)]
 pub struct RestoreRequest<'a> {

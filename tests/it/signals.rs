@@ -162,6 +162,36 @@ fn a_copy_under_way_is_given_up() {
 }
 
 #[test]
+fn a_restore_that_is_stopped_says_what_there_is_and_is_begun_again_by_the_same_command() {
+    let line = Line::new();
+    std::fs::write(line.machine.source().join("small"), "of the day").unwrap();
+    line.machine.backup(&[]).expect(0);
+    let key = line.machine.world.path("identity.txt").display().to_string();
+    let restore = || line.machine.world.offsite(["restore", "latest", "--to", "back", "--identity", &key]);
+    let to = line.machine.world.path("back");
+    for signal in [Signal::TERM, Signal::INT] {
+        // The line goes silent in the middle of the first pack.
+        let is_pack = |target: &str| target.contains("/packs/") && target.contains(".age");
+        line.proxy.script(move |request| is_pack(&request.target).then_some(Fault::StallReply(1 << 20)));
+        let asked = || line.proxy.seen().iter().filter(|(request, _)| is_pack(&request.target)).count();
+        let before = asked();
+        let running = restore().start();
+        wait_until(Duration::from_secs(120), "a pack to be under way", || asked() > before);
+        running.signal(signal);
+        let outcome = running.wait();
+        assert_eq!(outcome.code, Some(130), "{outcome}");
+        for part in ["Stopped ", "whole and proved", "back/.offsite-restoring", "run the same command again"] {
+            assert!(outcome.stderr.contains(part), "`{part}` is not said\n{outcome}");
+        }
+        assert!(!to.join("docs/large").exists(), "{outcome}");
+    }
+    line.proxy.script(|_| None);
+    restore().expect(0);
+    Tree::read(&line.machine.source()).assert_equals(&Tree::read(&to.join("docs")));
+    assert!(!to.join(".offsite-restoring").exists());
+}
+
+#[test]
 fn what_a_source_s_program_has_started_ends_with_it() {
     let machine = Machine::new();
     let number = machine.world.path("number");

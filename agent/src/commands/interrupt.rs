@@ -43,6 +43,20 @@ pub(super) fn watch(progress: &Arc<Progress>) -> Result<Interrupt, Failure> {
     Ok(receiver)
 }
 
+/// Ends this process at the first such signal, after saying what `told` gives: for what may be ended at any moment and is begun
+/// anew by the next run.
+pub(super) fn end(told: impl Fn() -> String + Send + 'static) -> Result<(), Failure> {
+    let (runtime, mut signals) = signals()?;
+    spawn(move || {
+        runtime.block_on(async move {
+            next(&mut signals).await;
+            say(&told());
+            platform::process::end_groups();
+            std::process::exit(Kind::Interrupted.code().into());
+        });
+    })
+}
+
 /// Calls `tell` at each such signal.
 pub(super) fn each(tell: impl Fn() + Send + 'static) -> Result<(), Failure> {
     let (runtime, mut signals) = signals()?;

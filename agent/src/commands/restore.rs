@@ -2,6 +2,7 @@
 
 mod into;
 mod missing;
+mod stopped;
 mod target;
 
 use std::path::Path;
@@ -72,9 +73,11 @@ struct Done {
 
 pub(super) fn run(arguments: &RestoreArgs, path: &Path, quiet: bool, output: Output) -> Ended {
     let targets = into::targets(arguments)?;
-    let mut restored = execute(arguments, path, quiet)?;
+    let stage = stopped::watch(&arguments.to)?;
+    let mut restored = execute_and_show(arguments, path, quiet, &stage.progress)?;
     // What is not whole is not loaded.
-    if restored.lost.is_empty() {
+    if restored.lost.is_empty() && !targets.is_empty() {
+        stage.files_are_there();
         restored.databases = into::run(&targets, &arguments.to, arguments.replace_databases, quiet)?;
     }
     let code = if restored.lost.is_empty() { 0 } else { restored.kind.code() };
@@ -85,6 +88,16 @@ pub(super) fn run(arguments: &RestoreArgs, path: &Path, quiet: bool, output: Out
 
 /// Restores; what could not be had is in the result.
 pub(super) fn execute(arguments: &RestoreArgs, path: &Path, quiet: bool) -> Result<Restored, Failure> {
+    execute_and_show(arguments, path, quiet, &Arc::default())
+}
+
+/// The same, and counts how far it is.
+fn execute_and_show(
+    arguments: &RestoreArgs,
+    path: &Path,
+    quiet: bool,
+    progress: &Arc<Progress>,
+) -> Result<Restored, Failure> {
     let place = load_place(path)?;
     target::check(&place, &arguments.to)?;
     let request = RestoreRequest {
@@ -93,7 +106,6 @@ pub(super) fn execute(arguments: &RestoreArgs, path: &Path, quiet: bool) -> Resu
         paths: arguments.path.as_ref(),
         overwrite: arguments.overwrite,
     };
-    let progress = Arc::new(Progress::default());
     // Whoever holds a key wants to know that it works; without one, only this machine can help.
     let from_here = match &arguments.from {
         Some(From::Local) if arguments.as_of.is_some() => {
@@ -104,9 +116,9 @@ pub(super) fn execute(arguments: &RestoreArgs, path: &Path, quiet: bool) -> Resu
         None => arguments.identities.is_empty() && arguments.as_of.is_none(),
     };
     let done = if from_here {
-        from_local(&place, &arguments.generation, &request, (&progress, quiet))?
+        from_local(&place, &arguments.generation, &request, (progress, quiet))?
     } else {
-        from_store(&place, arguments, &request, (&progress, quiet))?
+        from_store(&place, arguments, &request, (progress, quiet))?
     };
     Ok(Restored::of(done, &arguments.to))
 }
@@ -166,7 +178,10 @@ fn from_store(
     let report = restore::from_store(&origin, request, progress).map_err(|error| {
         let is_absent = matches!(error, RestoreError::Nothing { .. }) && grade == Some(Grade::Incomplete);
         let missing = if is_absent { missing::in_store(&origin) } else { Vec::new() };
-        let failure = missing::hinted(failure(error), &missing);
+        let mut failure = missing::hinted(failure(error), &missing);
+        if arguments.as_of.is_some() && failure.kind() == Kind::Verification {
+            failure = failure.hint(find::EARLIER);
+        }
         match others(&stores, stored, store.config.name.as_str()) {
             Some(hint) => failure.hint(hint),
             None => failure,
@@ -182,6 +197,9 @@ fn from_store(
         && let Some(hint) = others(&stores, stored, store.config.name.as_str())
     {
         say(&hint);
+    }
+    if arguments.as_of.is_some() && !report.bad_packs.is_empty() {
+        say(find::EARLIER);
     }
     let signature_checked = stored.trust == Trust::Signed;
     Ok(Done { report, from: store.config.name.to_string(), grade, signature_checked, missing })

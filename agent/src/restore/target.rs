@@ -14,7 +14,7 @@ use super::extract::{BadPack, Sink};
 use super::packs::PackError;
 use super::proof::Proof;
 use super::unfinished::Placed;
-use super::{Lost, RestoreError};
+use super::{Lost, RestoreError, UNFINISHED};
 use crate::config::Size;
 use crate::durable;
 use crate::entry::{EntryKind, EntryPath};
@@ -26,7 +26,7 @@ use crate::platform::tree::{self, Dir, FileKind, FileStat};
 use crate::progress::Progress;
 
 /// Folder inside the target in which files are built; it is gone when the restore has ended. No source has such a name.
-const WORK: &[u8] = b".offsite-restoring";
+const WORK: &[u8] = UNFINISHED.as_bytes();
 /// A link on its way to a name that is taken. Files have numbers.
 const LINK: &[u8] = b"link";
 /// Zeros of this length in a sparse file are left out.
@@ -315,10 +315,12 @@ impl<'a> Files<'a> {
 
     fn complete(&self, index: usize, file: &Growing<'_>, found: Sha256) {
         match self.prove_and_place(index, file, found) {
-            Ok(true) => {
+            // Lists of ours, which lie beside the sources, are nobody's files.
+            Ok(true) if file.line.entry.path.segments().count() > 1 => {
                 self.restored.fetch_add(1, Ordering::Relaxed);
                 self.restored_bytes.fetch_add(size(file.line), Ordering::Relaxed);
             }
+            Ok(true) => {}
             Ok(false) => {
                 self.refuted.lock().unwrap_or_else(PoisonError::into_inner).insert(index);
             }
