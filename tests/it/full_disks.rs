@@ -115,6 +115,30 @@ fn a_store() {
     machine.assert_at_rest(true);
 }
 
+/// The next full is known to be too large before it is made.
+#[test]
+fn a_store_and_a_spool_without_room_for_another_full() {
+    let machine = Machine::new();
+    std::fs::write(machine.source().join("document"), Rng::new(1).bytes(3 << 20)).unwrap();
+    let store = Disk::mount(&machine.world.path("store"), 8 * MIB);
+    private_folder(&machine.world.path("state"));
+    let spool = Disk::mount(&machine.world.path("state/spool"), 8 * MIB);
+    machine.backup(&[]).expect(0);
+    let check = |code: i32| machine.world.offsite(["check"]).expect(code);
+    check(0);
+    store.fill(MIB);
+    let told = check(4);
+    assert_says(
+        &told,
+        &["store[1].path", "1 MiB free, and the last full generation took 3 MiB there", "offsite prune"],
+    );
+    store.make_room();
+    spool.fill(MIB);
+    assert_says(&check(1), &["state: the disk of", "1 MiB free", "`[spool] limit`"]);
+    spool.make_room();
+    check(0);
+}
+
 /// What is too full for a run is too full for nothing but a run.
 #[test]
 fn a_store_that_is_to_be_pruned() {

@@ -11,7 +11,7 @@ use super::preflight::Room;
 use super::probing::{self, Probed};
 use super::recipients::Change;
 use super::stores::{self, OpenStore};
-use super::{advice, load_config, preflight};
+use super::{advice, load_config, preflight, space};
 use crate::config::{Config, Problem, Size, SourceEntry, StoreConfig};
 use crate::failure::{self, Failure, Kind};
 use crate::ids::{SiteName, SourceName};
@@ -62,12 +62,15 @@ pub(super) fn run(path: &Path, output: Output) -> Result<(), Failure> {
     let (probes, versions) = check_stores(&config)?;
     remote.extend(probes.iter().flat_map(|found| found.problems.clone()));
     let servers: Vec<Problem> = check_servers(&config).into_iter().chain(check_snapshots(&config)).collect();
-    let lack = room.as_ref().and_then(|room| room.problem(&config));
+    let lacks = space::lacks(&config, &probes);
+    remote.extend(lacks.stores);
+    let lack: Vec<Problem> =
+        room.as_ref().and_then(|room| room.problem(&config)).into_iter().chain(lacks.spool).collect();
     // If only a disk is full, or only stores are not as they should be, the settings may well be right.
-    let kind = match (local.is_empty() && servers.is_empty(), &lack) {
+    let kind = match (local.is_empty() && servers.is_empty(), lack.is_empty()) {
         (false, _) => Kind::Usage,
-        (true, Some(_)) => Kind::Failed,
-        (true, None) => Kind::Store,
+        (true, false) => Kind::Failed,
+        (true, true) => Kind::Store,
     };
     let problems: Vec<Problem> = local.into_iter().chain(lack).chain(servers).chain(remote).collect();
     if problems.is_empty() {
