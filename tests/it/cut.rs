@@ -4,33 +4,34 @@
 //! `OFFSITE_CUT_ROUNDS=20` makes as many rounds; `OFFSITE_CUT_LOAD` is `slow` (transactions that stay open for up to two
 //! seconds), `ddl` (tables are made, altered and dropped all the time) or `storm` (twelve clerks without pauses).
 
-use std::collections::BTreeMap;
-use std::fmt::{Display, Formatter};
+mod figures;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use agent::capture::CutSettings;
-use agent::generation::{CutMethod, Document, Grade};
+use agent::generation::{Document, Grade};
 use rusqlite::Connection;
 use tests::World;
 use tests::captures::{MARIADB_RIGHTS, load_mariadb, load_postgres, mariadb_account, postgres_account};
-use tests::clerks::{Book, Clerks, Client, Engine, Journal, Manner, Waits, Window, judge};
+use tests::clerks::{Book, Clerks, Client, Engine, Manner, judge};
 use tests::process::program;
 use tests::servers::{Keys, MariaDb, Postgres, SUPERUSER, mariadb, postgres, seaweedfs};
+
+use figures::{Figures, Round};
 
 const CLERK: &str = env!("CARGO_BIN_EXE_clerk");
 
 /// An office, and servers that know nothing of it.
-struct Office {
-    world: World,
-    books: Vec<Book>,
-    fresh_postgres: Postgres,
-    fresh_mariadb: MariaDb,
+pub(crate) struct Office {
+    pub(crate) world: World,
+    pub(crate) books: Vec<Book>,
+    pub(crate) fresh_postgres: Postgres,
+    pub(crate) fresh_mariadb: MariaDb,
 }
 
 impl Office {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let world = World::new();
         let books = vec![
             Book::create("cash", world.path("cash.db"), "wal"),
@@ -92,7 +93,7 @@ impl Office {
     }
 
     /// One generation, which must be of one instant.
-    fn backup(&self) -> Document {
+    pub(crate) fn backup(&self) -> Document {
         let report = self.world.offsite(["--json", "backup"]).expect(0).json();
         let id = report["generation"]["id"].as_str().unwrap();
         let document = std::fs::read(self.world.path("staging").join(id).join("generation.json")).unwrap();
@@ -102,7 +103,7 @@ impl Office {
     }
 
     /// Settings of `--into` for the fresh servers.
-    fn fresh(&self) -> [String; 2] {
+    pub(crate) fn fresh(&self) -> [String; 2] {
         let (pg, my) = (&self.fresh_postgres, &self.fresh_mariadb);
         [
             format!("source=server,host={},port={},user={SUPERUSER}", pg.socket.display(), pg.port),
@@ -171,139 +172,6 @@ pub(crate) fn load() -> (String, Manner) {
         other => panic!("there is no load {other}"),
     };
     (load, manner)
-}
-
-/// So many windows without a hold are looked at for each with one.
-const CONTROLS: usize = 10;
-
-/// What a round showed.
-struct Round {
-    document: Document,
-    /// When everybody was at work and nothing of ours was: right before the backup, and right after it.
-    quiet: [Window; 2],
-    took: Duration,
-}
-
-impl Round {
-    /// When its writers were held: from the moment at which the first were, which were let go right after the pins (so this
-    /// is a little too early), until the last were, whose database was copied first.
-    fn hold(&self) -> Window {
-        let held = |copied: bool| {
-            let is_copied = |mode: Option<&String>| mode.is_some_and(|mode| mode == "rollback");
-            let sources = self.document.sources.iter();
-            let sources = sources.filter(|source| is_copied(source.position.get("journal_mode")) == copied);
-            sources.map(|source| source.held_us.cast_signed()).max().unwrap_or(0)
-        };
-        let begin = self.document.cut.not_after.as_microsecond() - held(false);
-        (begin, begin + held(false).max(held(true)))
-    }
-
-    /// As long a time without a hold: another one for each number.
-    fn control(&self, number: usize) -> Window {
-        let (from, to) = self.quiet[number % 2];
-        let (begin, end) = self.hold();
-        let at = from + (to - from) * (number as i64 / 2) / (CONTROLS as i64 / 2);
-        (at, at + end - begin)
-    }
-}
-
-/// What all rounds showed.
-struct Figures<'a> {
-    load: &'a str,
-    books: &'a [Book],
-    rounds: Vec<Round>,
-    journal: Journal,
-    seconds: f64,
-}
-
-impl Figures<'_> {
-    fn rate(&self) -> f64 {
-        self.journal.steps.len() as f64 / 2.0 / self.seconds
-    }
-
-    /// What `of` measures in the holds; and in as many windows of the same length without a hold: who happens to be under way
-    /// at a certain time is slower than usual anyway, since slow steps are met more often than fast ones, and writers wait for each other.
-    fn compare(&self, of: impl Fn(&[Window]) -> Waits) -> Compared {
-        let held = of(&self.rounds.iter().map(Round::hold).collect::<Vec<_>>());
-        let set = |number| of(&self.rounds.iter().map(|round| round.control(number)).collect::<Vec<_>>());
-        let sets: Vec<Waits> = (0..CONTROLS).map(set).collect();
-        let middle = |of: fn(&Waits) -> i64| {
-            let mut all: Vec<i64> = sets.iter().map(of).collect();
-            all.sort_unstable();
-            all[CONTROLS / 2]
-        };
-        Compared { control: (middle(Waits::median_us), middle(Waits::most_us)), held }
-    }
-
-    /// How much longer than usual steps took that met a hold.
-    fn steps(&self) -> Compared {
-        self.compare(|windows| self.journal.longer(windows, None))
-    }
-
-    /// How long clerks that met a hold had a step under way from its beginning on.
-    fn clerks(&self) -> Compared {
-        self.compare(|windows| self.journal.longest(windows))
-    }
-
-    fn tell(&self) {
-        let cuts = || self.rounds.iter().map(|round| &round.document.cut);
-        let mut ours: Vec<u64> = cuts().map(|cut| cut.held_us_max / 1000).collect();
-        let mut tries: Vec<u32> = cuts().map(|cut| cut.tries).collect();
-        ours.sort_unstable();
-        tries.sort_unstable();
-        let optimistic = cuts().filter(|cut| cut.method == CutMethod::Optimistic).count();
-        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-        for why in cuts().flat_map(|cut| &cut.failed_tries) {
-            *reasons.entry(why.as_str()).or_default() += 1;
-        }
-        let longest = self.journal.steps.iter().filter(|step| !step.slow).map(|step| step.took_us).max();
-        eprintln!(
-            "{}: {} rounds, {:.0} pieces of business a second; the longest step of a clerk from the beginning of a hold on: {}; \
-             steps longer than usual: {}; the longest step of all took {} ms; by our own clock {ours:?} ms; tries {tries:?}, \
-             {optimistic} without a barrier; {:.1} s for a backup and a restore; tries failed because {reasons:#?}",
-            self.load,
-            self.rounds.len(),
-            self.rate(),
-            self.clerks(),
-            self.steps(),
-            longest.unwrap_or(0) / 1000,
-            self.rounds.iter().map(|round| round.took).sum::<Duration>().as_secs_f64() / self.rounds.len() as f64
-        );
-        for (number, book) in self.books.iter().enumerate() {
-            let steps = self.compare(|windows| self.journal.longer(windows, Some(number)));
-            eprintln!("  {}: steps longer than usual: {steps}", book.name);
-        }
-    }
-
-    /// What is promised. A machine that has much else to do would not keep it, so it is looked at by hand.
-    fn assert_promises(&self) {
-        let (steps, clerks) = (self.steps(), self.clerks());
-        let limit = i64::try_from(CutSettings::default().hold_limit.as_micros()).unwrap();
-        assert!(self.rate() >= 40.0, "{}", self.rate());
-        for Compared { held, control: (median, most) } in [steps, clerks] {
-            assert!(held.median_us() - median < 30_000 && held.most_us() <= limit + most);
-        }
-    }
-}
-
-/// What was measured in holds, and without them: median and most, each the median of so many sets of windows.
-struct Compared {
-    held: Waits,
-    control: (i64, i64),
-}
-
-impl Display for Compared {
-    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        let ms = |us: i64| us as f64 / 1000.0;
-        let Self { held, control: (median, most) } = self;
-        let (count, held, worst) = (held.count(), ms(held.median_us()), ms(held.most_us()));
-        write!(
-            f,
-            "{count}, {held:.1} ms (median), {worst:.1} ms (most), without a hold {:.1} ms, {:.1} ms",
-            ms(*median),
-            ms(*most)
-        )
-    }
 }
 
 fn now_us() -> i64 {
@@ -394,127 +262,4 @@ fn the_tools_of_the_engines_one_after_another_do_not_pass_the_judge() {
     let verdict = judge(&copies);
     assert!(verdict.without_cause > 0 && verdict.lost > 0, "{verdict:?}");
     assert!(verdict.torn.is_empty(), "{verdict:?}");
-}
-
-/// The commands of the README under the heading of new servers, with other places in them.
-fn commands_of_the_readme(places: &[(&str, String)]) -> String {
-    let readme = include_str!("../../README.md");
-    let (_, rest) = readme.split_once("**Databases onto a new server.**").unwrap();
-    let block = rest.split("```").nth(1).unwrap();
-    places.iter().fold(block.to_owned(), |text, (theirs, ours)| {
-        assert!(text.contains(theirs), "the README does not say {theirs}");
-        text.replace(theirs, ours)
-    })
-}
-
-#[test]
-fn the_disaster_procedure_of_the_readme_works_and_databases_in_use_are_not_touched() {
-    let office = Office::new();
-    let account = office.world.path("").file_name().unwrap().to_str().unwrap().replace(['-', '.'], "_");
-    mariadb().sql("mysql", &format!("CREATE USER {account}@localhost IDENTIFIED BY 'x'"));
-    office.backup();
-    let path = |name: &str| office.world.path(name).display().to_string();
-    let (pg, my) = (&office.fresh_postgres, &office.fresh_mariadb);
-    let script = commands_of_the_readme(&[
-        ("/srv/restored", path("restored")),
-        ("office-key.txt", path("keys/office.txt")),
-        ("host=/run/postgresql", format!("host={},port={}", pg.socket.display(), pg.port)),
-        ("/run/mysqld/mysqld.sock", my.socket.display().to_string()),
-        ("mariadb --socket", "mariadb --no-defaults --socket".to_owned()),
-    ]);
-    let outcome = office.world.shell(&script).expect(0);
-    for book in &office.books[2..] {
-        assert!(outcome.stdout.contains(&format!("In its place: {}", book.database())), "{outcome}");
-    }
-    assert_eq!(my.sql("mysql", &format!("SELECT COUNT(*) FROM global_priv WHERE User = '{account}'")), "1");
-
-    // Again: everything is there, so nothing is touched, unless it is asked for or goes by another name.
-    let book = &office.books[2];
-    pg.sql(book.database(), "CREATE TABLE new_work (id INTEGER)");
-    my.sql(office.books[4].database(), "CREATE TABLE new_work (id INTEGER)");
-    let [server, shop] = office.fresh();
-    let restore = |into: &str, more: &[&str]| {
-        let to = format!("again-{}", more.len());
-        let arguments = ["restore", "latest", "--to", &to, "--overwrite", "--into", into];
-        office.world.offsite([&arguments[..], more].concat())
-    };
-    for into in [&server, &shop] {
-        let outcome = restore(into, &[]).expect(1);
-        assert!(outcome.stderr.contains("holds something already"), "{outcome}");
-    }
-    assert_eq!(pg.sql(book.database(), "SELECT count(*) FROM new_work"), "0");
-    assert_eq!(my.sql(office.books[4].database(), "SELECT COUNT(*) FROM new_work"), "0");
-    restore(&format!("{server},database={},as=another", book.database()), &[]).expect(0);
-    assert_eq!(pg.sql("another", "SELECT count(*) FROM account"), "100");
-    for into in [&server, &shop] {
-        restore(into, &["--replace-databases"]).expect(0);
-    }
-    let gone = pg.psql(SUPERUSER, book.database(), "SELECT count(*) FROM new_work").output().unwrap();
-    assert!(!gone.status.success());
-
-    // A dump that is not whole leaves nothing behind.
-    let dump = office.world.path("restored/shop").join(format!("{}.sql", office.books[5].database()));
-    let text = std::fs::read_to_string(&dump).unwrap();
-    let folder = office.world.make_folder("torn");
-    std::fs::copy(
-        office.world.path("restored/shop").join(format!("{}.sql", office.books[4].database())),
-        folder.join("one.sql"),
-    )
-    .unwrap();
-    std::fs::write(folder.join("two.sql"), format!("{text}\nINSERT INTO nothing VALUES (1);\n")).unwrap();
-    let server = agent::into::Server {
-        host: Some(my.socket.display().to_string()),
-        user: Some("root".to_owned()),
-        ..agent::into::Server::default()
-    };
-    let request = agent::into::IntoRequest { folder: &folder, server: &server, only: None, replace: false, jobs: 2 };
-    let error = agent::into::load(&request, &|_| ()).unwrap_err();
-    assert!(error.to_string().contains("nothing"), "{error}");
-    assert_eq!(my.sql("mysql", "SHOW DATABASES LIKE 'one'"), "");
-}
-
-#[test]
-fn of_an_unchanged_server_next_to_nothing_is_sent_and_of_a_changed_one_what_changed() {
-    let world = World::new();
-    world.make_folder("usb");
-    let path = |name: &str| world.path(name).display().to_string();
-    let (pg, my) = (postgres(), mariadb());
-    let (pg_database, my_database) = (pg.database("bulk"), my.database("bulk"));
-    let text = "CONCAT('account ', i, ' ', MD5(CONCAT(i, 'a')), ' paid ', MD5(CONCAT(i, 'b')), MD5(CONCAT(i, 'c')))";
-    let table = "CREATE TABLE bulk (i INTEGER PRIMARY KEY, content TEXT); INSERT INTO bulk SELECT i,";
-    pg.sql(&pg_database, &format!("{table} {text} FROM generate_series(1, 60000) i"));
-    my.sql(&my_database, &format!("{table} {text} FROM (SELECT seq AS i FROM seq_1_to_60000) numbers"));
-    let arguments = [
-        "--site=office".to_owned(),
-        "--one-key-is-enough".to_owned(),
-        format!(
-            "--source=name=server,type=postgres,host={},port={},user={},databases=postgres,databases={pg_database}",
-            pg.socket.display(),
-            pg.port,
-            postgres_account(pg)
-        ),
-        format!(
-            "--source=name=shop,type=mariadb,host={},user={},databases={my_database},databases={}",
-            my.socket.display(),
-            mariadb_account(my, MARIADB_RIGHTS),
-            my.database("empty")
-        ),
-        format!("--store=name=usb,type=directory,path={}", path("usb")),
-        format!("--new-identity={}", path("keys/office.txt")),
-        format!("--staging={}", path("staging")),
-        format!("--state={}", path("state")),
-    ];
-    world.offsite(["init".to_owned()].into_iter().chain(arguments)).expect(0);
-    let backup = || {
-        let report = world.offsite(["--json", "backup"]).expect(0).json();
-        report["stores"][0]["sent_bytes"].as_u64().unwrap() as f64
-    };
-    let (full, unchanged) = (backup(), backup());
-    let change = "UPDATE bulk SET content = CONCAT(content, ' today') WHERE MOD(i * 7919, 100) = 0";
-    pg.sql(&pg_database, change);
-    my.sql(&my_database, change);
-    let changed = backup();
-    let percent = |part: f64| 100.0 * part / full;
-    eprintln!("of {full} bytes: unchanged {:.2} %, 1 % of rows changed {:.2} %", percent(unchanged), percent(changed));
-    assert!(percent(unchanged) < 1.0 && percent(changed) < 10.0, "{full} {unchanged} {changed}");
 }
