@@ -52,6 +52,7 @@ pub mod disks;
 pub mod drill;
 pub mod into;
 pub mod keeper;
+mod mysql;
 pub mod probed;
 pub mod prune;
 pub mod psql;

@@ -4,13 +4,13 @@
 //! checked; and if one fails, those that were made are dropped.
 
 use std::io::ErrorKind;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use secrecy::ExposeSecret as _;
 
 use super::{Dump, IntoError, IntoEvent, IntoRequest, IntoWatch, Loaded, Server, in_parallel, tool};
+use crate::mysql::{self, Place};
 use crate::said;
 
 /// The programs that load and check: MariaDB's, or MySQL's where those are not installed.
@@ -22,8 +22,8 @@ struct Programs {
     prove: &'static str,
 }
 
-const MARIADBS: Programs = Programs { client: "mariadb", check: "mariadb-check", prove: "--ssl-verify-server-cert" };
-const MYSQLS: Programs = Programs { client: "mysql", check: "mysqlcheck", prove: "--ssl-mode=VERIFY_IDENTITY" };
+const MARIADBS: Programs = Programs { client: "mariadb", check: "mariadb-check", prove: mysql::MARIADB_PROVES };
+const MYSQLS: Programs = Programs { client: "mysql", check: "mysqlcheck", prove: mysql::MYSQL_PROVES };
 
 fn programs() -> &'static Programs {
     static FOUND: LazyLock<&Programs> = LazyLock::new(|| {
@@ -62,7 +62,7 @@ pub(super) fn load(request: &IntoRequest<'_>, dumps: &[Dump], watch: IntoWatch<'
 
 /// Whether it is there with something in it. What an earlier try has left does not count.
 fn holds_something(server: &Server, database: &str) -> Result<bool, IntoError> {
-    let name = literal(database);
+    let name = mysql::literal(database);
     let count = format!(
         "SELECT COUNT(*) FROM (SELECT TABLE_SCHEMA AS s FROM information_schema.TABLES UNION ALL SELECT ROUTINE_SCHEMA FROM \
          information_schema.ROUTINES UNION ALL SELECT EVENT_SCHEMA FROM information_schema.EVENTS) AS things WHERE s = {name} \
@@ -72,12 +72,12 @@ fn holds_something(server: &Server, database: &str) -> Result<bool, IntoError> {
 }
 
 fn drop_unfinished(server: &Server, database: &str) -> Result<(), IntoError> {
-    let name = literal(database);
+    let name = mysql::literal(database);
     let marked = format!(
         "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA = {name} AND TABLE_NAME = '{MARK}';"
     );
     if ask(server, None, &marked)? == "1" {
-        ask(server, None, &format!("DROP DATABASE {};", quote(database)))?;
+        ask(server, None, &format!("DROP DATABASE {};", mysql::name(database)))?;
     }
     Ok(())
 }
@@ -85,7 +85,7 @@ fn drop_unfinished(server: &Server, database: &str) -> Result<(), IntoError> {
 fn load_one(server: &Server, dump: &Dump, watch: IntoWatch<'_>) -> Result<Loaded, IntoError> {
     let database = &dump.database;
     watch(IntoEvent::Loading(database));
-    let name = quote(database);
+    let name = mysql::name(database);
     ask(server, None, &format!("DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name};"))?;
     ask(server, Some(database), &format!("CREATE TABLE {MARK} (id INTEGER PRIMARY KEY) ENGINE = InnoDB;"))?;
     let &Programs { client: name_of_client, check: name_of_check, .. } = programs();
@@ -123,26 +123,15 @@ fn ask(server: &Server, database: Option<&str>, statements: &str) -> Result<Stri
 }
 
 fn program(name: &str, server: &Server) -> Command {
-    let mut command = Command::new(name);
-    command.arg("--no-defaults");
-    match &server.host {
-        Some(host) if Path::new(host).is_absolute() => command.arg(format!("--socket={host}")),
-        Some(host) => command.arg(format!("--host={host}")),
-        None => &mut command,
+    let place = Place {
+        host: server.host.as_deref(),
+        port: server.port,
+        user: server.user.as_deref(),
+        ca_file: server.ca_file.as_deref(),
+        prove: programs().prove,
     };
-    command.args(server.port.map(|port| format!("--port={port}")));
-    command.args(server.user.as_ref().map(|user| format!("--user={user}")));
-    if let Some(path) = &server.ca_file {
-        command.args([programs().prove.to_owned(), format!("--ssl-ca={}", path.display())]);
-    }
-    command.envs(server.password.as_ref().map(|password| ("MYSQL_PWD", password.expose_secret())));
+    let mut command = Command::new(name);
+    command.arg("--no-defaults").args(place.arguments());
+    command.envs(server.password.as_ref().map(|password| (mysql::PASSWORD, password.expose_secret())));
     command
-}
-
-fn quote(name: &str) -> String {
-    format!("`{}`", name.replace('`', "``"))
-}
-
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }

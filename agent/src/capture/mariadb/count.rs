@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::dump;
-use super::rights::literal;
 use crate::capture::session::Session;
 use crate::capture::settings::MariaDbSource;
+use crate::mysql;
 use crate::rows::Rows;
 
 /// All tables of one server. What could not be counted until then is not recorded.
@@ -76,9 +76,8 @@ impl Counter {
         let tables = format!(
             "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_TYPE = 'BASE TABLE' AND \
              ENGINE = 'InnoDB' AND TABLE_NAME NOT REGEXP '[[:cntrl:]]' ORDER BY 1;",
-            literal(database)
+            mysql::literal(database)
         );
-        let quoted = |name: &str| format!("`{}`", name.replace('`', "``"));
         let mut rows = Rows::new();
         for table in self.session.ask(&tables, ANSWER_WITHIN).ok()? {
             if stop.load(Ordering::Relaxed) || Instant::now() >= deadline {
@@ -86,7 +85,7 @@ impl Counter {
             }
             // The lock on its definition is let go with what was done since the savepoint; the snapshot stays.
             self.session.ask("SAVEPOINT counted;", ANSWER_WITHIN).ok()?;
-            let count = format!("SELECT COUNT(*) FROM {}.{};", quoted(database), quoted(&table));
+            let count = format!("SELECT COUNT(*) FROM {}.{};", mysql::name(database), mysql::name(&table));
             // A table that cannot be read now, or takes too long, is left out.
             let answer = self.session.ask(&count, ANSWER_WITHIN);
             self.session.ask("ROLLBACK TO SAVEPOINT counted;", ANSWER_WITHIN).ok()?;

@@ -12,6 +12,7 @@ use super::gate::Gate;
 use crate::capture::command::{self, pass_environment};
 use crate::capture::session::{Client, Session};
 use crate::capture::settings::{CommandSource, Dialect, EnvValue, MariaDbSource, Output};
+use crate::mysql::{self, Place};
 
 /// Where accounts go. A dot stands in no other file's name but before its ending.
 const ACCOUNTS: &str = "server.accounts.sql";
@@ -210,27 +211,22 @@ fn dump_program(dialect: Dialect) -> &'static str {
 }
 
 fn place(source: &MariaDbSource) -> Vec<String> {
-    let mut arguments = Vec::new();
-    match &source.host {
-        Some(host) if host.starts_with('/') => arguments.push(format!("--socket={host}")),
-        Some(host) => arguments.push(format!("--host={host}")),
-        None => {}
-    }
-    arguments.extend(source.port.map(|port| format!("--port={port}")));
-    arguments.extend(source.user.as_ref().map(|user| format!("--user={user}")));
-    if let Some(path) = &source.ca_file {
-        let check = match source.dialect {
-            Dialect::MariaDb => "--ssl-verify-server-cert",
-            Dialect::MySql => "--ssl-mode=VERIFY_IDENTITY",
-        };
-        arguments.extend([check.to_owned(), format!("--ssl-ca={}", path.display())]);
-    }
-    arguments
+    let place = Place {
+        host: source.host.as_deref(),
+        port: source.port,
+        user: source.user.as_deref(),
+        ca_file: source.ca_file.as_deref(),
+        prove: match source.dialect {
+            Dialect::MariaDb => mysql::MARIADB_PROVES,
+            Dialect::MySql => mysql::MYSQL_PROVES,
+        },
+    };
+    place.arguments()
 }
 
 fn env(source: &MariaDbSource) -> BTreeMap<String, EnvValue> {
     let password = source.password.clone().map(EnvValue::Secret);
-    password.map(|password| ("MYSQL_PWD".to_owned(), password)).into_iter().collect()
+    password.map(|password| (mysql::PASSWORD.to_owned(), password)).into_iter().collect()
 }
 
 /// The file of a database: its name, with what cannot stand in a file's name, or would end it, written as in addresses.

@@ -3,6 +3,8 @@
 //! A table or trigger that the account may not see is not missed by a dump: it is silently left out. So the rights are
 //! looked up, and not tried.
 
+use crate::mysql::{self, literal};
+
 /// Rights that can be had for all databases only.
 const SERVER: [&str; 2] = ["RELOAD", "PROCESS"];
 
@@ -57,7 +59,7 @@ impl Account {
         }
         let (rights, account) = (lacking.join(", "), &self.quoted);
         let (on, which) = match database {
-            Some(database) => (format!("`{}`.*", database.replace('`', "``")), format!(" in {database}")),
+            Some(database) => (format!("{}.*", mysql::name(database)), format!(" in {database}")),
             None => ("*.*".to_owned(), String::new()),
         };
         Err(format!("the account lacks rights{which}; run `GRANT {rights} ON {on} TO {account};`"))
@@ -74,11 +76,6 @@ impl Account {
 fn needed(rights: &[&str]) -> String {
     let rows: Vec<String> = rights.iter().map(|right| format!("SELECT '{right}' AS p")).collect();
     format!("SELECT p FROM ({}) needed", rows.join(" UNION ALL "))
-}
-
-/// A text as a statement has it.
-pub(super) fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 #[cfg(test)]

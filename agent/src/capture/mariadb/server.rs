@@ -10,13 +10,14 @@ use super::count::Counter;
 use super::dump::{self, Dump, number_of};
 use super::keeper::{self, Keeper};
 use super::reaper;
-use super::rights::{Account, literal};
+use super::rights::Account;
 use crate::capture::Copies;
 use crate::capture::guard::Guard;
 use crate::capture::problems::Problems;
 use crate::capture::session::{Session, SessionError};
 use crate::capture::settings::{CutSettings, Dialect, MariaDbSource};
 use crate::generation::SourceRecord;
+use crate::mysql::literal;
 use crate::rows::Rows;
 
 /// Connecting, and questions about the catalog.
