@@ -233,17 +233,16 @@ impl Holder {
     /// Asks, and waits for the answer. A holder that has not answered after `limit` is killed: its locks are gone when
     /// this returns.
     pub(super) fn ask(&mut self, ask: &Ask, limit: Duration) -> Result<Answer, HolderError> {
-        self.ask_with_progress(ask, limit, |_| ())
+        self.tell(ask)?;
+        self.answer(limit)
     }
 
-    /// As [`Holder::ask`]; `limit` is for each step of the copy.
-    pub(super) fn ask_with_progress(
+    /// The answer to what was asked for a copy, waited for as in [`Holder::ask`]; `limit` is for each step of it.
+    pub(super) fn answer_with_progress(
         &mut self,
-        ask: &Ask,
         limit: Duration,
         mut progress: impl FnMut(u64),
     ) -> Result<Answer, HolderError> {
-        self.tell(ask)?;
         loop {
             match self.answer(limit)? {
                 Answer::Progress(bytes) => progress(bytes),

@@ -1,6 +1,7 @@
 //! The SQLite sources: this side of the holder. One [`Party`] of the cut, and the copies into staging.
 
-use std::collections::BTreeMap;
+mod place;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -12,21 +13,19 @@ use super::protocol::{Order, Party, Refusal};
 use super::settings::{CutSettings, SqliteSource};
 use super::{CaptureError, Copies, Event, Watch, empty_record};
 use crate::clock;
-use crate::entry::{Entry, EntryKind, EntryPath, Mtime, escape};
+use crate::entry::escape;
 use crate::generation::{Role, SourceRecord};
 use crate::ids::SourceName;
-use crate::platform::tree::{self, Dir, path_stat};
-use crate::rows::{self, Rows};
-use crate::staging::{Draft, IndexedEntry, LocalGeneration, SourceWriter, StagingError};
+use crate::platform::tree::path_stat;
+use crate::staging::{Draft, LocalGeneration};
+
+use place::{Known, Last, Place, STAMP, Target};
 
 /// Opening may have to wait for somebody who recovers a log.
 const OPEN_WITHIN: Duration = Duration::from_secs(60);
 
 /// Questions that are answered from memory.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-
-/// Counting the rows of one copy. It lies in memory, so a gigabyte takes about a second.
-const COUNT_WITHIN: Duration = Duration::from_secs(20);
 
 /// A step of a copy, or its first one, on a disk that has much else to do.
 const STEP_WITHIN: Duration = Duration::from_secs(600);
@@ -42,6 +41,8 @@ pub(super) struct SqliteSet<'a> {
     pinned: Option<Timestamp>,
     /// While writers are held, and after: until when they may be.
     held_until: Option<Instant>,
+    /// The member whose copy has been asked for, and not waited for yet.
+    begun: Option<usize>,
     known: Known<'a>,
     staging: PathBuf,
 }
@@ -57,12 +58,11 @@ struct Member<'a> {
     place: Option<Place>,
 }
 
-/// What is needed for a copy and takes time to have, so that it is made before anybody is held.
-#[derive(Debug)]
-struct Place {
-    writer: SourceWriter,
-    target: Target,
-    last: Option<Last>,
+impl Member<'_> {
+    /// Whether its writers stay held until it has been copied.
+    fn is_held_for_copy(&self) -> bool {
+        matches!(self.opened, Ok(Opened { mode: Mode::Rollback, .. }))
+    }
 }
 
 impl<'a> SqliteSet<'a> {
@@ -81,7 +81,8 @@ impl<'a> SqliteSet<'a> {
         };
         let members = sources.iter().map(member).collect::<Result<_, CaptureError>>()?;
         let staging = draft.root().to_owned();
-        let mut set = Self { program, cut, holder: None, members, pinned: None, held_until: None, known, staging };
+        let (holder, pinned, held_until, begun) = (None, None, None, None);
+        let mut set = Self { program, cut, holder, members, pinned, held_until, begun, known, staging };
         if !set.members.is_empty() {
             set.start().map_err(CaptureError::Holder)?;
         }
@@ -135,8 +136,7 @@ impl<'a> SqliteSet<'a> {
         freed: &mut impl FnMut(),
     ) -> Result<Copies, CaptureError> {
         let mut copies = Copies::default();
-        let held = |member: &Member<'_>| matches!(member.opened, Ok(Opened { mode: Mode::Rollback, .. }));
-        let mut turns: Vec<(bool, usize)> = self.members.iter().map(held).zip(0..).collect();
+        let mut turns: Vec<(bool, usize)> = self.members.iter().map(Member::is_held_for_copy).zip(0..).collect();
         turns.sort_by_key(|(held, _)| !held);
         for (held, at) in turns {
             if !held {
@@ -190,7 +190,7 @@ impl<'a> SqliteSet<'a> {
                 // What was pinned is gone with the holder: what is left is copied by itself.
                 Err(error) if self.pinned.take().is_some() => {
                     *void = Some(error.to_string());
-                    remove_if_there(&target.path)?;
+                    target.remove()?;
                 }
                 Err(error) => break Answer::Failed { why: error.to_string(), full: false },
             }
@@ -211,9 +211,9 @@ impl<'a> SqliteSet<'a> {
         let linked = if linked { last } else { None };
         record.rows = match &linked {
             Some(_) => self.known.rows(name),
-            None => rows_of(&target),
+            None => target.rows(),
         };
-        let bytes = record_entries(&mut writer, name, &target, &pinned, linked)?;
+        let bytes = target.record(&mut writer, name, &pinned, linked)?;
         let written = writer.finish()?;
         self.describe(at, &mut record, &pinned);
         record.entries = written.entries;
@@ -229,6 +229,7 @@ impl<'a> SqliteSet<'a> {
         last: Option<&Last>,
         progress: impl FnMut(u64),
     ) -> Result<Answer, HolderError> {
+        let begun = self.begun.take_if(|begun| *begun == at).is_some();
         if self.holder.is_none() {
             self.pinned = None;
             self.start()?;
@@ -238,21 +239,27 @@ impl<'a> SqliteSet<'a> {
             Some(Err(why)) => return Ok(Answer::Failed { why: why.clone(), full: false }),
             None => return Err(HolderError::Lost),
         }
+        let ask = self.copy_of(at, target, last);
         let Some(holder) = &mut self.holder else { return Err(HolderError::Lost) };
-        let ask = Ask::Copy(CopyAsk {
+        let within = STEP_WITHIN.max(self.cut.barrier_within * 2);
+        let told = if begun { Ok(()) } else { holder.tell(&ask) };
+        let answer = told.and_then(|()| holder.answer_with_progress(within, progress));
+        if answer.is_err() {
+            self.holder = None;
+        }
+        answer
+    }
+
+    /// What the holder is asked for to have a copy.
+    fn copy_of(&self, at: usize, target: &Target, last: Option<&Last>) -> Ask {
+        Ask::Copy(CopyAsk {
             database: at,
             to: escape(target.path.as_os_str().as_encoded_bytes()),
             known: last.and_then(|last| last.stamp.clone()),
             like: last.map(|last| escape(last.path.as_os_str().as_encoded_bytes())),
             limit_us: micros(self.cut.rollback_limit),
             pin_within_us: self.pinned.is_none().then(|| micros(self.cut.barrier_within)),
-        });
-        let within = STEP_WITHIN.max(self.cut.barrier_within * 2);
-        let answer = holder.ask_with_progress(&ask, within, progress);
-        if answer.is_err() {
-            self.holder = None;
-        }
-        answer
+        })
     }
 
     fn describe(&self, at: usize, record: &mut SourceRecord, pinned: &Pinned) {
@@ -327,10 +334,27 @@ impl Party for SqliteSet<'_> {
         self.ask(&Ask::Release { limit_us: micros(self.cut.rollback_limit) }, self.answer_within()).map(|_| ())
     }
 
+    /// Those whose writers are still held are waiting for their copies, so the first is begun before anything else.
+    fn settle(&mut self) -> Result<(), Refusal> {
+        let held = |member: &Member<'_>| member.is_held_for_copy() && member.place.is_some();
+        let first = self.members.iter().position(held);
+        let place = first.and_then(|at| Some((at, self.members.get(at)?.place.as_ref()?)));
+        let Some((at, Place { target, last, .. })) = place else { return Ok(()) };
+        let ask = self.copy_of(at, target, last.as_ref());
+        let told = self.holder.as_mut().map_or(Err(HolderError::Lost), |holder| holder.tell(&ask));
+        self.begun = Some(at);
+        told.map_err(|error| Refusal::Busy(error.to_string()))
+    }
+
     fn let_go(&mut self) {
         let within = self.answer_within();
         self.pinned = None;
         self.held_until = None;
+        if let Some(place) = self.begun.take().and_then(|at| self.members.get(at)?.place.as_ref()) {
+            // It is at the copy, and answers nothing else; what it leaves of it is none, and may not be there.
+            self.holder = None;
+            let _removed = place.target.remove();
+        }
         if let Some(holder) = &mut self.holder
             && !matches!(holder.ask(&Ask::LetGo, within), Ok(Answer::Done))
         {
@@ -344,125 +368,6 @@ impl SqliteSet<'_> {
     /// How long an answer is waited for: while writers are held, until they must not be any longer.
     fn answer_within(&self) -> Duration {
         self.held_until.map_or(ANSWER_WITHIN, |until| until.saturating_duration_since(Instant::now()))
-    }
-}
-
-/// Where a copy goes.
-#[derive(Debug)]
-struct Target {
-    path: PathBuf,
-    file_name: Vec<u8>,
-}
-
-impl Place {
-    fn new(
-        name: &SourceName,
-        source: &SqliteSource,
-        draft: &Draft,
-        known: &Known<'_>,
-    ) -> Result<Option<Self>, StagingError> {
-        let Some(file_name) = source.path.file_name() else { return Ok(None) };
-        let writer = draft.source(name)?;
-        let target = Target { path: writer.folder().join(file_name), file_name: file_name.as_encoded_bytes().to_vec() };
-        let last = known.find(name, &target.file_name);
-        Ok(Some(Self { writer, target, last }))
-    }
-}
-
-const STAMP: &str = "stamp";
-
-/// What the previous generation has of the same databases.
-#[derive(Debug)]
-struct Known<'a> {
-    previous: Option<&'a LocalGeneration>,
-    records: Vec<SourceRecord>,
-}
-
-/// A copy that is at hand.
-#[derive(Debug)]
-struct Last {
-    /// What the database had then, if that would have told of any change.
-    stamp: Option<String>,
-    path: PathBuf,
-    folder: PathBuf,
-    bytes: u64,
-    sparse: bool,
-}
-
-impl<'a> Known<'a> {
-    fn of(previous: Option<&'a LocalGeneration>) -> Result<Self, StagingError> {
-        let records = previous.map(LocalGeneration::document).transpose()?.map_or_else(Vec::new, |d| d.sources);
-        Ok(Self { previous, records })
-    }
-
-    /// What was counted then.
-    fn rows(&self, name: &SourceName) -> BTreeMap<String, Rows> {
-        self.records.iter().find(|record| record.name == *name).map(|record| record.rows.clone()).unwrap_or_default()
-    }
-
-    fn find(&self, name: &SourceName, file_name: &[u8]) -> Option<Last> {
-        let previous = self.previous?;
-        let record = self.records.iter().find(|record| record.name == *name)?;
-        let stamp = record.position.get(STAMP).cloned();
-        let path = EntryPath::new(name.as_str()).and_then(|path| path.join(file_name)).ok()?;
-        let entry = previous.entries_of(name).ok()?.filter_map(Result::ok).find(|e| e.entry.path == path)?;
-        match entry.entry.kind {
-            EntryKind::File { bytes, sparse } => {
-                let folder = previous.data_folder(name);
-                Some(Last { stamp, path: folder.join(tree::name(file_name)), folder, bytes, sparse })
-            }
-            _ => None,
-        }
-    }
-}
-
-fn record_entries(
-    writer: &mut SourceWriter,
-    name: &SourceName,
-    target: &Target,
-    pinned: &Pinned,
-    linked: Option<Last>,
-) -> Result<u64, CaptureError> {
-    let failed = |e| StagingError::io("finish", &target.path, e);
-    let bytes = match &linked {
-        Some(last) => {
-            let link = || Dir::open(writer.folder())?.link(&Dir::open(&last.folder)?, &target.file_name);
-            link().map_err(failed)?;
-            last.bytes
-        }
-        None => {
-            let file = std::fs::File::open(&target.path).map_err(failed)?;
-            crate::platform::tree::set_file_mode(&file, 0o400).map_err(failed)?;
-            path_stat(&target.path).map_err(failed)?.bytes
-        }
-    };
-    let sparse = linked.as_ref().is_some_and(|last| last.sparse);
-    let root = EntryPath::new(name.as_str())?;
-    let path = root.join(&target.file_name)?;
-    let Pinned { mode, uid, gid, mtime, .. } = *pinned;
-    let entry = |path, kind, mode, mtime: Mtime| Entry { path, kind, mode, uid, gid, mtime };
-    let folder = entry(root, EntryKind::Folder, 0o700, mtime);
-    writer.add(&IndexedEntry { entry: folder, linked: false, seen: None })?;
-    let file = entry(path, EntryKind::File { bytes, sparse }, mode, mtime);
-    writer.add(&IndexedEntry { entry: file, linked: linked.is_some(), seen: None })?;
-    Ok(bytes)
-}
-
-/// What cannot be counted does not keep the copy from being one.
-fn rows_of(target: &Target) -> BTreeMap<String, Rows> {
-    match rows::count(&target.path, COUNT_WITHIN) {
-        Ok(rows) => BTreeMap::from([(String::from_utf8_lossy(&target.file_name).into_owned(), rows)]),
-        Err(error) => {
-            tracing::debug!(path = %target.path.display(), %error, "the rows were not counted");
-            BTreeMap::new()
-        }
-    }
-}
-
-fn remove_if_there(path: &std::path::Path) -> Result<(), StagingError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StagingError::io("remove", path, error)),
-        _ => Ok(()),
     }
 }
 
