@@ -96,11 +96,6 @@ pub enum Event<'a> {
         /// So many bytes more.
         bytes: u64,
     },
-    /// The source is done with, well or not.
-    Finished {
-        /// Which.
-        source: &'a SourceName,
-    },
 }
 
 /// Told of events, from several threads.
@@ -342,7 +337,6 @@ fn copy_others(
         let mut problems = Problems::new(&source.name);
         copies.records.push(copy_other(source, draft, &around, &mut problems)?);
         copies.problems.push(problems);
-        watch(Event::Finished { source: &source.name });
     }
     Ok(copies)
 }

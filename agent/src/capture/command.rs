@@ -12,6 +12,7 @@ use secrecy::ExposeSecret as _;
 
 use super::problems::remedy;
 use super::settings::{CommandHold, CommandSource, EnvValue, Output};
+use crate::config::Span;
 use crate::platform;
 use crate::said;
 
@@ -103,16 +104,9 @@ impl Started {
             Ok(Some(status)) if status.success() => Ok(()),
             Ok(Some(status)) => Err(format!("{name} failed with {status}{said}")),
             Ok(None) if stop.load(Ordering::Relaxed) => Err(format!("{name} was ended{said}")),
-            Ok(None) => Err(format!("{name} was ended because it took longer than {}{said}", told(limit))),
+            Ok(None) => Err(format!("{name} was ended because it took longer than {}{said}", Span(limit))),
             Err(error) => Err(format!("{name} could not be waited for: {error}")),
         }
-    }
-}
-
-fn told(limit: Duration) -> String {
-    match limit.as_secs() {
-        0..2 => format!("{} ms", limit.as_millis()),
-        seconds => format!("{seconds} s"),
     }
 }
 

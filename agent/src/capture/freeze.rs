@@ -85,7 +85,6 @@ impl<'a> FreezeSet<'a> {
             let mut problems = Problems::new(member.name);
             let record = member.copy(self.pinned, &mut problems)?;
             watch(Event::Copied { source: &record.name, bytes: record.bytes });
-            watch(Event::Finished { source: &record.name });
             copies.records.push(record);
             copies.problems.push(problems);
         }

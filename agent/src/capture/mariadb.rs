@@ -114,7 +114,6 @@ impl<'a> MariaDbSet<'a> {
             }
             record.finished = clock::now();
             watch(Event::Copied { source: name, bytes: record.bytes });
-            watch(Event::Finished { source: name });
             copies.records.push(record);
             copies.problems.push(problems);
             if again && copies.void.is_some() {

@@ -137,7 +137,6 @@ impl<'a> PostgresSet<'a> {
             }
             record.finished = clock::now();
             watch(Event::Copied { source: member.name, bytes: record.bytes });
-            watch(Event::Finished { source: member.name });
             copies.records.push(record);
             copies.problems.push(problems);
             if again && copies.void.is_some() {

@@ -211,7 +211,6 @@ impl<'a> SnapshotSet<'a> {
             (around.watch)(Event::Started { source: member.name });
             let mut problems = Problems::new(member.name);
             let record = self.copy_one(member, pinned, draft, around, &mut problems)?;
-            (around.watch)(Event::Finished { source: member.name });
             copies.records.push(record);
             copies.problems.push(problems);
             if let Err(why) = &member.inside {

@@ -146,7 +146,6 @@ impl<'a> SqliteSet<'a> {
             let mut problems = Problems::new(member.name);
             watch(Event::Started { source: member.name });
             let record = self.copy_one(at, &mut problems, &mut copies.void, watch)?;
-            watch(Event::Finished { source: &record.name });
             copies.records.push(record);
             copies.problems.push(problems);
             if again && copies.void.is_some() {

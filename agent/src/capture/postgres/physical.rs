@@ -115,7 +115,6 @@ impl<'a> PhysicalSet<'a> {
             let mut problems = Problems::new(member.name);
             let record = member.finish(Some(at) == last, &mut problems)?;
             watch(Event::Copied { source: &record.name, bytes: record.bytes });
-            watch(Event::Finished { source: &record.name });
             copies.records.push(record);
             copies.problems.push(problems);
         }
