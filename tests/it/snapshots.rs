@@ -323,6 +323,26 @@ fn a_folder_that_cannot_be_had_in_a_snapshot_is_copied_all_the_same_and_that_is_
 }
 
 #[test]
+fn a_file_system_without_room_for_a_snapshot_is_copied_in_use_and_says_so() {
+    let office = Office::small();
+    assert_eq!(office.backup(0).grade, Grade::Exact);
+    office.disk.fill("srv");
+    let before = office.disk.subvolumes();
+    let why = "No space left on device; free some space there";
+    let outcome = office.world.offsite(["check"]).run();
+    assert!(outcome.code != Some(0) && outcome.stderr.contains(why), "{outcome}");
+    let document = office.backup(3);
+    assert_eq!((document.grade, of(&document, "letters").bytes), (Grade::Sequential, 4), "{document:#?}");
+    assert!(document.cut.failed_tries.iter().any(|failed| failed.contains(why)), "{document:#?}");
+    assert!(document.problems.iter().all(|problem| problem.what.contains(why) && !problem.missing), "{document:#?}");
+    assert_eq!(office.disk.subvolumes(), before);
+    office.disk.make_room("srv");
+    let before = office.disk.subvolumes();
+    assert_eq!(office.backup(0).grade, Grade::Exact);
+    assert_eq!(office.disk.subvolumes(), before);
+}
+
+#[test]
 fn a_snapshot_that_takes_too_long_is_not_waited_for() {
     let office = Office::small();
     let config = std::fs::read_to_string(office.world.path("offsite.toml")).unwrap();

@@ -1,9 +1,10 @@
 //! Small disks that can be full, and such that can take snapshots.
 
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::guard;
 use crate::process::program;
@@ -91,6 +92,38 @@ impl Btrfs {
         let made = Command::new(program("btrfs")).args(["subvolume", "create"]).arg(&path).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         path
+    }
+
+    /// Takes all the room there is, for content as well as for names and trees, until not even a snapshot of the subvolume
+    /// `name` can be taken any more.
+    pub fn fill(&self, name: &str) {
+        let mut content = std::fs::File::create(self.at.join("filler")).unwrap();
+        while content.write_all(&[0; 1 << 20]).is_ok() {}
+        let names = self.at.join("names");
+        std::fs::create_dir(&names).unwrap();
+        // What a link refers to lies where names do.
+        let mut number = 0..;
+        for target in ["far".repeat(1300), "near".to_owned()] {
+            while number.next().is_some_and(|n| symlink(&target, names.join(n.to_string())).is_ok()) {}
+        }
+        while self.snapshot(name, number.next().unwrap()) {}
+    }
+
+    /// Gives some of it back.
+    pub fn make_room(&self, name: &str) {
+        std::fs::remove_file(self.at.join("filler")).unwrap();
+        let mut number = 1_000_000..;
+        crate::wait_until(Duration::from_secs(60), "the file system to have room", || {
+            self.snapshot(name, number.next().unwrap())
+        });
+    }
+
+    /// Whether a snapshot can be taken, when all that was written before is on disk.
+    fn snapshot(&self, name: &str, number: u32) -> bool {
+        rustix::fs::syncfs(std::fs::File::open(&self.at).unwrap()).unwrap();
+        let mut command = Command::new(program("btrfs"));
+        command.args(["subvolume", "snapshot", "-r"]).arg(self.at.join(name));
+        command.arg(self.at.join(format!("filler-{number}"))).output().unwrap().status.success()
     }
 
     /// All subvolumes by their paths, snapshots too.

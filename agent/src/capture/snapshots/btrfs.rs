@@ -25,6 +25,10 @@ const LOOK: Duration = Duration::from_micros(500);
 /// Removing a snapshot takes milliseconds: its blocks are given back later.
 const REMOVED_WITHIN: Duration = Duration::from_secs(60);
 
+/// What to do about a file system that is full.
+const FULL: &str = "; free some space there (`btrfs filesystem usage` shows what of, as room for names and trees is apart from \
+                    room for content)";
+
 /// What the names of all snapshots of `site` begin with: no other site's do.
 pub(super) fn tag(site: &SiteName) -> String {
     format!("{site}@")
@@ -60,7 +64,11 @@ impl Place {
         let made = platform::create_private_folder(&self.folder);
         made.and_then(|()| platform::can_write(&self.folder)).map_err(|error| {
             let folder = self.folder.display();
-            format!("the folder {folder}, where snapshots have to lie, cannot be written to: {error}; make it, with mode 700, for the account that offsite runs as")
+            let advice = match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FULL,
+                _ => "; make it, with mode 700, for the account that offsite runs as",
+            };
+            format!("the folder {folder}, where snapshots have to lie, cannot be written to: {error}{advice}")
         })
     }
 
@@ -171,12 +179,14 @@ impl Drop for Run {
 
 fn explain(failed: &str, said: &str) -> String {
     let said = said::one_line(said);
-    let advice = match said.contains("not permitted") || said.contains("denied") || said.contains("Read-only") {
-        true => {
-            "; only root may do that, or an account with CAP_FOWNER and CAP_SYS_ADMIN, or one that owns the subvolume of a \
-             file system that is mounted with user_subvol_rm_allowed"
-        }
-        false => "",
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    let advice = if says(&["not permitted", "denied", "Read-only"]) {
+        "; only root may do that, or an account with CAP_FOWNER and CAP_SYS_ADMIN, or one that owns the subvolume of a \
+         file system that is mounted with user_subvol_rm_allowed"
+    } else if says(&["No space left", "quota exceeded"]) {
+        FULL
+    } else {
+        ""
     };
     format!("{failed}: `btrfs` said: {said}{advice}")
 }
