@@ -234,6 +234,28 @@ impl Journal {
         Waits::new(all)
     }
 
+    /// How long databases stood still: in each of `books` and for each window the longest time that reaches into the window
+    /// and in which no step came to its end there. Those are left out in which a slow one was under way.
+    pub fn standstills(&self, windows: &[Window], books: &[usize]) -> Waits {
+        let mut all = Vec::new();
+        for book in books {
+            let steps = || self.steps.iter().filter(|step| step.book == *book);
+            let mut ends: Vec<i64> = steps().map(Step::end_us).collect();
+            ends.sort_unstable();
+            let slow: Vec<&Step> = steps().filter(|step| step.slow).collect();
+            for (from, to) in windows {
+                // From the last end before the window to the first one after it.
+                let first = ends.partition_point(|end| end < from).saturating_sub(1);
+                let last = ends.partition_point(|end| end <= to).min(ends.len().saturating_sub(1));
+                let still = ends[first..=last].windows(2).map(|pair| (pair[0], pair[1]));
+                let longest = still.max_by_key(|(begin, end)| end - begin);
+                let longest = longest.filter(|still| !slow.iter().any(|step| step.meets(*still)));
+                all.extend(longest.map(|(begin, end)| end - begin));
+            }
+        }
+        Waits::new(all)
+    }
+
     /// The steps that were under way at some time in a window. Steps that met a slow one in the same book are left out: they
     /// waited for each other.
     fn met(&self, window: Window) -> impl Iterator<Item = &Step> {

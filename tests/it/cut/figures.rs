@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agent::capture::CutSettings;
 use agent::generation::{CutMethod, Document};
-use tests::clerks::{Book, Journal, Waits, Window};
+use tests::clerks::{Book, Engine, Journal, Waits, Window};
 
 /// So many windows without a hold are looked at for each with one.
 const CONTROLS: usize = 10;
@@ -75,6 +75,13 @@ impl Figures<'_> {
         self.compare(|windows| self.journal.longer(windows, None))
     }
 
+    /// How long databases whose writers are held stood still. Nobody is held for the others.
+    fn standstills(&self) -> Compared {
+        let held = |(number, book): (usize, &Book)| (!book.is_at(Engine::Postgres)).then_some(number);
+        let held: Vec<usize> = self.books.iter().enumerate().filter_map(held).collect();
+        self.compare(|windows| self.journal.standstills(windows, &held))
+    }
+
     /// How long clerks that met a hold had a step under way from its beginning on.
     fn clerks(&self) -> Compared {
         self.compare(|windows| self.journal.longest(windows))
@@ -93,12 +100,13 @@ impl Figures<'_> {
         }
         let longest = self.journal.steps.iter().filter(|step| !step.slow).map(|step| step.took_us).max();
         eprintln!(
-            "{}: {} rounds, {:.0} pieces of business a second; the longest step of a clerk from the \
+            "{}: {} rounds, {:.0} pieces of business a second; databases stood still: {}; the longest step of a clerk from the \
              beginning of a hold on: {}; steps longer than usual: {}; the longest step of all took {} ms; by our own clock {ours:?} ms; tries {tries:?}, \
              {optimistic} without a barrier; {:.1} s for a backup and a restore; tries failed because {reasons:#?}",
             self.load,
             self.rounds.len(),
             self.rate(),
+            self.standstills(),
             self.clerks(),
             self.steps(),
             longest.unwrap_or(0) / 1000,
@@ -106,13 +114,14 @@ impl Figures<'_> {
         );
         for (number, book) in self.books.iter().enumerate() {
             let steps = self.compare(|windows| self.journal.longer(windows, Some(number)));
-            eprintln!("  {}: steps longer than usual: {steps}", book.name);
+            let still = self.compare(|windows| self.journal.standstills(windows, &[number]));
+            eprintln!("  {}: steps longer than usual: {steps}; stood still: {still}", book.name);
         }
     }
 
     /// What is promised. A machine that has much else to do would not keep it, so it is looked at by hand.
     pub(super) fn assert_promises(&self) {
-        let all = [self.steps(), self.clerks()];
+        let all = [self.standstills(), self.steps(), self.clerks()];
         let limit = i64::try_from(CutSettings::default().hold_limit.as_micros()).unwrap();
         assert!(self.rate() >= 40.0, "{}", self.rate());
         for Compared { held, control: (median, most) } in all {
