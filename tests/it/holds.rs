@@ -13,7 +13,8 @@ use agent::generation::{CutMethod, Document, Grade, Role};
 use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
-use tests::captures::{newest_staged, of, patient, run_with};
+use tests::captures::{newest_staged, of, patient, run_with, sqlite_source};
+use tests::clerks::Book;
 use tests::office::set_mode;
 use tests::{World, wait_until};
 
@@ -145,8 +146,11 @@ fn an_engine_that_is_held_by_a_program_is_copied_at_the_instant_of_the_others() 
 #[test]
 fn an_engine_that_can_not_be_held_is_copied_at_leisure_and_one_that_is_not_let_go_is_told() {
     let office = Office::new();
+    // Its writers are held until it has been copied, and that is begun with the release.
+    let till = Book::create("till", office.world.path("till.db"), "delete");
     let with = |hold: &str, release: &str, cut: &CutSettings| {
-        let mut sources = office.sources();
+        let mut sources = office.sources().to_vec();
+        sources.push(sqlite_source(&till));
         let SourceKind::Command(command) = &mut sources[0].kind else { unreachable!() };
         let shell = |script: &str| ["sh", "-c", script].map(str::to_owned).to_vec();
         command.command = shell("echo all > {staging}/ledger");
@@ -164,6 +168,10 @@ fn an_engine_that_can_not_be_held_is_copied_at_leisure_and_one_that_is_not_let_g
     assert!(document.problems[0].what.contains("nobody is held"), "{document:#?}");
     assert!(document.problems[0].what.contains("let them go by hand"), "{document:#?}");
     assert_eq!(document.cut.tries, 2, "{document:#?}");
+    assert!(of(&document, "till").role == Role::Leisure && of(&document, "till").bytes > 0, "{document:#?}");
+    let till = Connection::open(&till.path).unwrap();
+    till.busy_timeout(Duration::ZERO).unwrap();
+    till.execute_batch("BEGIN IMMEDIATE; ROLLBACK").unwrap();
 }
 
 /// An office with an engine that is frozen as long as a file is there, and takes as long about it as another file is.
