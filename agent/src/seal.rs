@@ -6,6 +6,7 @@
 //! does not grow with the data. `FORMAT.md` describes the result.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use crate::entry::{Entry, EntryKind};
 use crate::format::Sha256;
@@ -157,9 +158,13 @@ pub fn seal(
     let lookup = state.reopen()?;
     let (dealer, workers, collector) = pool::channels(settings.workers.get());
     std::thread::scope(|scope| {
-        for worker in workers {
-            scope.spawn(|| worker.run(settings.level));
+        let workers = Arc::new(workers);
+        for _ in 0..settings.workers.get() {
+            let workers = Arc::clone(&workers);
+            scope.spawn(move || workers.run(settings.level));
         }
+        // The last worker to go takes the queue with it, so that the feeder is never left waiting at it.
+        drop(workers);
         let feeder = scope.spawn(|| feed::feed(request, settings.pack_bytes, lookup, dealer, progress, stop));
         let written = writer::write(settings, request.delivery, spool, state, collector, sealed);
         let fed = feeder.join().unwrap_or(Err(SealError::Internal("a thread panicked")));

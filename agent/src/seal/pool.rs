@@ -1,9 +1,12 @@
 //! Compressing on all cores, in order.
 //!
-//! The feeder deals work to the workers in turn and the writer collects in the same turn, over bounded channels that run
-//! one way: the order of the stream is kept without a queue to sort, and a slow store holds the feeder back.
+//! The feeder deals work out, whichever worker is free takes it, and the writer collects the results in the order in which
+//! they were dealt: with each job goes a ticket, ahead of it, on which its result will come. Bounded channels run one way, so
+//! the order of the stream is kept without a queue to sort, no worker waits while there is work, and a slow store holds the
+//! feeder back.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
 
 use super::SealError;
 use super::reference::Reference;
@@ -13,8 +16,9 @@ use crate::frame::Compressor;
 use crate::patch;
 use crate::state::ChunkHash;
 
-/// Work waiting in front of and behind each worker.
-const QUEUE: usize = 1;
+/// Jobs for each worker that are dealt out and not collected: one that it works at, and another that waits for it or for the
+/// writer.
+const PER_WORKER: usize = 2;
 
 /// A piece of the stream, on its way from the feeder to the writer.
 pub(super) struct Job {
@@ -65,18 +69,20 @@ pub(super) struct Packed {
     pub(super) reference: Option<(u64, u64)>,
 }
 
-/// The feeder's end: deals jobs out in turn.
+/// What becomes of a job.
+type Outcome = Result<Done, SealError>;
+
+/// The feeder's end.
 pub(super) struct Dealer {
-    senders: Vec<SyncSender<Job>>,
-    turn: usize,
+    jobs: SyncSender<(Job, SyncSender<Outcome>)>,
+    tickets: SyncSender<Receiver<Outcome>>,
     /// Used buffers that come back.
     spare: Receiver<Vec<u8>>,
 }
 
-/// The writer's end: collects results in the same turn.
+/// The writer's end: the results in the order of the jobs.
 pub(super) struct Collector {
-    receivers: Vec<Receiver<Result<Done, SealError>>>,
-    turn: usize,
+    tickets: Receiver<Receiver<Outcome>>,
     spare: Spare,
 }
 
@@ -84,36 +90,28 @@ pub(super) struct Collector {
 #[derive(Clone)]
 pub(super) struct Spare(SyncSender<Vec<u8>>);
 
-/// One worker's ends.
-pub(super) struct Worker {
-    jobs: Receiver<Job>,
-    results: SyncSender<Result<Done, SealError>>,
+/// The workers' end, which they share.
+pub(super) struct Workers {
+    jobs: Mutex<Receiver<(Job, SyncSender<Outcome>)>>,
     spare: Spare,
 }
 
 /// Channels for `count` workers.
-pub(super) fn channels(count: usize) -> (Dealer, Vec<Worker>, Collector) {
+pub(super) fn channels(count: usize) -> (Dealer, Workers, Collector) {
     let (spare_in, spare) = sync_channel(4 * count);
     let spare_in = Spare(spare_in);
-    let mut dealer = Dealer { senders: Vec::new(), turn: 0, spare };
-    let mut collector = Collector { receivers: Vec::new(), turn: 0, spare: spare_in.clone() };
-    let mut workers = Vec::new();
-    for _ in 0..count {
-        let (job_in, jobs) = sync_channel(QUEUE);
-        let (results, result_out) = sync_channel(QUEUE);
-        dealer.senders.push(job_in);
-        collector.receivers.push(result_out);
-        workers.push(Worker { jobs, results, spare: spare_in.clone() });
-    }
-    (dealer, workers, collector)
+    let (job_in, jobs) = sync_channel(count);
+    let (ticket_in, tickets) = sync_channel(PER_WORKER * count);
+    let dealer = Dealer { jobs: job_in, tickets: ticket_in, spare };
+    let workers = Workers { jobs: Mutex::new(jobs), spare: spare_in.clone() };
+    (dealer, workers, Collector { tickets, spare: spare_in })
 }
 
 impl Dealer {
-    /// Hands a job to the worker whose turn it is; `false` if the other side has given up.
+    /// Hands a job to the next worker that is free; `false` if the other side has given up.
     pub(super) fn deal(&mut self, job: Job) -> bool {
-        let Some(sender) = self.senders.get(self.turn) else { return false };
-        self.turn = (self.turn + 1) % self.senders.len();
-        sender.send(job).is_ok()
+        let (result, ticket) = sync_channel(1);
+        self.tickets.send(ticket).is_ok() && self.jobs.send((job, result)).is_ok()
     }
 
     /// An empty buffer, a used one if there is one: large allocations cost page faults.
@@ -140,30 +138,33 @@ impl Collector {
 }
 
 impl Iterator for Collector {
-    type Item = Result<Done, SealError>;
+    type Item = Outcome;
 
     /// The next result in order; `None` when the feeder has ended and everything was collected.
     fn next(&mut self) -> Option<Self::Item> {
-        let received = self.receivers.get(self.turn)?.recv().ok()?;
-        self.turn = (self.turn + 1) % self.receivers.len();
-        Some(received)
+        self.tickets.recv().ok()?.recv().ok()
     }
 }
 
-impl Worker {
-    /// Works until the feeder ends or the writer gives up.
-    pub(super) fn run(self, level: i32) {
+impl Workers {
+    /// What each worker does until the feeder ends or the writer gives up.
+    pub(super) fn run(&self, level: i32) {
         let mut compressor = Compressor::new(level);
-        for job in self.jobs {
+        while let Some((job, result)) = self.next() {
             let done = match job.work {
                 None => Ok(Done { items: job.items, result: None }),
                 Some(work) => pack(&mut compressor, work, &self.spare)
                     .map(|packed| Done { items: job.items, result: Some(packed) }),
             };
-            if self.results.send(done).is_err() {
+            if result.send(done).is_err() {
                 return;
             }
         }
+    }
+
+    /// One waits for a job, the others for their turn to wait.
+    fn next(&self) -> Option<(Job, SyncSender<Outcome>)> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
     }
 }
 
