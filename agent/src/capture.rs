@@ -24,6 +24,7 @@ mod written;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -316,6 +317,9 @@ impl Copies {
     }
 }
 
+/// So many sources that are not cut are copied at once.
+const AT_ONCE: usize = 2;
+
 /// Copies the sources that are not cut: at leisure, while the databases are being copied.
 fn copy_others(
     request: &CaptureRequest<'_>,
@@ -325,20 +329,30 @@ fn copy_others(
 ) -> Result<Copies, CaptureError> {
     let (own, databases) = (own_folders(request, draft), Databases::of(request.sources));
     let around = Surroundings { previous, own: &own, databases: &databases, watch };
-    let mut copies = Copies::default();
+    let mut sources: Vec<&SourceConfig> = request.sources.iter().filter(|source| !source.kind.is_cut()).collect();
     // Commands first: what they copy is more likely to belong together with the databases.
-    let is_command = |source: &&SourceConfig| matches!(source.kind, SourceKind::Command(_));
-    let commands = request.sources.iter().filter(is_command);
-    for source in commands.chain(request.sources.iter().filter(|source| !is_command(source))) {
-        if source.kind.is_cut() {
-            continue;
+    sources.sort_by_key(|source| !matches!(source.kind, SourceKind::Command(_)));
+    let next = AtomicUsize::new(0);
+    let copy_some = || {
+        let mut copies = Copies::default();
+        while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
+            watch(Event::Started { source: &source.name });
+            let mut problems = Problems::new(&source.name);
+            let copied = copy_other(source, draft, &around, &mut problems);
+            copies.records.push(copied.inspect_err(|_| next.store(sources.len(), Ordering::Relaxed))?);
+            copies.problems.push(problems);
+            watch(Event::Finished { source: &source.name });
         }
-        watch(Event::Started { source: &source.name });
-        let mut problems = Problems::new(&source.name);
-        copies.records.push(copy_other(source, draft, &around, &mut problems)?);
-        copies.problems.push(problems);
-    }
-    Ok(copies)
+        Ok::<_, CaptureError>(copies)
+    };
+    thread::scope(|scope| {
+        let others: Vec<_> = (1..AT_ONCE.min(sources.len())).map(|_| scope.spawn(copy_some)).collect();
+        let mut copies = copy_some()?;
+        for other in others {
+            copies.add(other.join().unwrap_or(Err(CaptureError::Defect))?);
+        }
+        Ok(copies)
+    })
 }
 
 /// Our own folders, by file system and number.

@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Statement};
@@ -23,6 +25,9 @@ use super::target::Target;
 
 /// Bytes read and written at once: what is in a core's own cache for as long as it is looked at.
 pub(super) const PIECE: usize = 256 << 10;
+
+/// So many pieces are read ahead of the one that is written or compared: writers may be held until both are done.
+const AHEAD: usize = 4;
 
 /// SQLite keeps its locks at this place of the file, and never anything else in this page.
 const LOCKS_AT: u64 = 1 << 30;
@@ -76,24 +81,28 @@ impl Pages<'_> {
         copied: &mut dyn FnMut(u64) -> Result<(), Trouble>,
     ) -> Result<(), Trouble> {
         let mut ask = self.reader.prepare("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
-        let end = self.count * self.bytes;
-        let mut piece = vec![0; PIECE];
-        let mut at = 0;
-        while at < end {
-            piece.resize(usize::try_from(end - at).map_or(PIECE, |left| left.min(PIECE)), 0);
-            read(self.file, &mut piece, at)?;
-            let (first, pages) = (at / self.bytes + 1, piece.len() as u64 / self.bytes);
-            for number in self.asked.range(first..first + pages) {
-                self.ask(*number, (number - first) * self.bytes, &mut ask, &mut piece)?;
+        let (file, end) = (self.file, self.count * self.bytes);
+        thread::scope(|scope| {
+            let (used_in, used) = sync_channel(AHEAD);
+            let (full, pieces) = sync_channel(AHEAD);
+            scope.spawn(move || read_ahead(file, end, &used, &full));
+            let mut at = 0;
+            for piece in pieces {
+                let mut piece = piece?;
+                let (first, pages) = (at / self.bytes + 1, piece.len() as u64 / self.bytes);
+                for number in self.asked.range(first..first + pages) {
+                    self.ask(*number, (number - first) * self.bytes, &mut ask, &mut piece)?;
+                }
+                if (first..first + pages).contains(&(LOCKS_AT / self.bytes + 1)) {
+                    self.ask(LOCKS_AT / self.bytes + 1, LOCKS_AT - at, &mut ask, &mut piece)?;
+                }
+                to.take(&piece, copied)?;
+                copied(piece.len() as u64)?;
+                at += piece.len() as u64;
+                let _full = used_in.try_send(piece);
             }
-            if (first..first + pages).contains(&(LOCKS_AT / self.bytes + 1)) {
-                self.ask(LOCKS_AT / self.bytes + 1, LOCKS_AT - at, &mut ask, &mut piece)?;
-            }
-            to.take(&piece, copied)?;
-            copied(piece.len() as u64)?;
-            at += piece.len() as u64;
-        }
-        Ok(())
+            if at == end { Ok(()) } else { Err(Trouble::Failed("the database was not read to its end".to_owned())) }
+        })
     }
 
     /// Puts the page that SQLite sees into its place.
@@ -108,6 +117,19 @@ impl Pages<'_> {
             _ => return Err(wrong()),
         }
         Ok(())
+    }
+}
+
+/// Reads the first `end` bytes of the file in pieces, until nobody wants them any more; `used` brings buffers back.
+fn read_ahead(file: &File, end: u64, used: &Receiver<Vec<u8>>, pieces: &SyncSender<Result<Vec<u8>, Trouble>>) {
+    for at in (0..end).step_by(PIECE) {
+        let mut piece = used.try_recv().unwrap_or_default();
+        piece.resize(usize::try_from(end - at).map_or(PIECE, |left| left.min(PIECE)), 0);
+        let done = read(file, &mut piece, at).map(|()| piece);
+        let failed = done.is_err();
+        if pieces.send(done).is_err() || failed {
+            return;
+        }
     }
 }
 
