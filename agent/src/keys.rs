@@ -4,6 +4,7 @@
 //! reads the files that are written here. The agent's nightly run holds [`Recipients`] only.
 
 mod identities;
+mod payload;
 mod recipients;
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ mod tests;
 use age::secrecy::SecretString;
 
 pub use identities::{Identities, IdentityError, NewIdentity, generate_identity, is_under_passphrase, protect};
+pub use payload::{NewFile, Payload};
 pub use recipients::{Recipient, RecipientError, Recipients, recipients_of_file};
 
 /// Asks for the passphrase of what the text names; `None` if nobody can be asked.

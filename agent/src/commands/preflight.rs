@@ -80,7 +80,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
         report("signing.key".to_owned(), what);
     }
     // Plugins are programs, and show only now whether they work.
-    if let Err(error @ RecipientError::Refused(_)) = config.recipients.encryptor() {
+    if let Err(error @ RecipientError::Refused(_)) = config.recipients.new_file() {
         report("encryption.recipients".to_owned(), failure::one_line(&error));
     }
     problems

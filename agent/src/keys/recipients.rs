@@ -8,6 +8,8 @@ use age::NoCallbacks;
 use age::plugin::{self, RecipientPluginV1};
 use age::ssh::{self, ParseRecipientKeyError};
 
+use super::payload::NewFile;
+
 /// One or more recipients; there is no empty list of recipients.
 pub struct Recipients {
     list: Vec<Recipient>,
@@ -72,7 +74,7 @@ impl Recipients {
         // Only plugins are programs; all other kinds can be tried here at no cost.
         if errors.is_empty()
             && recipients.list.iter().all(|recipient| recipient.kind != PLUGIN)
-            && let Err(error) = recipients.encryptor()
+            && let Err(error) = recipients.new_file()
         {
             errors.push(error);
         }
@@ -85,9 +87,9 @@ impl Recipients {
     }
 
     /// What makes one new file: fresh keys, wrapped to every recipient. Plugins are run by this.
-    pub fn encryptor(&self) -> Result<age::Encryptor, RecipientError> {
+    pub fn new_file(&self) -> Result<NewFile, RecipientError> {
         let keys = self.list.iter().map(|recipient| recipient.key.as_ref() as &dyn age::Recipient);
-        age::Encryptor::with_recipients(keys).map_err(RecipientError::Refused)
+        NewFile::new(keys).map_err(RecipientError::Refused)
     }
 
     /// Each recipient.

@@ -28,7 +28,7 @@ fn new_identity() -> NewIdentity {
 
 fn seal(recipients: &Recipients, content: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::new();
-    let mut writer = recipients.encryptor().unwrap().wrap_output(&mut sealed).unwrap();
+    let mut writer = recipients.new_file().unwrap().wrap_output(&mut sealed).unwrap();
     writer.write_all(content).unwrap();
     writer.finish().unwrap();
     sealed

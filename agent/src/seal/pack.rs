@@ -3,18 +3,17 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
-use age::stream::StreamWriter;
 use sha2::Digest as _;
 
 use super::SealError;
 use crate::format::Sha256;
-use crate::keys::Recipients;
+use crate::keys::{Payload, Recipients};
 use crate::spool::{Draft, Spool, SpoolError};
 
 /// A sealed object under way into the spool.
 pub(crate) struct SealedWriter {
     draft: Draft,
-    output: StreamWriter<Hashed>,
+    output: Payload<Hashed>,
     plaintext_bytes: u64,
 }
 
@@ -34,7 +33,7 @@ impl SealedWriter {
         let fail = |source| SpoolError::writing(draft.path().to_owned(), source);
         let file = draft.file().try_clone().map_err(fail)?;
         let hashed = Hashed { file: BufWriter::with_capacity(256 << 10, file), sha256: sha2::Sha256::new(), bytes: 0 };
-        let output = recipients.encryptor()?.wrap_output(hashed).map_err(fail)?;
+        let output = recipients.new_file()?.wrap_output(hashed).map_err(fail)?;
         Ok(Self { draft, output, plaintext_bytes: 0 })
     }
 
