@@ -341,7 +341,6 @@ fn copy_others(
             let copied = copy_other(source, draft, &around, &mut problems);
             copies.records.push(copied.inspect_err(|_| next.store(sources.len(), Ordering::Relaxed))?);
             copies.problems.push(problems);
-            watch(Event::Finished { source: &source.name });
         }
         Ok::<_, CaptureError>(copies)
     };
