@@ -234,8 +234,8 @@ fn a_store_one_folder_too_deep_or_too_high_is_told_where_it_begins() {
             assert_says(&machine.world.offsite(verb).expect(1), &[hint]);
         }
         machine.world.configure(&config.replace(&here("store"), &place));
-        for verb in [&list[..], &restore] {
-            assert_says(&machine.world.offsite(verb).expect(1), &[hint]);
+        for (verb, code) in [(&list[..], 1), (&verify, 5), (&restore, 1)] {
+            assert_says(&machine.world.offsite(verb).expect(code), &[hint]);
         }
     }
     machine.world.configure(&other.replace(&here("store"), &format!("\"{disk}/copies\"")));

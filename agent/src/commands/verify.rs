@@ -121,6 +121,10 @@ pub(super) fn execute(arguments: &VerifyArgs, path: &Path, quiet: bool) -> Resul
             false => strays.into_iter().fold(failure, Failure::hint),
         });
     }
+    // What this machine remembers may be gone only because it is looked for in another place.
+    for stray in stores.elsewhere(&place).misplaced {
+        say(&format!("error: nothing of this site was found in a store\n  what to do: {stray}"));
+    }
     Ok(verified)
 }
 
