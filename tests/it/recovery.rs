@@ -119,10 +119,11 @@ fn run(command: &mut Command, input: &[u8]) -> Output {
 fn codes(page: &str) -> BTreeMap<String, String> {
     /// Points to a module: what a printer and a camera make of it.
     const SCALE: usize = 3;
+    // One row in some hundred codes looks like a code of bars to whoever looks for these as well.
     let reader = "import sys, zxingcpp\n\
                   side = int(sys.argv[1])\n\
                   image = memoryview(sys.stdin.buffer.read()).cast('B', (side, side))\n\
-                  [code] = zxingcpp.read_barcodes(image)\n\
+                  [code] = zxingcpp.read_barcodes(image, formats=zxingcpp.BarcodeFormat.QRCode)\n\
                   sys.stdout.write(code.text)\n";
     let mut found = BTreeMap::new();
     for figure in page.split("<figure>").skip(1) {
