@@ -125,7 +125,8 @@ impl Server {
         loop {
             match server.ready() {
                 Ok(()) => return Ok(server),
-                // Somebody has a table for himself, is changing it, or has just dropped it; that passes.
+                // Somebody has a table for himself, is changing it, or has just dropped it; or this machine was so slow that the
+                // server has ended a session. That passes.
                 Err(why) if is_passing(&why) && Instant::now() < end => {}
                 Err(why) => return Err(why),
             }
@@ -464,9 +465,10 @@ impl Server {
     }
 }
 
-/// Whether this is the answer of a server at which somebody is changing tables.
+/// Whether this is the answer of a server at which somebody is changing tables, or that has ended a session which it had not
+/// heard of for the time of its limits.
 fn is_passing(why: &str) -> bool {
-    ["Lock wait timeout", "ERROR 1146 "].iter().any(|known| why.contains(known))
+    ["Lock wait timeout", "ERROR 1146 ", "ERROR 2006 (", "ERROR 2013 ("].iter().any(|known| why.contains(known))
 }
 
 /// Whether this version has `BACKUP STAGE`.
@@ -477,7 +479,15 @@ fn has_stages(is_mariadb: bool, number: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::has_stages;
+    use super::{has_stages, is_passing};
+
+    #[test]
+    fn a_session_that_was_ended_for_its_silence_is_begun_anew_and_one_that_did_not_begin_is_not() {
+        let lost = "the session at the server was lost; it said: ";
+        assert!(is_passing(&format!("{lost}ERROR 2006 (HY000) at line 13: Server has gone away")));
+        assert!(!is_passing(&format!("{lost}ERROR 2002 (HY000): Can't connect to local server")));
+        assert!(!is_passing(&format!("{lost}ERROR 1045 (28000): Access denied for user 'a'@'localhost'")));
+    }
 
     #[test]
     fn versions_with_stages_are_known() {
