@@ -132,6 +132,15 @@ impl Office {
     }
 }
 
+/// Sets it when this is dropped, also by a test that fails.
+pub(crate) struct Until<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Makes, alters and drops tables in all books until `done`.
 pub(crate) fn meddle(books: &[Book], done: &AtomicBool) {
     let mut clients: Vec<Client> = books.iter().filter(|book| book.database.is_some()).map(Client::open).collect();
@@ -190,6 +199,7 @@ fn an_office_at_work_comes_back_from_s3_as_it_was_at_one_instant() {
         if load == "ddl" {
             scope.spawn(|| meddle(&office.books, &done));
         }
+        let _until = Until(&done);
         for round in 0..rounds {
             // Otherwise nothing was going on, and anything would pass.
             let before = now_us();
@@ -205,7 +215,6 @@ fn an_office_at_work_comes_back_from_s3_as_it_was_at_one_instant() {
             judge(&copies).assert_of_one_instant(office.books.len() * 20);
             made.push(Round { document, quiet, took: began.elapsed() });
         }
-        done.store(true, Ordering::Relaxed);
     });
     let seconds = begin.elapsed().as_secs_f64();
     let journal = clerks.stop();

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use agent::capture::{Event, check_server};
@@ -20,7 +20,7 @@ use tests::process::{program, search_path};
 use tests::servers::{Keys, Postgres, SUPERUSER, mariadb, seaweedfs};
 use tests::{Running, World, guard, office, wait_until};
 
-use crate::cut::{load, meddle};
+use crate::cut::{Until, load, meddle};
 
 const CLERK: &str = env!("CARGO_BIN_EXE_clerk");
 
@@ -170,6 +170,7 @@ fn a_server_that_was_copied_whole_comes_back_as_it_was_at_the_instant_of_the_oth
         if load == "ddl" {
             scope.spawn(|| meddle(&office.books, &done));
         }
+        let _until = Until(&done);
         for _ in 0..rounds {
             // Otherwise nothing was going on, and anything would pass.
             clerks.work(20);
@@ -191,7 +192,6 @@ fn a_server_that_was_copied_whole_comes_back_as_it_was_at_the_instant_of_the_oth
             held.push(document.cut.held_us_max);
             tries.push(document.cut.tries);
         }
-        done.store(true, Ordering::Relaxed);
     });
     let seconds = began.elapsed().as_secs_f64();
     let journal = clerks.stop();

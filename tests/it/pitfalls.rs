@@ -14,6 +14,8 @@ use tests::captures::{run_with, sqlite_source};
 use tests::clerks::Book;
 use tests::{World, offsite_program, wait_until};
 
+use crate::cut::Until;
+
 /// A holder; dropped, it is gone.
 struct Holder {
     child: Child,
@@ -112,15 +114,6 @@ fn writers_stay_held_whatever_files_the_holder_opens_and_closes() {
     assert_eq!(holder.ask(r#""close""#), r#""done""#);
 }
 
-/// Set when this is dropped, also by a test that fails.
-struct OnDrop<'a>(&'a AtomicBool);
-
-impl Drop for OnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn a_program_that_waits_for_no_lock_does_not_notice_that_databases_with_logs_are_copied() {
     let world = World::new();
@@ -146,7 +139,7 @@ fn a_program_that_waits_for_no_lock_does_not_notice_that_databases_with_logs_are
                 }
             }
         });
-        let _done = OnDrop(&done);
+        let _until = Until(&done);
         let work = || {
             let before = commits.load(Ordering::Relaxed);
             wait_until(Duration::from_secs(60), "commits", || commits.load(Ordering::Relaxed) > before + 10);
