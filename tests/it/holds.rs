@@ -146,7 +146,7 @@ fn an_engine_that_is_held_by_a_program_is_copied_at_the_instant_of_the_others() 
 #[test]
 fn an_engine_that_can_not_be_held_is_copied_at_leisure_and_one_that_is_not_let_go_is_told() {
     let office = Office::new();
-    // Its writers are held until it has been copied, and that is begun with the release.
+    // Its writers are held until it has been copied.
     let till = Book::create("till", office.world.path("till.db"), "delete");
     let with = |hold: &str, release: &str, cut: &CutSettings| {
         let mut sources = office.sources().to_vec();

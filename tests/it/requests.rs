@@ -64,6 +64,7 @@ fn a_full_takes_a_dozen_requests_for_each_pack() {
     let full = of_a_run(&machine, &proxy);
     let packs = machine.objects().iter().filter(|key| key.contains("/packs/")).count();
     let total = full.values().sum::<usize>();
-    assert!(packs == 2 && total <= 20 + 12 * packs, "{packs} packs: {full:?}");
+    // Two that the server was too busy for are made again.
+    assert!(packs == 2 && total <= 20 + 12 * packs + 2, "{packs} packs: {full:?}");
     eprintln!("requests of a full of {packs} packs: {full:?}");
 }

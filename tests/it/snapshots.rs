@@ -308,7 +308,7 @@ fn a_folder_that_cannot_be_had_in_a_snapshot_is_copied_all_the_same_and_that_is_
         "[ \"$2\" != snapshot ] || { echo 'ERROR: No space left on device' >&2; exit 1; }; exec \"$real\" \"$@\"",
     );
     let none = office.world.make_folder("empty").into_os_string();
-    for (path, why) in [(full, "No space left on device"), (none, "install btrfs-progs")] {
+    for (path, why) in [(full, "No space left on device"), (none.clone(), "install btrfs-progs")] {
         let outcome = office.world.offsite(["check"]).env("PATH", &path).run();
         assert!(outcome.code != Some(0) && outcome.stderr.contains(why), "{outcome}");
         let outcome = office.world.offsite(["backup"]).env("PATH", &path).expect(3);
@@ -317,6 +317,12 @@ fn a_folder_that_cannot_be_had_in_a_snapshot_is_copied_all_the_same_and_that_is_
         assert!(document.cut.failed_tries.iter().any(|failed| failed.contains(why)), "{document:#?}");
         assert_eq!(of(&document, "letters").bytes, 4);
     }
+    // That it is empty now, as a mount point is, is told beside it.
+    std::fs::remove_file(office.world.path("disk/srv/letters/old.txt")).unwrap();
+    office.world.offsite(["backup"]).env("PATH", &none).expect(3);
+    let document = newest_staged(&office.world).1;
+    assert_eq!(document.grade, Grade::Incomplete, "{document:#?}");
+    office.world.write("disk/srv/letters/old.txt", "Dear");
     office.world.offsite(["check"]).expect(0);
     assert_eq!(office.backup(0).grade, Grade::Exact);
     assert_eq!(office.disk.subvolumes(), ["srv", "two"]);

@@ -247,7 +247,7 @@ impl Journal {
                 // From the last end before the window to the first one after it.
                 let first = ends.partition_point(|end| end < from).saturating_sub(1);
                 let last = ends.partition_point(|end| end <= to).min(ends.len().saturating_sub(1));
-                let still = ends[first..=last].windows(2).map(|pair| (pair[0], pair[1]));
+                let still = ends.get(first..=last).unwrap_or_default().windows(2).map(|pair| (pair[0], pair[1]));
                 let longest = still.max_by_key(|(begin, end)| end - begin);
                 let longest = longest.filter(|still| !slow.iter().any(|step| step.meets(*still)));
                 all.extend(longest.map(|(begin, end)| end - begin));

@@ -184,7 +184,10 @@ impl Walk<'_> {
                 None => self.file(name, path, stat),
                 Some(Part::Beside) => Ok(()),
                 Some(Part::Database(source)) => {
-                    self.problems.skipped(Some(&path), format!("it is copied by the source `{source}`, as a database"));
+                    self.problems.skipped(
+                        Some(&path),
+                        format!("it is left to the source `{source}`, which copies it as a database"),
+                    );
                     Ok(())
                 }
             },

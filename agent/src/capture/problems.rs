@@ -42,9 +42,9 @@ impl Problems {
         self.add(path, what, false);
     }
 
-    /// Whether there is none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.kept.is_empty()
+    /// Whether any of it is about something that was found and has a path.
+    pub(super) fn have_paths(&self) -> bool {
+        self.kept.iter().any(|problem| problem.path.is_some())
     }
 
     /// All of them.

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::folder::{Frozen, Surroundings};
+use super::leisure::copy_folder;
 use super::problems::Problems;
 use super::settings::{CutSettings, FolderSource, SourceConfig, SourceKind};
-use super::{CaptureError, Copies, Event, copy_folder, empty_record};
+use super::{CaptureError, Copies, Event, empty_record};
 use crate::clock;
 use crate::generation::{Role, SourceRecord};
 use crate::ids::{SiteName, SourceName};

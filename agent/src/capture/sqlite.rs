@@ -341,8 +341,9 @@ impl Party for SqliteSet<'_> {
         let Some((at, Place { target, last, .. })) = place else { return Ok(()) };
         let ask = self.copy_of(at, target, last.as_ref());
         let told = self.holder.as_mut().map_or(Err(HolderError::Lost), |holder| holder.tell(&ask));
+        told.map_err(|error| Refusal::Busy(error.to_string()))?;
         self.begun = Some(at);
-        told.map_err(|error| Refusal::Busy(error.to_string()))
+        Ok(())
     }
 
     fn let_go(&mut self) {

@@ -76,7 +76,8 @@ struct Knowing<'a> {
 
 impl age::Recipient for Knowing<'_> {
     fn wrap_file_key(&self, file_key: &FileKey) -> Result<(Vec<Stanza>, HashSet<String>), EncryptError> {
-        self.file_key.set(Some(FileKey::new(Box::new(*file_key.expose_secret()))));
+        let copy = FileKey::init_with_mut(|copy| copy.copy_from_slice(file_key.expose_secret()));
+        self.file_key.set(Some(copy));
         self.recipient.wrap_file_key(file_key)
     }
 }
@@ -105,9 +106,10 @@ impl<W: Write> Payload<W> {
         let nonce = Nonce::assume_unique_for_key(nonce);
         let sealed = self.key.seal_in_place_append_tag(nonce, Aad::empty(), &mut self.chunk);
         sealed.map_err(|_| io::Error::other("a chunk could not be encrypted"))?;
-        self.output.write_all(&self.chunk)?;
+        // Empty also if that failed: then the file has a gap, and does not open.
+        let written = self.output.write_all(&self.chunk);
         self.chunk.clear();
-        Ok(())
+        written
     }
 }
 

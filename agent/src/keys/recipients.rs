@@ -125,11 +125,9 @@ impl Recipient {
     pub fn seal(&self, content: &[u8]) -> Result<Vec<u8>, RecipientError> {
         let refused = |error: io::Error| RecipientError::Refused(EncryptError::Io(error));
         let key = self.key.as_ref() as &dyn age::Recipient;
-        let encryptor = age::Encryptor::with_recipients(std::iter::once(key)).map_err(RecipientError::Refused)?;
-        let mut sealed = Vec::new();
-        let mut writer = encryptor.wrap_output(&mut sealed).map_err(refused)?;
-        writer.write_all(content).and_then(|()| writer.finish()).map_err(refused)?;
-        Ok(sealed)
+        let file = NewFile::new(std::iter::once(key)).map_err(RecipientError::Refused)?;
+        let mut sealed = file.wrap_output(Vec::new()).map_err(refused)?;
+        sealed.write_all(content).and_then(|()| sealed.finish()).map_err(refused)
     }
 
     fn parse(text: &str) -> Result<Self, RecipientError> {

@@ -47,7 +47,7 @@ pub(in crate::capture) fn emptied(
 enum Before {
     /// It held so many files and folders, of so many bytes, when this generation was made.
     Held { entries: u64, bytes: u64, id: GenerationId },
-    /// It was empty in all generations that are left, and the oldest of them says that it should not have been.
+    /// It was empty in all generations that are left, and one of them says that it should not have been.
     Emptied,
 }
 
@@ -69,12 +69,12 @@ fn before(now: &SourceRecord, previous: &LocalGeneration) -> Option<Before> {
         if !was_missing(&document, record) {
             return None;
         }
-        was_emptied = record.entries == ROOT;
+        was_emptied |= record.entries == ROOT;
     }
     was_emptied.then_some(Before::Emptied)
 }
 
 fn was_missing(document: &Document, record: &SourceRecord) -> bool {
     let mut problems = document.problems.iter();
-    problems.any(|problem| problem.source == record.name && problem.missing && problem.path.is_none())
+    problems.any(|problem| problem.source == record.name && problem.missing)
 }

@@ -16,7 +16,7 @@ use crate::staging::LocalGeneration;
 const BLOCK: u64 = 4096;
 
 /// Bytes that the copy of `source` takes; files that have not changed since `previous` take none. What cannot be looked at
-/// is left out: the capture itself reports it.
+/// is left out: the capture itself reports it. Databases that are left to sources of their own are counted: rather too much.
 pub(crate) fn bytes(
     source: &FolderSource,
     name: &SourceName,

@@ -9,7 +9,7 @@ use super::super::settings::{FolderSource, SourceConfig, SourceKind, SqliteSourc
 use super::*;
 use crate::capture::Patterns;
 use crate::entry::Mtime;
-use crate::generation::{Class, Cut, CutMethod, Document, Grade, Problem};
+use crate::generation::{Class, Cut, CutMethod, Document, Grade, Problem, SourceRecord};
 use crate::ids::GenerationId;
 use crate::platform;
 use crate::staging::{Staging, generations};
@@ -311,4 +311,29 @@ fn a_folder_that_is_not_there_is_an_error_of_the_source() {
     writer.discard().unwrap();
     draft.discard().unwrap();
     assert!(office.staging.abandoned().unwrap().is_empty());
+}
+
+/// Retention has removed the generation that held something; what was said of those that are left is all that is known.
+#[test]
+fn a_folder_that_was_emptied_is_not_forgotten_when_nothing_shows_what_it_held() {
+    let office = Office::new();
+    let name: SourceName = "docs".parse().unwrap();
+    let missed = |what: &str| Problem { source: name.clone(), path: None, what: what.to_owned(), missing: true };
+    let record = |entries| SourceRecord {
+        entries,
+        ..crate::capture::empty_record(&name, "folder", jiff::Timestamp::UNIX_EPOCH)
+    };
+    // On the first night the disk was not there, on the second its mount point was empty.
+    let nights = [(1, 0, vec![missed("it cannot be read")]), (2, 1, vec![missed("it is empty")])];
+    for (number, entries, problems) in nights {
+        let id = format!("19700101T000000Z-{number:04x}").parse::<GenerationId>().unwrap();
+        let draft = office.staging.begin(&id, None).unwrap();
+        let document = Document { sources: vec![record(entries)], problems, ..document(&id) };
+        draft.finish(&document).unwrap();
+    }
+    let newest = generations(office.staging.root()).unwrap().pop();
+    let source = FolderSource { path: office.docs(), patterns: Patterns::all(), snapshot: None, may_be_empty: false };
+    let said = emptied(&source, &record(1), newest.as_ref()).unwrap();
+    assert!(said.contains("an earlier generation") && said.contains("may_be_empty"), "{said}");
+    assert_eq!(emptied(&FolderSource { may_be_empty: true, ..source }, &record(1), newest.as_ref()), None);
 }

@@ -23,7 +23,7 @@ use rusqlite::{Connection, Statement};
 use super::database::Trouble;
 use super::target::Target;
 
-/// Bytes read and written at once: what is in a core's own cache for as long as it is looked at.
+/// Bytes read and written at once: a few of them stay in the caches of the cores between which they are passed on.
 pub(super) const PIECE: usize = 256 << 10;
 
 /// So many pieces are read ahead of the one that is written or compared: writers may be held until both are done.
