@@ -246,16 +246,25 @@ impl Feeder<'_> {
     /// Adds new content to the frame that is being filled.
     fn plain(&mut self, hash: ChunkHash, mut content: Vec<u8>) -> Result<(), SealError> {
         let bytes = content.len();
-        if self.frame.content.len() + bytes > self.frame_bytes {
-            self.flush_frame()?;
-        }
-        let from = self.frame.content.len() as u64;
-        if from == 0 {
+        self.make_room(bytes)?;
+        if self.frame.content.is_empty() {
             std::mem::swap(&mut self.frame.content, &mut content);
         } else {
             self.frame.content.extend_from_slice(&content);
         }
         self.put_by(content);
+        self.in_frame(hash, bytes)
+    }
+
+    /// Deals the frame out that is being filled, if so many bytes more are too many for it.
+    fn make_room(&mut self, bytes: usize) -> Result<(), SealError> {
+        let is_full = self.frame.content.len() + bytes > self.frame_bytes;
+        if is_full { self.flush_frame() } else { Ok(()) }
+    }
+
+    /// The last `bytes` bytes of the frame that is being filled are the next new chunk.
+    fn in_frame(&mut self, hash: ChunkHash, bytes: usize) -> Result<(), SealError> {
+        let from = (self.frame.content.len() - bytes) as u64;
         self.frame.chunks.push((hash, u32::try_from(bytes).map_err(|_| SealError::Internal("a chunk is too large"))?));
         self.position += bytes as u64;
         self.item(Item::New { slot: self.frame.slot, from, bytes: bytes as u64 })

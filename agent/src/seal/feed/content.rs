@@ -63,14 +63,20 @@ impl Feeder<'_> {
         let mut hashes = FileHashes { bytes, ..FileHashes::default() };
         let mut at = 0;
         while at < bytes {
-            let content = self.read(path, &mut file, bytes - at)?;
-            let hash: ChunkHash = blake3::hash(&content).into();
-            sha256.add(hashes.chunks.len(), &hash, &content, at, &mut file).map_err(|e| unreadable(path, e))?;
+            let size = (bytes - at).min(CHUNK_BYTES_MAX as u64);
+            let (mut content, from) = self.place(size)?;
+            read(path, &mut file, size, &mut content)?;
+            let new = content.get(from..).unwrap_or_default();
+            let hash: ChunkHash = blake3::hash(new).into();
+            sha256.add(hashes.chunks.len(), &hash, new, at, &mut file).map_err(|e| unreadable(path, e))?;
             hashes.chunks.push(hash);
-            let read = content.len() as u64;
-            self.chunk(path, bytes, hash, content, at, &mut old)?;
-            self.progress.add_done(read);
-            at += read;
+            if self.request.delivery.is_plain_full() {
+                self.read_in_place(hash, content, from)?;
+            } else {
+                self.chunk(path, bytes, hash, content, at, &mut old)?;
+            }
+            self.progress.add_done(size);
+            at += size;
         }
         if file.read(&mut [0]).map_err(|e| unreadable(path, e))? != 0 {
             return Err(changed(path));
@@ -104,7 +110,8 @@ impl Feeder<'_> {
                 None => file.insert(self.request.generation.open_file(path)?),
             };
             file.seek(SeekFrom::Start(at)).map_err(|e| unreadable(path, e))?;
-            let content = self.read(path, file, bytes - at)?;
+            let mut content = self.buffer();
+            read(path, file, size, &mut content)?;
             if blake3::hash(&content) != *hash {
                 return Err(changed(path));
             }
@@ -169,14 +176,41 @@ impl Feeder<'_> {
         }
     }
 
-    /// The next chunk of a file: at most a chunk's size, at most `left`.
-    fn read(&mut self, path: &EntryPath, file: &mut File, left: u64) -> Result<Vec<u8>, SealError> {
-        let size = left.min(CHUNK_BYTES_MAX as u64);
-        let mut content = self.buffer();
-        content.reserve_exact(CHUNK_BYTES_MAX.min(usize::try_from(size).unwrap_or(CHUNK_BYTES_MAX)));
-        let read = file.take(size).read_to_end(&mut content).map_err(|e| unreadable(path, e))?;
-        if read as u64 == size { Ok(content) } else { Err(changed(path)) }
+    /// Where the next `size` bytes of a file are read to, and what there is already: all of a plain full goes into frames, so
+    /// it is read to the end of the one that is being filled.
+    fn place(&mut self, size: u64) -> Result<(Vec<u8>, usize), SealError> {
+        if !self.request.delivery.is_plain_full() {
+            return Ok((self.buffer(), 0));
+        }
+        self.make_room(usize::try_from(size).unwrap_or(usize::MAX))?;
+        let content = match std::mem::take(&mut self.frame.content) {
+            none if none.capacity() == 0 => self.buffer(),
+            content => content,
+        };
+        let from = content.len();
+        Ok((content, from))
     }
+
+    /// A chunk of a plain full that was read to the end of its frame, at `from`: sealed before, or new.
+    fn read_in_place(&mut self, hash: ChunkHash, mut content: Vec<u8>, from: usize) -> Result<(), SealError> {
+        if (self.stop)() {
+            return Err(SealError::Stopped);
+        }
+        let bytes = content.len() - from;
+        let sealed_before = self.find(&hash, bytes as u64)?;
+        if sealed_before {
+            content.truncate(from);
+        }
+        self.frame.content = content;
+        if sealed_before { Ok(()) } else { self.in_frame(hash, bytes) }
+    }
+}
+
+/// Appends the next `size` bytes of a file, at most a chunk.
+fn read(path: &EntryPath, file: &mut File, size: u64, to: &mut Vec<u8>) -> Result<(), SealError> {
+    to.reserve(usize::try_from(size).unwrap_or(CHUNK_BYTES_MAX));
+    let read = file.take(size).read_to_end(to).map_err(|e| unreadable(path, e))?;
+    if read as u64 == size { Ok(()) } else { Err(changed(path)) }
 }
 
 impl LazySha256 {
