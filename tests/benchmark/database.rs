@@ -55,7 +55,7 @@ impl Words {
     }
 }
 
-/// Makes a database of about `bytes` bytes.
+/// Makes a database of about `bytes` bytes, with a write-ahead log, as those have that several people work with.
 pub(crate) fn create(path: &Path, words: &Words, rng: &mut Rng, bytes: u64) {
     let mut database = Connection::open(path).unwrap();
     database.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF").unwrap();
@@ -71,6 +71,7 @@ pub(crate) fn create(path: &Path, words: &Words, rng: &mut Rng, bytes: u64) {
     insert(&transaction, words, rng, 1..payments + 1, customers(payments));
     transaction.execute_batch(INDEXES).unwrap();
     transaction.commit().unwrap();
+    database.execute_batch("PRAGMA journal_mode = wal").unwrap();
 }
 
 /// What a day does to the payments, in ten-thousandths of the rows that there are.
@@ -92,7 +93,7 @@ impl Day {
 /// A day's work.
 pub(crate) fn one_day(path: &Path, words: &Words, rng: &mut Rng, day: Day) {
     let mut database = Connection::open(path).unwrap();
-    database.execute_batch("PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF").unwrap();
+    database.execute_batch("PRAGMA synchronous = OFF").unwrap();
     let payments: u64 = database.query_row("SELECT max(id) FROM payment", [], |row| row.get(0)).unwrap();
     let customers: u64 = database.query_row("SELECT count(*) FROM customer", [], |row| row.get(0)).unwrap();
     let transaction = database.transaction().unwrap();
