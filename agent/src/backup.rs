@@ -59,6 +59,8 @@ pub struct BackupReport {
 pub struct Outcome {
     /// The store, as the configuration calls it.
     pub store: StoreName,
+    /// What the state remembers it by: that, or the name of the disk of a rotation.
+    pub place: StoreName,
     /// Which disk, if it is one of a rotation.
     pub disk: Option<Inserted>,
     /// The generation.
@@ -69,7 +71,8 @@ pub struct Outcome {
 
 impl Outcome {
     fn of(target: &StoreTarget, generation: GenerationId, result: Result<Delivered, OutcomeError>) -> Self {
-        Self { store: target.store_name().clone(), disk: target.disk.clone(), generation, result }
+        let (store, place) = (target.store_name().clone(), target.name.clone());
+        Self { store, place, disk: target.disk.clone(), generation, result }
     }
 
     /// Whether it was stopped where it can be gone on with.

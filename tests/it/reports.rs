@@ -428,18 +428,34 @@ fn what_a_run_found_is_told_by_the_next_one_if_it_died() {
     let machine = machine(&sink, &mail("provider", "failures"));
     machine.backup(&[]).expect(0);
     let store = machine.world.path("store");
-    // Between the end of the old chain and the beginning of a new one, and after that.
-    for (night, moment) in [(1, "2"), (2, "4")] {
+    let dies = |night: usize, moment: &str, at: &str| {
         std::fs::rename(&store, store.with_extension(format!("away-{night}"))).unwrap();
         std::fs::create_dir(&store).unwrap();
         let died = machine.backup(&[]).env("OFFSITE_DIE_AT", moment).run();
-        assert!(died.code.is_none() && died.stderr.contains("died after"), "{died}");
-        machine.backup(&[]).expect(0);
+        assert!(died.code.is_none() && died.stderr.contains(&format!("died {at}\n")), "{died}");
+    };
+    // Between the end of the old chain and the beginning of a new one, after that, and when this store has the generation,
+    // but not yet all others.
+    for (night, moment, at) in [
+        (1, "2", "after: a chain was closed"),
+        (2, "4", "after: a run was begun"),
+        (3, "20", "after: the commit was recorded"),
+    ] {
+        dies(night, moment, at);
+        let report = machine.backup(&[]).expect(0).json();
+        let stored = ["resumed", "stores"].into_iter().flat_map(|list| report[list].as_array().unwrap());
+        assert_eq!(stored.filter_map(|stored| stored["notes"].as_array()).flatten().count(), 1, "{report:#}");
         assert_eq!(subjects(&sink, "provider").len(), night);
         let mails = sink.mails();
         assert!(text(mails.last().unwrap(), "text").contains("missing or cut short in far"), "{mails:?}");
         machine.backup(&[]).expect(0);
         assert_eq!(subjects(&sink, "provider").len(), night);
+    }
+    // Rather twice than never.
+    dies(4, "21", "before: what was told was recorded");
+    for mails in [5, 5] {
+        machine.backup(&[]).expect(0);
+        assert_eq!(subjects(&sink, "provider").len(), mails);
     }
 }
 

@@ -20,15 +20,16 @@ use crate::calendar::Age;
 use crate::capture::{CutSettings, HolderProgram, SourceConfig};
 use crate::cli::BackupArgs;
 use crate::clock;
-use crate::config::{Config, Problem};
+use crate::config::{Config, Place, Problem};
 use crate::deliver::DeliverSettings;
 use crate::evidence::Record;
-use crate::failure::{Failure, Kind};
+use crate::failure::{self, Failure, Kind};
 use crate::generation::Class;
 use crate::probed;
 use crate::progress::Progress;
 use crate::sign::{SignError, SiteKey};
 use crate::staging::StagingError;
+use crate::state::State;
 use crate::upload::StoreTarget;
 
 pub(super) use last::LastRun;
@@ -84,9 +85,7 @@ pub(super) fn execute(config: &Config, what: What<'_>, quiet: bool) -> Result<Re
     if result.as_ref().is_ok_and(Report::is_empty) {
         return result;
     }
-    if let Some(run) = record(&result, began) {
-        evidence::record(&config.place, Record::Run(run));
-    }
+    let is_recorded = record(&result, began).is_some_and(|run| evidence::record(&config.place, Record::Run(run)));
     let last = LastRun::of(&result, clock::now());
     let last = match &result {
         Ok(report) if what.resume => last.map(|last| last.after(LastRun::read(&config.place.state), report)),
@@ -97,7 +96,28 @@ pub(super) fn execute(config: &Config, what: What<'_>, quiet: bool) -> Result<Re
     {
         say(&format!("warning: how this run ended could not be written to {}: {error}", path.display()));
     }
+    if let Ok(report) = &result
+        && is_recorded
+    {
+        told(&config.place, report);
+    }
     result
+}
+
+/// The next run need not tell again what this one found.
+fn told(place: &Place, report: &Report) {
+    let mut found = report.found().peekable();
+    if found.peek().is_none() {
+        return;
+    }
+    let told = State::open(&place.state, &place.site)
+        .and_then(|mut state| found.try_for_each(|(store, notes)| state.told(store, notes)));
+    if let Err(error) = told {
+        let error = failure::one_line(&error);
+        say(&format!(
+            "warning: that these warnings were told is not remembered, so the next run repeats them: {error}"
+        ));
+    }
 }
 
 /// What the evidence log keeps of a run; nothing if another run was under way, which will tell of itself.

@@ -41,7 +41,9 @@ pub(super) fn run(arguments: &DrillArgs, path: &Path, quiet: bool, output: Outpu
                 Kind::Interrupted => {}
                 // Something of this machine is not as it has to be. Whoever sits before it knows; others are told.
                 Kind::Usage if can_ask() => {}
-                Kind::Usage => evidence::record(&place, Record::Drill(Drill { not_tried, ..Drill::default() })),
+                Kind::Usage => {
+                    evidence::record(&place, Record::Drill(Drill { not_tried, ..Drill::default() }));
+                }
                 // Whoever is away says nothing of what he holds.
                 Kind::Store => {
                     let store = asked(arguments, &place);

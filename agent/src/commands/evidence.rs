@@ -13,21 +13,25 @@ use crate::sign::SiteKey;
 
 /// Adds `record` to the evidence log, and tells of it as configured. Where there is no state folder yet, there is nothing to
 /// remember, and the log of another site is not this one's to add to; an entry that cannot be added is told, and spoils nothing
-/// of what was done.
-pub(super) fn record(place: &Place, record: Record) {
+/// of what was done. Answers whether it is in the log.
+pub(super) fn record(place: &Place, record: Record) -> bool {
     if !place.state.is_dir() || preflight::other_site(place).is_some() {
-        return;
+        return false;
     }
     // While the site's key is away entries are not signed, which is said wherever the log is told of.
     let key = SiteKey::load(&place.signing_key).ok();
     match Log::new(&place.state).append(&place.site, record, key.as_ref(), clock::now()) {
-        Ok(entry) => report::tell(place, &entry),
+        Ok(entry) => {
+            report::tell(place, &entry);
+            true
+        }
         Err(error) => {
             let error = failure::one_line(&error);
             say(&format!(
                 "warning: what was done is not in the evidence log: {error}; see that the disk of the state folder has room, and \
                  that it belongs to the account that runs `offsite`"
             ));
+            false
         }
     }
 }

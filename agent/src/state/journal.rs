@@ -197,7 +197,6 @@ impl State {
     pub fn committed(&mut self, delivery: &Delivery) -> Result<(), StateError> {
         self.change("the commit was recorded", |t| {
             t.execute("UPDATE delivery SET phase = 'committed' WHERE id = ?1", [delivery.id])?;
-            notes::forget(t, delivery.chain.id)?;
             let closed = "SELECT closed FROM chain WHERE id = ?1";
             if delivery.chain.class == Class::Archival || t.query_row(closed, [delivery.chain.id], |row| row.get(0))? {
                 // Nothing ever joins it.

@@ -132,7 +132,7 @@ fn all_chains_are_closed_wherever_they_are_and_however_far() {
 }
 
 #[test]
-fn what_was_found_is_told_with_the_next_generation_that_is_committed_in_that_store() {
+fn what_was_found_is_known_until_it_was_told() {
     let (_folder, mut state) = opened();
     let [nas, other] = ["nas", "nas-b"].map(|name| name.parse::<StoreName>().unwrap());
     let (one, two) = ("20261122T233004Z-7f3a".parse().unwrap(), "20261123T233004Z-7f3a".parse().unwrap());
@@ -146,6 +146,12 @@ fn what_was_found_is_told_with_the_next_generation_that_is_committed_in_that_sto
     let second = state.begin(&new(&two, &found)).unwrap();
     assert_eq!(state.notes(&nas).unwrap(), ["packs are gone", "packs are damaged", "it is another disk"]);
     assert_eq!(state.notes(&other).unwrap(), notes(&[]));
+    // A generation that is committed may be one of many that the run is to store before it tells anything.
     state.committed(&second).unwrap();
+    assert_eq!(state.notes(&nas).unwrap().len(), 3);
+    state.told(&nas, &notes(&["packs are gone", "it is another disk"])).unwrap();
+    state.told(&other, &notes(&["packs are damaged"])).unwrap();
+    assert_eq!(state.notes(&nas).unwrap(), ["packs are damaged"]);
+    state.told(&nas, &notes(&["packs are damaged"])).unwrap();
     assert_eq!(state.notes(&nas).unwrap(), notes(&[]));
 }

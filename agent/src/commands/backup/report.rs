@@ -1,5 +1,6 @@
 //! What a run did, for people and for programs.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
@@ -16,6 +17,7 @@ use crate::disks::DiskError;
 use crate::evidence;
 use crate::failure::{self, Failure, Kind};
 use crate::generation::{Class, CutMethod, Document, Grade};
+use crate::ids::StoreName;
 use crate::upload::UploadError;
 
 /// The report of a run.
@@ -74,6 +76,9 @@ struct Trouble {
 #[derive(Debug, Serialize)]
 struct Stored {
     store: String,
+    /// What the state remembers it by.
+    #[serde(skip)]
+    place: StoreName,
     /// Which disk, if it is one of a rotation.
     #[serde(skip_serializing_if = "Option::is_none")]
     slot: Option<String>,
@@ -97,13 +102,15 @@ struct Stored {
 
 impl Report {
     pub(in crate::commands) fn of(report: &BackupReport) -> Self {
-        Self {
+        let mut report = Self {
             generation: report.generation.as_ref().map(|(id, document)| generation(id.as_str(), document)),
             stores: report.stores.iter().map(stored).collect(),
             resumed: report.resumed.iter().map(stored).collect(),
             archival: None,
             archival_failed: None,
-        }
+        };
+        once(report.all_stored());
+        report
     }
 
     /// The same with the rotations of which no disk could be written to.
@@ -111,6 +118,7 @@ impl Report {
         let Some(generation) = self.generation.as_ref().map(|generation| generation.id.clone()) else { return self };
         self.stores.extend(missing.iter().map(|missing| Stored {
             store: missing.config.name.to_string(),
+            place: missing.config.name.clone(),
             slot: None,
             bring: missing.disk().and_then(DiskError::bring).map(ToString::to_string),
             generation: generation.clone(),
@@ -131,7 +139,11 @@ impl Report {
     /// The same with what became of the archival generation that was due, if one was.
     pub(super) fn with_archival(self, archival: Result<Option<BackupReport>, Failure>) -> Self {
         match archival {
-            Ok(report) => Self { archival: report.map(|report| Box::new(Self::of(&report))), ..self },
+            Ok(report) => {
+                let mut report = Self { archival: report.map(|report| Box::new(Self::of(&report))), ..self };
+                once(report.all_stored());
+                report
+            }
             Err(failure) => {
                 let failed = ArchivalFailed { exit_code: failure.kind().code(), messages: failure.chain() };
                 Self { archival_failed: Some(failed), ..self }
@@ -186,6 +198,18 @@ impl Report {
     /// What somebody has to look into although all was stored.
     pub(super) fn notes(&self) -> Vec<String> {
         self.stores.iter().chain(&self.resumed).flat_map(|stored| stored.notes.iter().cloned()).collect()
+    }
+
+    /// The same as the evidence log keeps it, for each place that the state remembers.
+    pub(super) fn found(&self) -> impl Iterator<Item = (&StoreName, &[String])> {
+        let found = self.stores.iter().chain(&self.resumed).filter(|stored| !stored.notes.is_empty());
+        found.map(|stored| (&stored.place, stored.notes.as_slice()))
+    }
+
+    /// In the order in which it was stored.
+    fn all_stored(&mut self) -> Vec<&mut Stored> {
+        let archival = self.archival.iter_mut().flat_map(|report| report.all_stored());
+        self.resumed.iter_mut().chain(&mut self.stores).chain(archival).collect()
     }
 
     /// The run as the evidence log keeps it.
@@ -350,6 +374,14 @@ impl Stored {
     }
 }
 
+/// What was found in a place comes with each generation that is stored there until it was told, and is to be told once.
+fn once(all: Vec<&mut Stored>) {
+    let mut told = BTreeSet::new();
+    for stored in all {
+        stored.notes.retain(|note| told.insert((stored.place.clone(), note.clone())));
+    }
+}
+
 fn generation(id: &str, document: &Document) -> Generation {
     Generation {
         id: id.to_owned(),
@@ -389,6 +421,7 @@ fn stored(outcome: &Outcome) -> Stored {
     let error = outcome.result.as_ref().err();
     Stored {
         store: outcome.store.to_string(),
+        place: outcome.place.clone(),
         slot: outcome.disk.as_ref().map(|disk| disk.slot.to_string()),
         bring: outcome.disk.as_ref().map(|disk| disk.bring.to_string()),
         generation: outcome.generation.to_string(),
