@@ -326,6 +326,8 @@ fn what_is_in_the_way_and_a_configuration_that_nobody_has_read_are_said() {
     let machine = machine(&(job("copy", "backup", NEVER) + &job("late", "verify", NEVER)));
     machine.backup(&[]).expect(0);
     let running = daemon(&machine);
+    machine.world.offsite(["daemon", "run", "late"]).expect(0);
+    wait_until(LONG, "a run to end", || known(&machine, "late")["last_good"].is_string());
     let lock = FolderLock::take(&machine.world.path("staging"), Timestamp::now()).unwrap();
     let told = machine.world.offsite(["daemon", "run", "copy"]).expect(0).stdout;
     assert!(told.contains(&format!("copy has to WAIT: another run (process {}", std::process::id())), "{told}");
@@ -349,10 +351,19 @@ fn what_is_in_the_way_and_a_configuration_that_nobody_has_read_are_said() {
     };
     let leap_day = Some("-02-29T00:00".to_owned());
     assert_eq!(plan("early"), (true, false, None));
-    assert_eq!(plan("late"), (false, true, leap_day));
+    assert_eq!(plan("late"), (false, true, leap_day.clone()));
     let shown = machine.world.offsite(["status"]).expect(0).stdout;
     for part in ["not before the daemon reads the configuration", "although it is NOT in the configuration any more"] {
         assert!(shown.contains(part), "`{part}` is not in {shown}");
     }
+    assert!(known(&machine, "late")["last_good"].is_string(), "{}", known(&machine, "late"));
+    // A time of the past, by the configuration that the daemon has not read, is none that it missed; and what it does is
+    // shown also if there is no job in the configuration any more.
+    let often = "[schedule]\noverdue_after = \"1 s\"\n".to_owned();
+    machine.configure(100, &(often + &job("late", "verify", "at = \"every 1 s\"")));
+    wait_until(LONG, "a time to pass", || known(&machine, "late")["configured"] == true);
+    assert!(known(&machine, "late")["overdue"].is_null(), "{}", known(&machine, "late"));
+    machine.configure(100, "");
+    assert_eq!(plan("late"), (false, true, leap_day));
     stop(running);
 }

@@ -51,12 +51,9 @@ struct JobStatus {
 }
 
 impl Jobs {
-    /// Nothing if there are no jobs.
+    /// Nothing if there are no jobs, neither in the configuration nor in the daemon that runs.
     pub(super) fn of(place: &Place, config: &Path, now: Timestamp) -> Option<Self> {
         let schedule = &place.schedule;
-        if schedule.jobs.is_empty() {
-            return None;
-        }
         let (daemon, memory, mut plan, problem) = match daemon::ask(&place.state, &Request::Status) {
             Ok(Answer::Status { pid, memory, since, next }) => {
                 (Some(pid), memory, next, changed_since(config, since, pid))
@@ -69,6 +66,11 @@ impl Jobs {
                 }
             },
         };
+        if schedule.jobs.is_empty() && plan.is_empty() {
+            return None;
+        }
+        // By times that the daemon has not read, nothing is late.
+        let is_read = daemon.is_none() || problem.is_none();
         let running = |name: &JobName| memory.job(name).and_then(|known| known.running).filter(|_| daemon.is_some());
         let status = |job: &Job| {
             let known = memory.job(&job.name);
@@ -84,18 +86,24 @@ impl Jobs {
                 waiting: known.and_then(|known| known.waiting).filter(|_| daemon.is_some()),
                 last: known.and_then(|known| known.last.clone()),
                 last_good: known.and_then(|known| known.last_good),
-                overdue: schedule.overdue(job, &memory, daemon.is_some(), now),
+                overdue: schedule.overdue(job, &memory, daemon.is_some(), now).filter(|_| is_read),
                 backs_up: job.backs_up(),
             }
         };
         let mut jobs: Vec<JobStatus> = schedule.jobs.iter().map(status).collect();
         // What the daemon still does although nobody wants it any more.
-        jobs.extend(plan.into_iter().map(|(name, next_run)| JobStatus {
-            name: name.to_string(),
-            planned: true,
-            next_run,
-            running: running(&name),
-            ..JobStatus::default()
+        jobs.extend(plan.into_iter().map(|(name, next_run)| {
+            let known = memory.job(&name);
+            JobStatus {
+                name: name.to_string(),
+                planned: true,
+                next_run,
+                running: running(&name),
+                waiting: known.and_then(|known| known.waiting),
+                last: known.and_then(|known| known.last.clone()),
+                last_good: known.and_then(|known| known.last_good),
+                ..JobStatus::default()
+            }
         }));
         Some(Self { daemon, problem, paused_until: memory.paused_until.filter(|until| *until > now), jobs })
     }
@@ -108,8 +116,9 @@ impl Jobs {
                 let ago = Span(now.duration_since(due).unsigned_abs());
                 lines.push(format!("{} is OVERDUE: it should have begun {ago} ago ({})", job.name, show::time(due)));
             }
-            let failed = job.last.as_ref().filter(|last| last.exit_code != Some(0) && !job.backs_up);
-            if let Some(last) = failed {
+            // Of one that is gone, it is not known whether anything else tells of it, and nobody waits for it.
+            let tells = |last: &&Ended| job.configured && last.exit_code != Some(0) && !job.is_told_elsewhere(last);
+            if let Some(last) = job.last.as_ref().filter(tells) {
                 lines.push(format!("{} {}", job.name, job.how(last)));
             }
         }
@@ -171,17 +180,26 @@ fn changed_since(config: &Path, since: Timestamp, pid: u32) -> Option<String> {
 }
 
 impl JobStatus {
+    fn is_drill(&self) -> bool {
+        self.run.first().is_some_and(|verb| verb == "drill")
+    }
+
+    /// Whether how a run ended is remembered as the last backup or the last drill. A drill that was stopped is neither.
+    fn is_told_elsewhere(&self, last: &Ended) -> bool {
+        let is_stopped = last.exit_code.is_none_or(|code| code == Kind::Interrupted.code());
+        self.backs_up || (self.is_drill() && !is_stopped)
+    }
+
     /// How a run ended, in words.
     fn how(&self, last: &Ended) -> String {
         let late = if last.late { ", not done by its deadline" } else { "" };
         let why = if last.messages.is_empty() { String::new() } else { format!(": {}", last.messages.join(": ")) };
-        let is_drill = self.run.first().is_some_and(|verb| verb == "drill");
         let untried = [Kind::Usage.code(), Kind::Store.code()];
         match last.exit_code {
             Some(0) => format!("done{late}"),
             Some(code) if code == Kind::Interrupted.code() => format!("STOPPED{late}"),
             // Without a key or a store a drill shows nothing, neither good nor bad.
-            Some(code) if is_drill && untried.contains(&code) => {
+            Some(code) if self.is_drill() && untried.contains(&code) => {
                 format!("could NOT BE TRIED (exit code {code}){late}{why}")
             }
             Some(code) => format!("FAILED (exit code {code}){late}{why}"),
