@@ -26,7 +26,7 @@ pub struct Elsewhere {
 pub enum Misplaced {
     /// It leads into the folder of a site, so many folders too deep.
     TooDeep(usize),
-    /// It ends too early: this folder of it is a store.
+    /// It ends too early: this folder of it is a store that has the site that is looked for.
     TooHigh(String),
 }
 
@@ -38,8 +38,17 @@ pub async fn elsewhere(store: &dyn ObjectStore, site: &SiteName) -> Elsewhere {
     while let Some(Ok(object)) = objects.next().await {
         match root.strip(&object.key).and_then(place_of) {
             Some(Place::OfSite(name)) if name != *site => drop(found.sites.insert(name)),
-            Some(Place::Of(misplaced)) => found.misplaced = found.misplaced.or(Some(misplaced)),
-            Some(Place::OfSite(_)) | None => {}
+            // Whose folder the store leads into is not known, so one that has this very site's name counts more.
+            Some(Place::Deep(folders)) => {
+                found.misplaced = found.misplaced.or(Some(Misplaced::TooDeep(folders)));
+            }
+            Some(Place::High(folder, name)) if name == *site => {
+                if !matches!(found.misplaced, Some(Misplaced::TooHigh(_))) {
+                    found.misplaced = Some(Misplaced::TooHigh(folder));
+                }
+            }
+            // In a bucket of many, what others keep deeper down is their own concern.
+            Some(Place::High(..) | Place::OfSite(_)) | None => {}
         }
     }
     found
@@ -48,8 +57,10 @@ pub async fn elsewhere(store: &dyn ObjectStore, site: &SiteName) -> Elsewhere {
 enum Place {
     /// The folder of this site lies in the store, where it belongs.
     OfSite(SiteName),
-    /// Something of a site lies there, where it does not belong.
-    Of(Misplaced),
+    /// What belongs into the folder of a site lies there: the store begins so many folders too deep.
+    Deep(usize),
+    /// The folder of this site lies in this folder of the store.
+    High(String, SiteName),
 }
 
 /// What an object of this name tells of the place of its store, if it is one of ours.
@@ -57,20 +68,19 @@ fn place_of(path: &str) -> Option<Place> {
     let segments: Vec<&str> = path.split('/').collect();
     let class = |segment: &&str| [names::ROLLING, names::ARCHIVE].contains(segment);
     let is_chain = |segment: Option<&&str>| segment.is_some_and(|name| name.parse::<ChainId>().is_ok());
+    let is_beat = |name: &&str| name.strip_suffix(".minisig") == Some(names::HEARTBEAT);
     // How many folders the folder of a site is below.
     let below = match segments.iter().position(class) {
         Some(at) if is_chain(segments.get(at + 1)) => at,
-        _ if segments.last() == Some(&names::HEARTBEAT) => segments.len() - 1,
-        _ if signature_of(path).is_some() => return Some(Place::Of(Misplaced::TooDeep(2))),
+        // Its own name is anybody's; with a signature beside it, it is ours.
+        _ if segments.last().is_some_and(is_beat) => segments.len() - 1,
+        _ if signature_of(path).is_some() => return Some(Place::Deep(2)),
         _ => return None,
     };
     match segments.get(..below)? {
-        [] => Some(Place::Of(Misplaced::TooDeep(1))),
+        [] => Some(Place::Deep(1)),
         [name] => name.parse().ok().map(Place::OfSite),
-        [folders @ .., name] => {
-            let is_site = name.parse::<SiteName>().is_ok();
-            is_site.then(|| Place::Of(Misplaced::TooHigh(folders.join("/"))))
-        }
+        [folders @ .., name] => name.parse().ok().map(|name| Place::High(folders.join("/"), name)),
     }
 }
 
@@ -81,21 +91,29 @@ mod tests {
     #[test]
     fn what_is_ours_tells_where_the_store_should_begin() {
         let misplaced = |path: &str| match place_of(path) {
-            Some(Place::Of(misplaced)) => Some(misplaced),
+            Some(Place::Deep(folders)) => Some((folders, String::new())),
+            Some(Place::High(folder, name)) => Some((0, format!("{folder} of {name}"))),
             _ => None,
         };
+        let deep = |folders| Some((folders, String::new()));
         let chain = "20261122T233004Z-7f3a";
         let commit = format!("{chain}/{chain}.json.minisig");
-        assert_eq!(misplaced("heartbeat.json"), Some(Misplaced::TooDeep(1)));
-        assert_eq!(misplaced(&format!("rolling/{commit}")), Some(Misplaced::TooDeep(1)));
-        assert_eq!(misplaced(&commit), Some(Misplaced::TooDeep(2)));
+        assert_eq!(misplaced("heartbeat.json.minisig"), deep(1));
+        assert_eq!(misplaced(&format!("rolling/{commit}")), deep(1));
+        assert_eq!(misplaced(&commit), deep(2));
         assert_eq!(misplaced(&format!("townhall/archive/{commit}")), None);
-        let high = Misplaced::TooHigh("backup/2026".to_owned());
+        let high = (0, "backup/2026 of townhall".to_owned());
         assert_eq!(misplaced(&format!("backup/2026/townhall/rolling/{commit}")), Some(high.clone()));
-        assert_eq!(misplaced("backup/2026/townhall/heartbeat.json"), Some(high));
-        assert!(matches!(place_of("townhall/heartbeat.json"), Some(Place::OfSite(_))));
-        for other in ["letters/rolling/stone.mp3", "rolling/stone.mp3", "a/b/c", "Music/Rolling Stones/heartbeat.json"]
-        {
+        assert_eq!(misplaced("backup/2026/townhall/heartbeat.json.minisig"), Some(high));
+        assert!(matches!(place_of("townhall/heartbeat.json.minisig"), Some(Place::OfSite(_))));
+        for other in [
+            "letters/rolling/stone.mp3",
+            "rolling/stone.mp3",
+            "a/b/c",
+            "Music/Rolling Stones/heartbeat.json.minisig",
+            "heartbeat.json",
+            "x/y/heartbeat.json",
+        ] {
             assert!(place_of(other).is_none(), "{other}");
         }
     }
