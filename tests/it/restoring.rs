@@ -238,8 +238,24 @@ fn a_store_one_folder_too_deep_or_too_high_is_told_where_it_begins() {
             assert_says(&machine.world.offsite(verb).expect(code), &[hint]);
         }
     }
-    machine.world.configure(&other.replace(&here("store"), &format!("\"{disk}/copies\"")));
+    let right = other.replace(&here("store"), &format!("\"{disk}/copies\""));
+    machine.world.configure(&right);
     machine.world.offsite(restore).expect(0);
+    machine.world.offsite(verify).expect(0);
+    // One that is whole makes up for no other.
+    let near = |place: &str| format!("{right}\n[[store]]\nname = \"near\"\ntype = \"directory\"\npath = \"{place}\"\n");
+    machine.world.configure(&near(&disk));
+    assert_says(&machine.world.offsite(verify).expect(1), &["the store near ends too early"]);
+    let document = machine.world.offsite(["--json", "verify"]).expect(1).json();
+    assert!(document["misplaced"][0].as_str().unwrap().contains("the store near"), "{document}");
+    // In a place of many, what others keep deeper down says nothing of ours.
+    let many = machine.world.make_folder("many").display().to_string();
+    machine.world.make_folder("many/others");
+    std::fs::rename(machine.world.path("disk/copies/townhall"), machine.world.path("many/others/village")).unwrap();
+    machine.world.make_folder("many/x/townhall");
+    machine.world.write("many/x/townhall/heartbeat.json", "{}");
+    machine.world.configure(&other.replace(&here("store"), &format!("\"{many}\"")));
+    machine.world.offsite(list).expect(0);
 }
 
 #[test]

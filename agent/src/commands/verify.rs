@@ -27,6 +27,9 @@ use crate::verify::{self, VerifyError, VerifyReport};
 pub(super) struct Verified {
     signatures_checked: bool,
     stores: Vec<Store>,
+    /// Stores whose place is not the one that is meant, each with what to do. What this machine remembers may be gone only
+    /// because it is looked for in another place.
+    misplaced: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -112,7 +115,8 @@ pub(super) fn execute(arguments: &VerifyArgs, path: &Path, quiet: bool) -> Resul
     for store in &results {
         evidence::record(&place, Record::Verify(store.record()));
     }
-    let verified = Verified { signatures_checked: stores.key.is_some(), stores: results };
+    let signatures_checked = stores.key.is_some();
+    let mut verified = Verified { signatures_checked, stores: results, misplaced: Vec::new() };
     if verified.exit_code() == 0 && verified.stores.iter().all(|store| store.generations == 0) {
         let failure = Failure::new(Kind::Failed, "there is nothing to verify yet");
         let strays = stores.elsewhere(&place).hints(&place.site);
@@ -121,10 +125,7 @@ pub(super) fn execute(arguments: &VerifyArgs, path: &Path, quiet: bool) -> Resul
             false => strays.into_iter().fold(failure, Failure::hint),
         });
     }
-    // What this machine remembers may be gone only because it is looked for in another place.
-    for stray in stores.elsewhere(&place).misplaced {
-        say(&format!("error: nothing of this site was found in a store\n  what to do: {stray}"));
-    }
+    verified.misplaced = stores.elsewhere(&place).misplaced;
     Ok(verified)
 }
 
@@ -208,12 +209,13 @@ impl Store {
 }
 
 impl Verified {
-    /// Damage counts more than a store that does not answer.
+    /// Damage counts more than a store that does not answer, and that more than one that is looked for in the wrong place.
     pub(super) fn exit_code(&self) -> u8 {
         if self.stores.iter().any(|store| !store.findings.is_empty()) {
             return Kind::Verification.code();
         }
-        self.stores.iter().find_map(|store| store.kind).map_or(0, Kind::code)
+        let misplaced = (!self.misplaced.is_empty()).then_some(Kind::Failed);
+        self.stores.iter().find_map(|store| store.kind).or(misplaced).map_or(0, Kind::code)
     }
 
     pub(super) fn text(&self) -> String {
@@ -242,6 +244,9 @@ impl Verified {
     }
 
     pub(super) fn complain(&self) {
+        for stray in &self.misplaced {
+            say(&format!("error: nothing of this site was found in a store\n  what to do: {stray}"));
+        }
         for store in &self.stores {
             if !store.error.is_empty() {
                 say(&format!(
