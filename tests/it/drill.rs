@@ -261,7 +261,7 @@ fn a_store_that_goes_away_while_a_drill_reads_makes_no_failed_drill() {
         reads.then_some(Fault::Answer { status: 403, retry_after: None })
     });
     let outcome = machine.world.offsite(["drill"]).expect(4);
-    assert!(outcome.stdout.starts_with("NOT DONE: ") && outcome.stdout.contains("neither good nor bad"), "{outcome}");
+    assert!(outcome.stdout.starts_with("NOT TRIED: ") && outcome.stdout.contains("neither good nor bad"), "{outcome}");
     let told = machine.world.offsite(["status"]).expect(0).stdout;
     assert!(told.contains("could NOT BE TRIED: ") && !told.contains("FAILED"), "{told}");
     assert_eq!(left(&machine.world.path("scratch")), Vec::<PathBuf>::new());

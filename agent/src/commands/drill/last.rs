@@ -54,7 +54,8 @@ impl LastDrill {
                 if last.outcome == Outcome::Passed { "" } else { ", EXCEPT for what was not looked at" },
                 show::counted(opened, "database")
             ),
-            Outcome::Failed | Outcome::NotDone => format!("FAILED: {generation}; what it is good for is not proved"),
+            Outcome::Failed => format!("FAILED: {generation}; what it is good for is not proved"),
+            Outcome::NotDone => format!("NOT TRIED: {generation}; nothing is known of it, neither good nor bad"),
         };
         let mut text = show::wrapped(&format!("Last drill {ago} ({}): ", show::minute(last.ended)), &what);
         let mut lines = last.findings.iter().map(|finding| &finding.what).chain(&last.not_done);

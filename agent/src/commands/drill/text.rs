@@ -16,7 +16,7 @@ pub(super) fn verdict(verdict: &Verdict) -> String {
              at.\n"
         ),
         Outcome::NotDone => format!(
-            "NOT DONE: {generation} could not be fetched from {store}; nothing is known of it, neither good nor bad. When `offsite \
+            "NOT TRIED: {generation} could not be fetched from {store}; nothing is known of it, neither good nor bad. When `offsite \
              check` reaches the store again, run `offsite drill` again:\n"
         ),
         Outcome::Failed => format!("FAILED: if {generation} were needed now, this would be wrong with it:\n"),
