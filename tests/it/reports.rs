@@ -331,6 +331,12 @@ fn what_is_no_run_is_told_too() {
     let untried = Drill { not_tried: Some("the drive is not connected".to_owned()), ..Drill::default() };
     let told = report::compose(&append(Record::Drill(untried), now), &context).unwrap();
     assert_eq!(told.verdict, "The rehearsed restore could NOT BE TRIED: the drive is not connected.");
+    for (stores, part) in [(&["far"][..], "not be had from `far`"), (&["far", "usb"], "from none of `far`, `usb`")] {
+        let asked = stores.iter().map(|store| (*store).to_owned()).collect();
+        let away = Drill { asked, not_tried: Some("no store can be read".to_owned()), ..Drill::default() };
+        let told = report::compose(&append(Record::Drill(away), now), &context).unwrap();
+        assert!(told.text().contains(part), "`{part}` is not in {}", told.text());
+    }
 
     let nags = Standing::of(&history).nags(limits, &calendar, now);
     assert_eq!(nags.len(), 2, "{nags:?}");

@@ -46,14 +46,14 @@ pub(super) fn run(arguments: &DrillArgs, path: &Path, quiet: bool, output: Outpu
                 }
                 // Whoever is away says nothing of what he holds.
                 Kind::Store => {
-                    let store = asked(arguments, &place);
-                    evidence::record(&place, Record::Drill(Drill { store, not_tried, ..Drill::default() }));
+                    let asked = asked(arguments, &place);
+                    evidence::record(&place, Record::Drill(Drill { asked, not_tried, ..Drill::default() }));
                     return Err(failure.hint(NOT_TRIED));
                 }
                 // A drill that came to nothing has shown nothing, and that is what is remembered.
                 kind => {
                     let mut verdict = Verdict::begin(began);
-                    verdict.store = Some(asked(arguments, &place));
+                    verdict.store = Some(asked(arguments, &place).join(", "));
                     verdict.find(about(kind), failure.chain().join(": "));
                     remember(&place, &verdict.end(clock::now()));
                 }
@@ -68,10 +68,10 @@ pub(super) fn run(arguments: &DrillArgs, path: &Path, quiet: bool, output: Outpu
 }
 
 /// The stores that a generation was wanted from.
-fn asked(arguments: &DrillArgs, place: &Place) -> String {
+fn asked(arguments: &DrillArgs, place: &Place) -> Vec<String> {
     let from = |name: &StoreName| arguments.from.as_ref().is_none_or(|from| from == name);
     let names = place.stores.iter().map(|store| &store.name).filter(|name| from(name));
-    names.map(StoreName::as_str).collect::<Vec<_>>().join(", ")
+    names.map(StoreName::to_string).collect()
 }
 
 /// The process that clears the scratch of a drill away.
@@ -127,6 +127,7 @@ fn for_evidence(verdict: &Verdict) -> Drill {
         databases: databases.collect(),
         not_tried: (verdict.outcome == Outcome::NotDone).then(|| findings.join("; ")),
         findings,
+        asked: Vec::new(),
         not_done: verdict.not_done.clone(),
     }
 }

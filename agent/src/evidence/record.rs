@@ -232,7 +232,10 @@ pub struct Drill {
     pub findings: Vec<String>,
     /// What was not looked at, and why.
     pub not_done: Vec<String>,
-    /// Why it could not even be tried: a key or a folder of this machine was missing, or the store out of reach, which is named
+    /// Where a generation was looked for, if none was chosen before the stores were out of reach.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<String>,
+    /// Why it could not even be tried: a key or a folder of this machine was missing, or the stores out of reach, which are named
     /// then. It says nothing of the copies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_tried: Option<String>,

@@ -15,7 +15,11 @@ const NAME_MAX: usize = 40;
 pub fn compose(entry: &Entry, context: &Context<'_>) -> Option<Report> {
     match &entry.record {
         Record::Run(run) => Some(run::report(run, entry.at, context)),
-        Record::Drill(Drill { not_tried: Some(why), store, .. }) => Some(not_tried(why, store, context)),
+        Record::Drill(Drill { not_tried: Some(why), store, asked, .. }) => {
+            let stores: Vec<&str> =
+                asked.iter().map(String::as_str).chain(Some(store.as_str()).filter(|name| !name.is_empty())).collect();
+            Some(not_tried(why, &stores, context))
+        }
         Record::Drill(drill) => Some(drilled(drill, context)),
         Record::Verify(verify) if verify.read_nothing() => Some(not_read(verify, context)),
         Record::Verify(verify) => Some(verified(verify, context)),
@@ -118,17 +122,24 @@ fn drilled(drill: &Drill, context: &Context<'_>) -> Report {
 }
 
 /// Nothing was rehearsed, which says nothing of the copies; but whoever relies on rehearsals has to know.
-fn not_tried(why: &str, store: &str, context: &Context<'_>) -> Report {
+fn not_tried(why: &str, stores: &[&str], context: &Context<'_>) -> Report {
     let verdict = format!("The rehearsed restore could NOT BE TRIED: {}.", why.trim_end_matches('.'));
-    let mut todo = vec![match store {
-        "" => {
+    let from = match stores {
+        [] => None,
+        [store] => Some(format!("could not be had from `{store}`, so nothing is known of the copies in it")),
+        all => {
+            Some(format!("could be had from none of `{}`, so nothing is known of the copies in them", all.join("`, `")))
+        }
+    };
+    let mut todo = vec![match from {
+        None => {
             "It is something of this machine, not of the copies. When it is mended, rehearse again: `offsite drill`, with \
              `--identity FILE` if the key is not where the configuration says."
                 .to_owned()
         }
-        store => format!(
-            "`{store}` could not be reached, so nothing is known of the copies in it, neither good nor bad. `offsite check` on the \
-             server says what is in the way; when that is mended, rehearse again: `offsite drill`."
+        Some(from) => format!(
+            "What was to be rehearsed {from}, neither good nor bad. `offsite check` on the server says what is in the \
+             way; when that is mended, rehearse again: `offsite drill`."
         ),
     }];
     todo.extend(nags(context));
