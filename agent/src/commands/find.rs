@@ -43,8 +43,8 @@ pub(super) struct Strays {
 }
 
 /// What to do if what a store showed at a time is not what was signed.
-pub(super) const EARLIER: &str = "what the store had at that time is not what was signed, so somebody had put something else over it \
-                                  before; try an earlier time: `--as-of`";
+pub(super) const EARLIER: &str = "what the store had at that time is not what was signed, so it may be that somebody had put something \
+                                  else over it before; try an earlier time: `--as-of`";
 
 impl<'a> Stores<'a> {
     /// Opens the stores and reads their catalogs, all at once.

@@ -178,8 +178,12 @@ fn from_store(
     let report = restore::from_store(&origin, request, progress).map_err(|error| {
         let is_absent = matches!(error, RestoreError::Nothing { .. }) && grade == Some(Grade::Incomplete);
         let missing = if is_absent { missing::in_store(&origin) } else { Vec::new() };
+        let may_be_older = match &error {
+            RestoreError::Entries { bad, .. } => bad.iter().any(|bad| is_changed(&bad.error)),
+            _ => true,
+        };
         let mut failure = missing::hinted(failure(error), &missing);
-        if arguments.as_of.is_some() && failure.kind() == Kind::Verification {
+        if arguments.as_of.is_some() && may_be_older && failure.kind() == Kind::Verification {
             failure = failure.hint(find::EARLIER);
         }
         match others(&stores, stored, store.config.name.as_str()) {
@@ -198,7 +202,7 @@ fn from_store(
     {
         say(&hint);
     }
-    if arguments.as_of.is_some() && !report.bad_packs.is_empty() {
+    if arguments.as_of.is_some() && report.bad_packs.iter().any(|bad| is_changed(&bad.error)) {
         say(find::EARLIER);
     }
     let signature_checked = stored.trust == Trust::Signed;
@@ -309,6 +313,16 @@ fn kind_of_packs(bad: &[BadPack]) -> Kind {
     bad.iter().filter_map(damaged).max_by_key(|kind| kind.code()).unwrap_or(Kind::Store)
 }
 
+/// Whether what is there is not what was stored. A line that is down, a disk that is full and a key of somebody else say nothing
+/// of that.
+fn is_changed(error: &PackError) -> bool {
+    match error {
+        PackError::Store(error) => error.kind == ErrorKind::NotFound,
+        PackError::Write(_) | PackError::Decrypt(age::DecryptError::NoMatchingKeys) => false,
+        PackError::Open(_) | PackError::Decrypt(_) | PackError::Digest { .. } | PackError::Size => true,
+    }
+}
+
 fn failure(error: RestoreError) -> Failure {
     let kind = match &error {
         RestoreError::Target { .. }
@@ -346,5 +360,30 @@ fn failure(error: RestoreError) -> Failure {
     match hint {
         Some(hint) => failure.hint(hint),
         None => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Sha256;
+
+    #[test]
+    fn nobody_is_said_to_have_changed_what_is_only_out_of_reach() {
+        let store = |kind: ErrorKind| PackError::Store(providers::Error::new(kind, "reading"));
+        let found = Sha256::of(b"something else");
+        for error in [store(ErrorKind::NotFound), PackError::Digest { found }, PackError::Size] {
+            assert!(is_changed(&error));
+        }
+        assert!(is_changed(&PackError::Decrypt(age::DecryptError::InvalidMac)));
+        let full = std::io::ErrorKind::StorageFull;
+        for error in [
+            store(ErrorKind::Denied),
+            store(ErrorKind::Unavailable),
+            PackError::Write(full.into()),
+            PackError::Decrypt(age::DecryptError::NoMatchingKeys),
+        ] {
+            assert!(!is_changed(&error));
+        }
     }
 }
