@@ -15,6 +15,7 @@ use agent::sign::SiteKey;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
+use tests::disk;
 use tests::Outcome;
 use tests::machine::Machine;
 use tests::tree::Tree;
@@ -84,6 +85,8 @@ fn assert_untouched_by_a_run(machine: &Machine, disk: &str, says: &[&str]) {
 #[test]
 fn three_disks_are_brought_for_two_weeks_and_the_swap_is_forgotten_twice() {
     let machine = machine(1);
+    // Whatever the tests lie on, this one is in this machine.
+    let _mounted = disk::Disk::mount(&machine.world.path("disks/c"), 64 << 20);
     insert(&machine, "a");
     let refused = machine.world.offsite(["slot", "a"]).expect(1);
     assert!(refused.stderr.contains("this machine's own disk"), "{refused}");
@@ -123,6 +126,7 @@ fn three_disks_are_brought_for_two_weeks_and_the_swap_is_forgotten_twice() {
             trees[id].assert_equals(&machine.restored(id));
         }
     }
+    lists_what_is_here(&machine);
     lists_what_is_away(&machine, &stored["a"]);
 }
 
@@ -143,6 +147,22 @@ fn told(machine: &Machine, slot: &str, next: &str) {
         .find(|report| format!("{report:?}").contains("`far`"));
     let wanted = format!("Take the disk {slot} of `far` away, and bring {next} for the next run.");
     assert!(format!("{report:?}").contains(&wanted), "{report:?}");
+}
+
+/// A disk that is connected lies in this machine.
+fn lists_what_is_here(machine: &Machine) {
+    insert(machine, "c");
+    let listed = machine.world.offsite(["--json", "list"]).expect(0).json();
+    let generations = listed["generations"].as_array().unwrap().iter();
+    let places: Vec<&Value> = generations.flat_map(|generation| generation["places"].as_array().unwrap()).collect();
+    let here = |place: &str, is: bool| {
+        let copies: Vec<&&Value> = places.iter().filter(|copy| copy["place"] == place).collect();
+        assert!(!copies.is_empty() && copies.iter().all(|copy| copy["on_this_machine"] == is), "{place}: {listed:#}");
+    };
+    here("far (c)", true);
+    here("far (a)", false);
+    let told = machine.world.offsite(["list"]).expect(0).stdout;
+    assert!(!told.contains("Nothing is anywhere else"), "{told}");
 }
 
 /// `list` shows what lies on the disks that are not connected, and `restore` says which one to connect.

@@ -90,10 +90,13 @@ fn one_run_brings_everything_to_three_stores_and_each_gives_it_back() {
         assert!(stored.len() == 3 && stored.iter().all(|store| store["stored"] == true), "{report:#}");
         generations.push(report["generation"]["id"].as_str().unwrap().to_owned());
         let listed = world.offsite(["list"]).expect(0).stdout;
-        assert!(listed.contains("whole and off site: ") && !listed.contains("Nothing is off site"), "{listed}");
+        let (beyond, nowhere) = ("whole and in no folder of this machine: ", "Nothing is anywhere else: ");
+        assert!(listed.contains(beyond) && !listed.contains(nowhere), "{listed}");
         for store in STORES {
             let listed = world.offsite(["list", "--from", store]).expect(0).stdout;
-            assert_eq!(listed.contains("Nothing is off site"), store == "usb", "{listed}");
+            let json = world.offsite(["--json", "list", "--from", store]).expect(0).json();
+            let here = json["generations"][0]["places"][0]["on_this_machine"] == true;
+            assert!(listed.contains(nowhere) == here && (store == "usb" || !here), "{listed}");
             assert!(generations.iter().all(|generation| listed.contains(generation)), "{listed}");
             world.offsite(["verify", "--from", store]).expect(0);
         }

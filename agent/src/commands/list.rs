@@ -78,7 +78,7 @@ struct Generation {
 #[derive(Default, Serialize)]
 struct Copy {
     place: String,
-    /// It lies in this machine: what destroys the one may destroy the other.
+    /// It lies in a folder of this machine, as far as is known: what destroys the one may destroy the other.
     on_this_machine: bool,
     /// Set if it lies on a disk that is not connected: when that was last written to.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -232,7 +232,7 @@ fn add_stored(store: &OpenStore<'_>, stored: &Stored, found: &mut BTreeMap<Gener
     }
     generation.places.push(Copy {
         place: store.shown(),
-        on_this_machine: medium::of_store(store.config).is_here(),
+        on_this_machine: medium::is_here(store.config),
         last_seen: None,
         class: Some(stored.class),
         full: stored.commit.as_ref().map(|commit| commit.number == 0),
@@ -403,7 +403,7 @@ impl Listing {
         text
     }
 
-    /// What there is to fall back on: off site, and where nothing is or only something older, on this machine.
+    /// What there is to fall back on: beyond this machine, and where nothing is or only something older, on it.
     fn newest(&self) -> String {
         let newest = |is_there: fn(&Copy) -> bool| {
             let mut whole = self
@@ -419,18 +419,21 @@ impl Listing {
         let (stored, away) = (newest(Copy::is_safe), newest(Copy::is_away));
         let mut text = match away {
             Some(away) => {
-                format!("\nThe newest that is whole and off site: {}, in {}\n", away.id, places(away, Copy::is_away))
+                let places = places(away, Copy::is_away);
+                format!("\nThe newest that is whole and in no folder of this machine: {}, in {places}\n", away.id)
             }
             None => String::new(),
         };
         if let Some(stored) = stored.filter(|stored| away.is_none_or(|away| away.id != stored.id)) {
             let place = places(stored, Copy::is_safe);
             text += &format!(
-                "\nThe newest that is whole in a store: {}, in {place}, which is on this machine\n",
+                "\nThe newest that is whole in a store: {}, in {place}, on this machine as far as is known\n",
                 stored.id
             );
-            if away.is_none() {
-                text += "Nothing is off site: what destroys this machine destroys that too.\n";
+            // Of what lies on disks that are not connected, it may not be known how whole it is.
+            let mut copies = self.generations.iter().flat_map(|generation| &generation.places);
+            if !copies.any(Copy::is_away) {
+                text += "Nothing is anywhere else: what destroys this machine destroys that too.\n";
             }
         }
         text
@@ -454,7 +457,7 @@ impl Copy {
         self.place != LOCAL && self.refused.is_none() && self.unreadable.is_none()
     }
 
-    /// The same, and not in this machine.
+    /// The same, and in no folder of this machine.
     fn is_away(&self) -> bool {
         self.is_safe() && !self.on_this_machine
     }

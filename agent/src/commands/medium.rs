@@ -15,6 +15,11 @@ pub(super) fn of_store(store: &StoreConfig) -> Medium {
     }
 }
 
+/// Whether a store lies in a folder of this machine now, as far as is known: a disk of a rotation does while it is connected.
+pub(super) fn is_here(store: &StoreConfig) -> bool {
+    store.directory().is_some_and(|path| of_folder(path).is_here())
+}
+
 /// What a folder lies on.
 pub(super) fn of_folder(path: &Path) -> Medium {
     match platform::medium::medium(path) {
