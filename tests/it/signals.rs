@@ -1,5 +1,6 @@
 //! Asked to stop, a run finishes the parts that are under way and is gone on with by the next one; asked twice, it ends.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -164,23 +165,37 @@ fn a_copy_under_way_is_given_up() {
 #[test]
 fn a_restore_that_is_stopped_says_what_there_is_and_is_begun_again_by_the_same_command() {
     let line = Line::new();
+    let store = std::fs::read_to_string(line.machine.world.path("store.toml")).unwrap();
+    line.machine.world.write("store.toml", store.replace("pack = \"24 MiB\"", "pack = \"5 MiB\""));
+    line.machine.configure(100, "");
     std::fs::write(line.machine.source().join("small"), "of the day").unwrap();
     line.machine.backup(&[]).expect(0);
     let key = line.machine.world.path("identity.txt").display().to_string();
     let restore = || line.machine.world.offsite(["restore", "latest", "--to", "back", "--identity", &key]);
     let to = line.machine.world.path("back");
-    for signal in [Signal::TERM, Signal::INT] {
-        // The line goes silent in the middle of the first pack.
-        let is_pack = |target: &str| target.contains("/packs/") && target.contains(".age");
-        line.proxy.script(move |request| is_pack(&request.target).then_some(Fault::StallReply(1 << 20)));
+    let is_pack = |target: &str| target.contains("/packs/") && target.contains(".age");
+    // The pack with the list of what is in the generation is fetched first.
+    let nothing = ["Stopped before the first file: ", "nothing in its place", "run the same command again"];
+    let something = ["Stopped after ", "back/.offsite-restoring", "run the same command again"];
+    for (signal, packs, says) in [(Signal::TERM, 0, nothing), (Signal::INT, 1, something)] {
+        // So many packs come, and in the middle of any other the line goes silent.
+        let mut whole = BTreeSet::new();
+        line.proxy.script(move |request| {
+            if is_pack(&request.target) && whole.len() < packs {
+                whole.insert(request.target.clone());
+            }
+            (is_pack(&request.target) && !whole.contains(&request.target)).then_some(Fault::StallReply(1 << 10))
+        });
         let asked = || line.proxy.seen().iter().filter(|(request, _)| is_pack(&request.target)).count();
         let before = asked();
         let running = restore().start();
-        wait_until(Duration::from_secs(120), "a pack to be under way", || asked() > before);
+        wait_until(Duration::from_secs(120), "packs to be under way", || {
+            asked() > before && (packs == 0 || to.join(".offsite-restoring/0").exists())
+        });
         running.signal(signal);
         let outcome = running.wait();
         assert_eq!(outcome.code, Some(130), "{outcome}");
-        for part in ["Stopped ", "whole and proved", "back/.offsite-restoring", "run the same command again"] {
+        for part in says {
             assert!(outcome.stderr.contains(part), "`{part}` is not said\n{outcome}");
         }
         assert!(!to.join("docs/large").exists(), "{outcome}");

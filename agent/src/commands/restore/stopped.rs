@@ -42,12 +42,34 @@ fn told(to: &Path, progress: &Progress, loads: bool) -> String {
              command again with `--overwrite`, without the `--into` of a source whose databases are there"
         );
     }
-    let far = match now.stage {
-        Stage::Restoring => format!("after {} of {}", Size(now.done.min(now.total)), Size(now.total)),
-        _ => "before the first file".to_owned(),
-    };
+    if now.stage != Stage::Restoring {
+        return format!(
+            "Stopped before the first file: this run has put nothing in its place in {to}.\n  what to do: run the same command again"
+        );
+    }
     format!(
-        "Stopped {far}. What has its own name in {to} is whole and proved; what is half done has none, and lies in \
-         {to}/{UNFINISHED}.\n  what to do: run the same command again: it replaces what this one has put there, and begins anew"
+        "Stopped after {} of {}. Every file that this run has put in its place in {to} is whole; what is half done has no name \
+         of its own, and lies in {to}/{UNFINISHED}.\n  what to do: run the same command again: it replaces what this one has put \
+         there, and begins anew",
+        Size(now.done.min(now.total)),
+        Size(now.total)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn before_the_first_file_nothing_is_said_of_files() {
+        let progress = Progress::default();
+        let told_now = || told(Path::new("/back"), &progress, false);
+        // Somebody is being asked for a passphrase, or what is there is being looked at.
+        assert!(told_now().contains("before the first file") && !told_now().contains(UNFINISHED), "{}", told_now());
+        progress.begin(Stage::Restoring, 5 << 20);
+        progress.add_done(1 << 20);
+        assert!(told_now().contains("after 1 MiB of 5 MiB") && told_now().contains(UNFINISHED), "{}", told_now());
+        // What lay there before, and what no list of digests is at hand for, was not proved.
+        assert!(!told_now().contains("proved"), "{}", told_now());
+    }
 }
