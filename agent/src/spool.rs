@@ -35,6 +35,13 @@ pub struct Draft {
     folder: PathBuf,
 }
 
+/// Bytes that wait below the state folder for all stores; what cannot be read does not count.
+pub(crate) fn bytes(state_folder: &Path) -> u64 {
+    let list = |folder: &Path| fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let files = list(&state_folder.join("spool")).flat_map(|store| list(&store.path()).collect::<Vec<_>>());
+    files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+}
+
 impl Spool {
     /// The spool of `store` below the state folder.
     pub fn open(state_folder: &Path, store: &StoreName) -> Result<Self, SpoolError> {

@@ -3,7 +3,7 @@
 use super::probing::Probed;
 use super::prune;
 use crate::config::{Config, Problem, Size};
-use crate::platform;
+use crate::{platform, spool};
 
 /// What is too small.
 #[derive(Default)]
@@ -35,13 +35,15 @@ pub(super) fn lacks(config: &Config, stores: &[Probed<'_>]) -> Lacks {
             lacks.stores.push(Problem { key: store.config.key("path"), line: None, what });
         }
     }
-    let spool = config.place.state.join("spool");
+    let folder = config.place.state.join("spool");
     let needed = largest.min(config.seal.spool_bytes);
-    if let Some(free) = platform::free_bytes(&spool).ok().filter(|free| *free < needed) {
+    // What waits there already has its room.
+    let has_room = |free: u64| free.saturating_add(spool::bytes(&config.place.state)) >= needed;
+    if let Some(free) = platform::free_bytes(&folder).ok().filter(|free| !has_room(*free)) {
         let what = format!(
-            "the disk of {} has {} free, and sealed packs that wait for their stores take {} of it; free some space, or let \
-             `[spool] limit` be smaller",
-            spool.display(),
+            "the disk of {} has {} free, and sealed packs that wait for their stores may take up to {} of it; free some space, or \
+             let `[spool] limit` be smaller",
+            folder.display(),
             Size(free),
             Size(needed)
         );
