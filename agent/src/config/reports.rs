@@ -214,7 +214,8 @@ fn read_smtp(smtp: Section<'_, '_>, wanted: bool) -> Option<SmtpConfig> {
     Some(SmtpConfig { host: host?.to_owned(), port, security, login: user.zip(password), ca_file, from: from? })
 }
 
-fn is_this_machine(host: &str) -> bool {
+/// Whether `host` names this machine whatever it is called.
+pub(super) fn is_this_machine(host: &str) -> bool {
     matches!(host, "localhost" | "127.0.0.1" | "::1")
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::reports::is_this_machine;
 use super::secret::SecretRef;
 use super::table::{Problem, Section};
 use super::units::Span;
@@ -125,6 +126,16 @@ impl SourceEntry {
             some => some.join(", "),
         };
         Some(format!("{databases} at {host}"))
+    }
+
+    /// Whether it is a server that may be on another machine.
+    pub fn may_be_elsewhere(&self) -> bool {
+        let host = match &self.kind {
+            Kind::Postgres(source, _) => &source.host,
+            Kind::MariaDb(source, _) => &source.host,
+            Kind::Sqlite(_) | Kind::Folder(_) | Kind::Command(_) => &None,
+        };
+        host.as_ref().is_some_and(|host| !host.starts_with('/') && !is_this_machine(host))
     }
 
     /// The programs it runs, from the root.

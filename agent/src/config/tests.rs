@@ -211,3 +211,20 @@ fn a_missing_secret_is_a_problem_of_its_setting() {
         ["store[1].password: the environment variable OFFSITE_TEST_NO_SUCH_VARIABLE is not set"]
     );
 }
+
+#[test]
+fn a_server_is_elsewhere_unless_its_host_says_that_it_is_here() {
+    let is_elsewhere = |settings: &str| {
+        let source = format!("{}[[source]]\nname = \"ledger\"\n{settings}\n", office());
+        let (_folder, path) = write(&source);
+        Config::load(&path).unwrap().config.sources[1].may_be_elsewhere()
+    };
+    for kind in ["postgres", "mariadb"] {
+        let server = |host: &str| is_elsewhere(&format!("type = \"{kind}\"\n{host}"));
+        for host in ["", "host = \"/run/server\"", "host = \"localhost\"", "host = \"127.0.0.1\"", "host = \"::1\""] {
+            assert!(!server(host), "{kind} {host}");
+        }
+        assert!(server("host = \"db.example.org\"") && server("host = \"192.168.1.5\""), "{kind}");
+    }
+    assert!(!is_elsewhere("type = \"command\"\ncommand = [\"/bin/true\"]\nstdout = \"x\""));
+}

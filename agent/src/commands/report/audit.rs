@@ -102,11 +102,15 @@ fn surroundings(config: &Config, key: Option<&SitePublicKey>, from: Date, to: Da
     })
 }
 
-/// What the sources lie on; what a server or a program holds, on what this machine's own files lie.
+/// What the sources lie on; what a server or a program of this machine holds, on what its own files lie.
 fn data(config: &Config) -> Vec<Medium> {
     let mut data: Vec<Medium> = Vec::new();
     for source in &config.sources {
-        let medium = medium::of_folder(source.path().unwrap_or(Path::new("/var/lib")));
+        let medium = match source.path() {
+            Some(path) => medium::of_folder(path),
+            None if source.may_be_elsewhere() => Medium::Unknown,
+            None => medium::of_folder(Path::new("/var/lib")),
+        };
         if !data.contains(&medium) {
             data.push(medium);
         }

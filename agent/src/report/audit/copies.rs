@@ -37,12 +37,14 @@ impl Medium {
         *self != Self::Unknown && self == other
     }
 
-    fn kind(&self) -> String {
+    /// Nothing if that is not known.
+    fn kind(&self) -> Option<String> {
         match self {
-            Self::Disk(_) | Self::Unknown => "disks of the office's machine".to_owned(),
-            Self::Rotation(_) => "disks that are taken away".to_owned(),
-            Self::Network(_) => "a folder of another machine".to_owned(),
-            Self::Service { kind, .. } => kind.clone(),
+            Self::Disk(_) => Some("disks of the office's machine".to_owned()),
+            Self::Rotation(_) => Some("disks that are taken away".to_owned()),
+            Self::Network(_) => Some("a folder of another machine".to_owned()),
+            Self::Service { kind, .. } => Some(kind.clone()),
+            Self::Unknown => None,
         }
     }
 }
@@ -101,8 +103,8 @@ impl Copies {
     /// The kinds of storage, that of the data among them.
     pub(super) fn kinds(&self, around: &Surroundings) -> (usize, String) {
         let mut kinds: Vec<String> = Vec::new();
-        for medium in around.data.iter().chain(self.counted.iter().map(|(_, medium)| medium)) {
-            let kind = medium.kind();
+        let media = around.data.iter().chain(self.counted.iter().map(|(_, medium)| medium));
+        for kind in media.filter_map(Medium::kind) {
             if !kinds.contains(&kind) {
                 kinds.push(kind);
             }

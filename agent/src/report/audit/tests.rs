@@ -137,6 +137,11 @@ fn what_is_lost_together_is_one_copy_and_one_kind_of_storage() {
     let (met, copies) = judge(vec![store("near", Medium::Unknown), service("cloud")], disk("sda"));
     assert_eq!(met, [false, true, true]);
     assert!(copies.contains("what `near` lies on could not be seen"), "{copies}");
+    // Of a server that may be another machine it is not known what its data lies on: it is no kind, and nothing is on its disk.
+    let around = Surroundings { data: vec![Medium::Unknown], stores: vec![service("cloud")], ..around() };
+    let table = rules::three_two_one(&around, &[]);
+    assert_eq!(table.rows[0].cells[3], "3: the data itself, `cloud`, the office's own copies");
+    assert_eq!(table.rows[1].cells[3], "2 kinds: s3, disks of the office's machine");
     // A folder of another machine may stand in the same room.
     assert_eq!(judge(vec![store("nas", Medium::Network("nas:/x".to_owned()))], disk("sdc")).0, [true, true, false]);
 }
