@@ -286,7 +286,7 @@ fn other(content: &[u8]) -> Option<&'static str> {
              without `.pub`",
         ),
         comment if comment.starts_with("untrusted comment:") => {
-            Some("it is a key of the site, which signs what is stored and opens nothing")
+            Some("it is a key or a signature of minisign, as the site's key is, which opens nothing")
         }
         _ if text.contains("AGE-SECRET-KEY-1") => Some(
             "it is a page that one may stand on, as a recovery sheet; write the line that begins with AGE-SECRET-KEY-1 into a \

@@ -134,7 +134,8 @@ fn what_is_no_identity_is_refused_and_not_shown() {
     for (content, what) in [
         ("# public key\nage1xyz\n", "the public half of one (a recipient)"),
         ("ssh-ed25519 AAAA someone@office\n", "the file of the same name without `.pub`"),
-        ("untrusted comment: offsite signing key of a site\nRWQ\n", "a key of the site"),
+        ("untrusted comment: offsite signing key of a site\nRWQ\n", "a key or a signature of minisign"),
+        ("untrusted comment: signature from a site\nRUQ\ntrusted comment: x\n", "a key or a signature of minisign"),
         ("<html><pre>AGE-SECRET-KEY-1XYZ</pre>", "a page that one may stand on"),
     ] {
         let error = load(content);
