@@ -46,7 +46,7 @@ pub struct Surroundings {
 }
 
 /// One store, as configured and as found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct AuditStore {
     /// Its name.
     pub name: String,
@@ -69,7 +69,7 @@ pub struct AuditStore {
 }
 
 /// What a store holds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Found {
     /// Rolling generations.
     pub rolling: u64,

@@ -1,13 +1,10 @@
 //! How many copies there are: what is lost together is one. Pure.
 
-use serde::Serialize;
-
 use super::{Found, Surroundings};
 use crate::report::counted;
 
 /// What a copy lies on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Medium {
     /// A disk of the office's machine, by the name that its system has for it.
     Disk(String),
@@ -60,17 +57,16 @@ pub(super) struct Copies {
 impl Copies {
     /// Goes through what this machine and its stores hold.
     pub(super) fn of(around: &Surroundings) -> Self {
-        let own =
-            (around.local_generations > 0).then(|| ("the office's own copies".to_owned(), around.staging.clone()));
+        let own = (around.local_generations > 0)
+            .then(|| ("the office's own copies".to_owned(), "lie", around.staging.clone()));
         let holds = |found: &Found| found.rolling + found.archival > 0;
         let stores = around.stores.iter().filter(|store| store.found.as_ref().is_ok_and(holds));
         // Whichever comes first counts: what is off site says more than what is not.
-        let mut places: Vec<(String, Medium)> =
-            stores.map(|store| (format!("`{}`", store.name), store.medium.clone())).collect();
+        let mut places: Vec<(String, &str, Medium)> =
+            stores.map(|store| (format!("`{}`", store.name), "lies", store.medium.clone())).collect();
         places.extend(own);
         let mut copies = Self { counted: Vec::new(), left_out: Vec::new() };
-        for (name, medium) in places {
-            let lie = if name.starts_with('`') { "lies" } else { "lie" };
+        for (name, lie, medium) in places {
             if medium == Medium::Unknown {
                 copies.left_out.push(format!("what {name} {lie} on could not be seen"));
             } else if around.data.contains(&medium) {
