@@ -110,7 +110,7 @@ fn the_auditor_sees_what_was_done_and_whether_the_log_is_whole() {
         "164.308(a)(7)(ii)(A)",
         "3-2-1-1-0",
         "1: the data itself; not counted: ",
-        "the office&#39;s own copies lie on a disk that the data itself lies on",
+        "the office&#39;s own copies lie on ",
         "The evidence log is whole, 2 entries.",
         "2 of 2 signed by the site&#39;s key",
         "1 rolling and 0 archival",
