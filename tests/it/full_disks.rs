@@ -128,10 +128,7 @@ fn a_store_and_a_spool_without_room_for_another_full() {
     check(0);
     store.fill(MIB);
     let told = check(4);
-    assert_says(
-        &told,
-        &["store[1].path", " free, and the last full generation took 3 MiB there", "offsite prune"],
-    );
+    assert_says(&told, &["store[1].path", " free, and the last full generation took 3 MiB there", "offsite prune"]);
     store.make_room();
     spool.fill(MIB);
     assert_says(&check(1), &["state: the disk of", "may take up to 3 MiB of it", "`[spool] limit`"]);

@@ -15,8 +15,8 @@ use agent::sign::SiteKey;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
-use tests::disk;
 use tests::Outcome;
+use tests::disk;
 use tests::machine::Machine;
 use tests::tree::Tree;
 
