@@ -268,7 +268,7 @@ impl Member<'_> {
         format!("the helper process that holds the writers of {} was lost", self.name)
     }
 
-    fn copy(mut self, pinned: Option<Timestamp>, problems: &mut Problems) -> Result<SourceRecord, CaptureError> {
+    fn copy(self, pinned: Option<Timestamp>, problems: &mut Problems) -> Result<SourceRecord, CaptureError> {
         let mut record = empty_record(self.name, "command", clock::now());
         if pinned.is_some() {
             (record.role, record.pinned_at, record.held_us) = (Role::Held, pinned, self.held_us);
@@ -277,11 +277,7 @@ impl Member<'_> {
             problems.missing(None, why);
         }
         match command::run(self.source, self.writer.folder()) {
-            Ok(()) => {
-                written::record(&mut self.writer, self.name, problems)?;
-                let written = self.writer.finish()?;
-                (record.entries, record.bytes) = (written.entries, written.bytes);
-            }
+            Ok(()) => written::record(self.writer, &mut record, problems)?,
             Err(why) => {
                 self.writer.discard()?;
                 problems.missing(None, why);

@@ -107,13 +107,9 @@ fn copy_command(
     draft: &Draft,
     problems: &mut Problems,
 ) -> Result<(), CaptureError> {
-    let mut writer = draft.source(&record.name)?;
+    let writer = draft.source(&record.name)?;
     match command::run(command, writer.folder()) {
-        Ok(()) => {
-            written::record(&mut writer, &record.name, problems)?;
-            let written = writer.finish()?;
-            (record.entries, record.bytes) = (written.entries, written.bytes);
-        }
+        Ok(()) => written::record(writer, record, problems)?,
         Err(why) => {
             writer.discard()?;
             problems.missing(None, why);

@@ -90,7 +90,7 @@ impl<'a> MariaDbSet<'a> {
     pub(super) fn copy(self, guards: Guards, again: bool, watch: Watch<'_>) -> Result<Copies, CaptureError> {
         let mut copies = Copies::default();
         for (member, guard) in self.members.into_iter().zip(guards.0) {
-            let Member { name, word, mut writer, server } = member;
+            let Member { name, word, writer, server } = member;
             watch(Event::Started { source: name });
             let mut problems = Problems::new(name);
             let mut record = empty_record(name, word, clock::now());
@@ -103,9 +103,7 @@ impl<'a> MariaDbSet<'a> {
                         record.pinned_at = self.pinned;
                     }
                     record.rows = server.copy(guard, again, &mut problems, &mut copies);
-                    written::record(&mut writer, name, &mut problems)?;
-                    let written = writer.finish()?;
-                    (record.entries, record.bytes) = (written.entries, written.bytes);
+                    written::record(writer, &mut record, &mut problems)?;
                 }
                 Err(why) => {
                     writer.discard()?;

@@ -128,7 +128,7 @@ impl<'a> PostgresSet<'a> {
                     let mut dumps = Dumps { cluster, guard, tag: &self.tag, void, again, rows };
                     dumps.make(&writer, &mut problems);
                     record.rows = dumps.rows;
-                    finish(writer, member.name, &mut record, &mut problems)?;
+                    written::record(writer, &mut record, &mut problems)?;
                 }
                 Err(why) => {
                     writer.discard()?;
@@ -166,19 +166,6 @@ fn describe(record: &mut SourceRecord, cluster: &Cluster, last: bool) {
         record.pinned_at = Some(*at);
         record.role = if last { Role::Pivot } else { Role::Proved };
     }
-}
-
-fn finish(
-    mut writer: SourceWriter,
-    name: &SourceName,
-    record: &mut SourceRecord,
-    problems: &mut Problems,
-) -> Result<(), CaptureError> {
-    written::record(&mut writer, name, problems)?;
-    let written = writer.finish()?;
-    record.entries = written.entries;
-    record.bytes = written.bytes;
-    Ok(())
 }
 
 /// The dumps of one cluster.

@@ -6,16 +6,24 @@ use std::vec;
 
 use super::problems::Problems;
 use crate::entry::{Entry, EntryKind, EntryPath};
+use crate::generation::SourceRecord;
 use crate::ids::SourceName;
 use crate::platform::tree::{Dir, FileKind, FileStat};
 use crate::staging::{IndexedEntry, SourceWriter, StagingError};
 
-/// Adds everything in the folder of `writer` to its index.
+/// Adds everything in the folder of `writer` to its index, ends it, and notes in `record` what there is.
 pub(super) fn record(
-    writer: &mut SourceWriter,
-    name: &SourceName,
+    mut writer: SourceWriter,
+    record: &mut SourceRecord,
     problems: &mut Problems,
 ) -> Result<(), StagingError> {
+    index(&mut writer, &record.name, problems)?;
+    let written = writer.finish()?;
+    (record.entries, record.bytes) = (written.entries, written.bytes);
+    Ok(())
+}
+
+fn index(writer: &mut SourceWriter, name: &SourceName, problems: &mut Problems) -> Result<(), StagingError> {
     let folder = writer.folder().to_owned();
     let failed = |e| StagingError::io("look through", &folder, e);
     let root = Dir::open(&folder).map_err(failed)?;

@@ -174,7 +174,7 @@ impl Member<'_> {
     fn finish(self, pivot: bool, problems: &mut Problems) -> Result<SourceRecord, CaptureError> {
         let mut record = empty_record(self.name, "postgres", self.started);
         match (self.line, self.files) {
-            (Ok(line), Some(mut files)) => {
+            (Ok(line), Some(files)) => {
                 describe(&mut record, &line, pivot);
                 if let Some(damage) = self.damage {
                     problems.missing(None, damage);
@@ -183,9 +183,7 @@ impl Member<'_> {
                 if let Err(error) = close(files.folder(), line.facts.segment_bytes, target) {
                     problems.missing(None, format!("the copy of the server could not be completed: {error}"));
                 }
-                written::record(&mut files, self.name, problems)?;
-                let written = files.finish()?;
-                (record.entries, record.bytes) = (written.entries, written.bytes);
+                written::record(files, &mut record, problems)?;
             }
             (line, files) => {
                 files.map(SourceWriter::discard).transpose()?;
