@@ -4,6 +4,7 @@
 //! reads the files that are written here. The agent's nightly run holds [`Recipients`] only.
 
 mod identities;
+mod opened;
 mod payload;
 mod recipients;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 use age::secrecy::SecretString;
 
 pub use identities::{Identities, IdentityError, NewIdentity, generate_identity, is_under_passphrase, protect};
+pub use opened::Opened;
 pub use payload::{NewFile, Payload};
 pub use recipients::{Recipient, RecipientError, Recipients, recipients_of_file};
 

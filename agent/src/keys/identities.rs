@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 
 use age::armor::ArmoredReader;
 use age::secrecy::{ExposeSecret as _, SecretString};
-use age::stream::StreamReader;
 use age::{DecryptError, Decryptor, IdentityFile, ssh};
 use jiff::Timestamp;
 
-use super::AskPassphrase;
+use super::{AskPassphrase, Opened};
 
 /// Identities that are ready to open files; no more questions are asked when they are used.
 pub struct Identities {
@@ -133,9 +132,8 @@ impl Identities {
     ///
     /// The content is authenticated piece by piece; only a reader that has come to its end without an error has given
     /// the whole of it. [`DecryptError::NoMatchingKeys`] means that the file was sealed to others.
-    pub fn open<R: Read>(&self, input: R) -> Result<StreamReader<R>, DecryptError> {
-        let identities = self.list.iter().map(|identity| identity.as_ref() as &dyn age::Identity);
-        Decryptor::new(input)?.decrypt(identities)
+    pub fn open<R: Read>(&self, input: R) -> Result<Opened<R>, DecryptError> {
+        Opened::new(input, self.list.iter().map(|identity| identity.as_ref() as &dyn age::Identity))
     }
 
     fn add(&mut self, path: &Path, ask: AskPassphrase<'_>) -> Result<(), IdentityError> {

@@ -15,7 +15,7 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};
 
 /// Plaintext of one chunk.
-const CHUNK_BYTES: usize = 64 << 10;
+pub(super) const CHUNK_BYTES: usize = 64 << 10;
 
 /// The random bytes between header and payload.
 const NONCE_BYTES: usize = 16;
@@ -83,10 +83,16 @@ impl age::Recipient for Knowing<'_> {
 }
 
 /// HKDF of the file key with the file's nonce; a key is never used for another payload.
-fn payload_key(file_key: &FileKey, nonce: &[u8; NONCE_BYTES]) -> Option<LessSafeKey> {
+pub(super) fn payload_key(file_key: &FileKey, nonce: &[u8; NONCE_BYTES]) -> Option<LessSafeKey> {
     let key = Salt::new(HKDF_SHA256, nonce).extract(file_key.expose_secret());
     let key = key.expand(&[b"payload"], &CHACHA20_POLY1305).ok()?;
     Some(LessSafeKey::new(UnboundKey::from(key)))
+}
+
+/// A chunk is numbered in the first eleven bytes of its nonce; the twelfth tells the last one.
+pub(super) fn chunk_nonce(count: u64, last: bool) -> Nonce {
+    let [_, _, _, _, nonce @ ..] = ((u128::from(count) << 8) | u128::from(last)).to_be_bytes();
+    Nonce::assume_unique_for_key(nonce)
 }
 
 impl<W: Write> Payload<W> {
@@ -99,11 +105,9 @@ impl<W: Write> Payload<W> {
         Ok(self.output)
     }
 
-    /// A chunk is numbered in the first eleven bytes of its nonce; the twelfth tells the last one.
     fn seal(&mut self, last: bool) -> io::Result<()> {
-        let [_, _, _, _, nonce @ ..] = ((u128::from(self.count) << 8) | u128::from(last)).to_be_bytes();
+        let nonce = chunk_nonce(self.count, last);
         self.count += 1;
-        let nonce = Nonce::assume_unique_for_key(nonce);
         let sealed = self.key.seal_in_place_append_tag(nonce, Aad::empty(), &mut self.chunk);
         sealed.map_err(|_| io::Error::other("a chunk could not be encrypted"))?;
         // Empty also if that failed: then the file has a gap, and does not open.
@@ -133,20 +137,20 @@ impl<W: Write> Write for Payload<W> {
 mod tests {
     use std::io::Read as _;
 
-    use super::super::{Identities, Recipients, generate_identity};
+    use super::super::{Recipients, generate_identity};
     use super::*;
 
     #[test]
     fn age_opens_files_of_every_length_and_no_shortened_one() {
         let identity = generate_identity("2026-11-22T23:30:04Z".parse().unwrap());
         let recipients = Recipients::parse([&identity.recipient]).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("identity.txt");
-        std::fs::write(&file, identity.file.expose_secret()).unwrap();
-        let identities = Identities::load([file], &|_| None).unwrap();
+        let secret = identity.file.expose_secret().lines().last().unwrap();
+        let identity: age::x25519::Identity = secret.parse().unwrap();
         let open = |sealed: &[u8]| {
+            let opened = age::Decryptor::new(sealed).unwrap();
             let mut content = Vec::new();
-            identities.open(sealed).unwrap().read_to_end(&mut content).map(|_| content)
+            let mut reader = opened.decrypt(std::iter::once(&identity as &dyn age::Identity)).unwrap();
+            reader.read_to_end(&mut content).map(|_| content)
         };
         for length in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 2 * CHUNK_BYTES, 3 * CHUNK_BYTES + 7] {
             let content: Vec<u8> = (0..length).map(|at| ((at * at) >> 7) as u8).collect();
