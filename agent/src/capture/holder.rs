@@ -11,7 +11,6 @@ mod database;
 mod freeze;
 mod pages;
 mod serve;
-mod target;
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;

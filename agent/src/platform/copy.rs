@@ -35,11 +35,15 @@ pub(crate) fn may_share(from: &Path, to: &Path) -> bool {
 }
 
 /// After so many bytes it is told how far a copy is.
-const PIECE: u64 = 64 << 20;
+const PIECE: u64 = 1 << 20;
 
 /// Copies the first `stat.bytes` bytes of `from`, or what there is of them, into the empty file `to`. Holes stay holes.
 /// Tells `progress` of the bytes as they are copied.
-pub(crate) fn copy_content(from: &File, to: &File, stat: &FileStat, mut progress: impl FnMut(u64)) -> io::Result<()> {
+pub(crate) fn copy_content(from: &File, to: &File, stat: &FileStat, progress: impl Fn(u64)) -> io::Result<()> {
+    let mut progress = |bytes| {
+        progress(bytes);
+        Ok::<_, io::Error>(())
+    };
     if stat.allocated >= stat.bytes {
         return copy_range(from, to, stat.bytes, &mut progress);
     }
@@ -75,11 +79,17 @@ pub(crate) fn same_content(one: &File, other: &File) -> io::Result<bool> {
     }
 }
 
-/// Copies up to `bytes` bytes from where both files stand.
-fn copy_range(from: &File, to: &File, mut bytes: u64, progress: &mut impl FnMut(u64)) -> io::Result<()> {
+/// Copies up to `bytes` bytes from where both files stand, inside the kernel where it can. Tells `progress` of the bytes as
+/// they are copied, which may end it.
+pub(crate) fn copy_range<E: From<io::Error>>(
+    from: &File,
+    to: &File,
+    mut bytes: u64,
+    progress: &mut impl FnMut(u64) -> Result<(), E>,
+) -> Result<(), E> {
     while bytes > 0 {
         let copied = io::copy(&mut from.take(bytes.min(PIECE)), &mut &*to)?;
-        progress(copied);
+        progress(copied)?;
         bytes -= copied;
         if copied == 0 {
             break;

@@ -12,7 +12,6 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, TransactionState};
 
 use super::pages::{self, Pages};
-use super::target::Target;
 use super::{Mode, Opened, Pinned};
 use crate::capture::problems::remedy;
 use crate::clock;
@@ -218,11 +217,7 @@ impl Database {
             if deadline.is_some_and(|deadline| Instant::now() > deadline) { Err(self.too_long(limit)) } else { Ok(()) }
         };
         let written = match self.pages()? {
-            Some(pages) => {
-                let mut target = Target::new(to, like);
-                pages.copy(&mut target, &mut copied)?;
-                target.finish(&mut copied)?
-            }
+            Some(pages) => pages.copy(to, like, &mut copied)?,
             None => {
                 drop(durable::create_new(to).map_err(|e| copy_failed(to, &e))?);
                 self.back_up(to, copied)?;
@@ -252,7 +247,7 @@ impl Database {
     fn pages(&self) -> Result<Option<Pages<'_>>, Trouble> {
         let (Some(file), true) = (&self.content, pages::are_shown_by(&self.reader)) else { return Ok(None) };
         let Pinned { pages: count, page_bytes: bytes, .. } = self.pinned()?;
-        let asked = match self.mode {
+        let in_log = match self.mode {
             Mode::Rollback | Mode::Plain => BTreeSet::new(),
             Mode::Wal => {
                 let failed = |e| Trouble::Failed(format!("the log of {} cannot be read: {e}", self.path.display()));
@@ -263,7 +258,7 @@ impl Database {
                 }
             }
         };
-        Ok(Some(Pages { reader: &self.reader, file, count, bytes, asked }))
+        Ok(Some(Pages::new(&self.reader, file, count, bytes, in_log)))
     }
 
     /// The same by SQLite's own means.
@@ -367,7 +362,7 @@ impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
-            _ => Self::Failed(format!("the copy cannot be written: {error}")),
+            _ => Self::Failed(format!("the copy cannot be made: {error}")),
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Copying the pages of a pinned database: read and written in large pieces. SQLite's own backup reads and writes each page
-//! by itself, which costs the kernel as much as everything else together.
+//! Copying the pages of a pinned database: its whole file at once, and what SQLite sees otherwise put into the copy. Where
+//! the file system can share content, this takes no time; elsewhere the kernel copies by itself. SQLite's own backup reads
+//! and writes each page.
 //!
-//! Most pages are read past SQLite, from the database's file, and that is as exact as asking SQLite:
+//! Most pages are copied past SQLite, from the database's file, and that is as exact as asking SQLite:
 //!
 //! - With a write-ahead log, the file is changed by checkpoints only, and these write no frame beyond the mark of a reader:
 //!   what they may write while the pin lasts are pages of which the log has a frame that the pin sees. Those, and any other
@@ -12,22 +13,27 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
+use rusqlite::Connection;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Statement};
 
-use super::database::Trouble;
-use super::target::Target;
+use super::database::{Trouble, copy_failed};
+use crate::durable;
+use crate::platform::copy::{copy_range, share_content};
 
-/// Bytes read and written at once: a few of them stay in the caches of the cores between which they are passed on.
-pub(super) const PIECE: usize = 256 << 10;
+/// Bytes compared at once: a few of them stay in the caches of the cores between which they are passed on.
+const PIECE: usize = 256 << 10;
 
-/// So many pieces are read ahead of the one that is written or compared: writers may be held until both are done.
+/// So many pieces are read ahead of the one that is compared.
 const AHEAD: usize = 4;
+
+/// After so many pages that were asked of SQLite it is told that the copy goes on.
+const STEP: usize = 256;
 
 /// SQLite keeps its locks at this place of the file, and never anything else in this page.
 const LOCKS_AT: u64 = 1 << 30;
@@ -43,7 +49,7 @@ pub(super) struct Pages<'a> {
     pub(super) count: u64,
     pub(super) bytes: u64,
     /// Pages that are asked of SQLite, from 1 on.
-    pub(super) asked: BTreeSet<u64>,
+    asked: BTreeSet<u64>,
 }
 
 /// Whether this SQLite can show pages as rows; one that was built otherwise cannot.
@@ -73,15 +79,72 @@ pub(super) fn in_log(log: &File, page_bytes: u64) -> io::Result<Option<BTreeSet<
     Ok(Some(pages))
 }
 
-impl Pages<'_> {
-    /// Copies all of them to `to`, and tells `copied` of the bytes as they go there.
+impl<'a> Pages<'a> {
+    /// `count` pages of `bytes` bytes. Those `in_log` are asked of SQLite, and the one in which it keeps its locks.
+    pub(super) fn new(reader: &'a Connection, file: &'a File, count: u64, bytes: u64, in_log: BTreeSet<u64>) -> Self {
+        let mut asked = in_log;
+        asked.insert(LOCKS_AT / bytes + 1);
+        Self { reader, file, count, bytes, asked }
+    }
+
+    /// Copies all of them into the new file `to`, unless the earlier copy `like` turns out to hold exactly that: then there is
+    /// none, and the answer is false. Tells `copied` of the bytes as they go there, which may end it.
     pub(super) fn copy(
         &self,
-        to: &mut Target<'_>,
+        to: &Path,
+        like: Option<&Path>,
         copied: &mut dyn FnMut(u64) -> Result<(), Trouble>,
-    ) -> Result<(), Trouble> {
-        let mut ask = self.reader.prepare("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
-        let (file, end) = (self.file, self.count * self.bytes);
+    ) -> Result<bool, Trouble> {
+        let mut same = 0;
+        // Without the earlier copy everything is written.
+        if let Some(like) = like.and_then(|like| File::open(like).ok()) {
+            same = self.compare(&like, copied)?;
+            if same == self.end() && like.metadata().is_ok_and(|like| like.len() == same) {
+                return Ok(false);
+            }
+        }
+        let file = durable::create_new(to).map_err(|e| copy_failed(to, &e))?;
+        let mut done: u64 = 0;
+        let mut copied = |bytes| {
+            done += bytes;
+            // What was compared was told.
+            let new = done.saturating_sub(same).min(bytes);
+            copied(new)
+        };
+        self.copy_file(&file, &mut copied)?;
+        for (index, number) in self.asked.range(1..=self.count).enumerate() {
+            if index % STEP == 0 {
+                copied(0)?;
+            }
+            self.ask(*number, |page| Ok(file.write_all_at(page, (number - 1) * self.bytes)?))?;
+        }
+        Ok(true)
+    }
+
+    fn end(&self) -> u64 {
+        self.count * self.bytes
+    }
+
+    /// The file as it lies there; beyond its end there are zeros.
+    fn copy_file(&self, to: &File, copied: &mut impl FnMut(u64) -> Result<(), Trouble>) -> Result<(), Trouble> {
+        if share_content(self.file, to)? {
+            copied(self.end())?;
+        } else {
+            { self.file }.seek(SeekFrom::Start(0))?;
+            let mut left = self.end();
+            copy_range(self.file, to, left, &mut |bytes| {
+                left -= bytes;
+                copied(bytes)
+            })?;
+            copied(left)?;
+        }
+        Ok(to.set_len(self.end())?)
+    }
+
+    /// How much of `like` is what a copy would hold, in whole pieces.
+    fn compare(&self, like: &File, copied: &mut dyn FnMut(u64) -> Result<(), Trouble>) -> Result<u64, Trouble> {
+        let (file, end) = (self.file, self.end());
+        let mut old = vec![0; PIECE];
         thread::scope(|scope| {
             let (used_in, used) = sync_channel(AHEAD);
             let (full, pieces) = sync_channel(AHEAD);
@@ -89,35 +152,39 @@ impl Pages<'_> {
             let mut at = 0;
             for piece in pieces {
                 let mut piece = piece?;
-                let (first, pages) = (at / self.bytes + 1, piece.len() as u64 / self.bytes);
-                for number in self.asked.range(first..first + pages) {
-                    self.ask(*number, (number - first) * self.bytes, &mut ask, &mut piece)?;
+                let first = at / self.bytes + 1;
+                for number in self.asked.range(first..first + piece.len() as u64 / self.bytes) {
+                    let offset = usize::try_from((number - first) * self.bytes).map_err(|_| no_page())?;
+                    let place = piece.get_mut(offset..).ok_or_else(no_page)?;
+                    self.ask(*number, |page| {
+                        place.get_mut(..page.len()).map(|place| place.copy_from_slice(page)).ok_or_else(no_page)
+                    })?;
                 }
-                if (first..first + pages).contains(&(LOCKS_AT / self.bytes + 1)) {
-                    self.ask(LOCKS_AT / self.bytes + 1, LOCKS_AT - at, &mut ask, &mut piece)?;
+                let old = old.get_mut(..piece.len()).unwrap_or_default();
+                if like.read_exact_at(old, at).is_err() || *old != *piece {
+                    break;
                 }
-                to.take(&piece, copied)?;
-                copied(piece.len() as u64)?;
                 at += piece.len() as u64;
+                copied(piece.len() as u64)?;
                 let _full = used_in.try_send(piece);
             }
-            if at == end { Ok(()) } else { Err(Trouble::Failed("the database was not read to its end".to_owned())) }
+            Ok(at)
         })
     }
 
-    /// Puts the page that SQLite sees into its place.
-    fn ask(&self, number: u64, at: u64, ask: &mut Statement<'_>, piece: &mut [u8]) -> Result<(), Trouble> {
-        let wrong = || Trouble::Failed("SQLite shows a page that is none".to_owned());
-        let at = usize::try_from(at).map_err(|_| wrong())?;
-        let bytes = usize::try_from(self.bytes).map_err(|_| wrong())?;
-        let place = piece.get_mut(at..at + bytes).ok_or_else(wrong)?;
-        let mut rows = ask.query([i64::try_from(number).map_err(|_| wrong())?])?;
+    /// Has the page that SQLite sees.
+    fn ask(&self, number: u64, take: impl FnOnce(&[u8]) -> Result<(), Trouble>) -> Result<(), Trouble> {
+        let mut ask = self.reader.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
+        let mut rows = ask.query([i64::try_from(number).map_err(|_| no_page())?])?;
         match rows.next()?.map(|row| row.get_ref(0)).transpose()? {
-            Some(ValueRef::Blob(page)) if page.len() == bytes => place.copy_from_slice(page),
-            _ => return Err(wrong()),
+            Some(ValueRef::Blob(page)) if page.len() as u64 == self.bytes => take(page),
+            _ => Err(no_page()),
         }
-        Ok(())
     }
+}
+
+fn no_page() -> Trouble {
+    Trouble::Failed("SQLite shows a page that is none".to_owned())
 }
 
 /// Reads the first `end` bytes of the file in pieces, until nobody wants them any more; `used` brings buffers back.

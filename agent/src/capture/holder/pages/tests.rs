@@ -47,23 +47,21 @@ impl Office {
     fn copy(&self, to: &str, like: Option<&str>, mut meanwhile: impl FnMut(u64)) -> bool {
         let number = |pragma| self.reader.pragma_query_value(None, pragma, |row| row.get::<_, u64>(0)).unwrap();
         let (count, bytes) = (number("page_count"), number("page_size"));
-        let asked = match File::open(self.path("a.db-wal")) {
+        let in_log = match File::open(self.path("a.db-wal")) {
             Ok(log) => in_log(&log, bytes).unwrap().expect("a log of pages of this size"),
             Err(_) => BTreeSet::new(),
         };
         // Not closed before the reader: that would take the reader's locks away.
         let file = Box::leak(Box::new(File::open(self.path("a.db")).unwrap()));
-        let pages = Pages { reader: &self.reader, file, count, bytes, asked };
+        let pages = Pages::new(&self.reader, file, count, bytes, in_log);
         let (to, like) = (self.path(to), like.map(|like| self.path(like)));
-        let mut target = Target::new(&to, like.as_deref());
         let mut told = 0;
         let mut copied = |bytes| {
             told += bytes;
             meanwhile(told);
             Ok(())
         };
-        pages.copy(&mut target, &mut copied).unwrap();
-        let written = target.finish(&mut copied).unwrap();
+        let written = pages.copy(&to, like.as_deref(), &mut copied).unwrap();
         assert_eq!(told, count * bytes);
         assert_eq!(to.exists(), written);
         written
