@@ -205,11 +205,11 @@ impl Place<'_> {
                     delivery,
                 };
                 let stop = || sender.is_closed(); // when sending has failed or somebody asks to stop
-                seal::seal(&settings, &request, &self.spool, state, self.progress, &stop, |pack| {
+                seal::seal(&settings, &request, &self.spool, state, self.progress, &stop, |pack, parts| {
                     let Ok(key) = folder.pack(&pack.name) else { return false };
                     let path = self.spool.path(&pack.name.to_string());
                     let (bytes, sha256) = (pack.sealed, pack.name.sha256);
-                    let object = Spooled { id: pack.id, key, path, bytes, sha256, locked_until };
+                    let object = Spooled { id: pack.id, key, path, bytes, sha256, parts, locked_until };
                     self.progress.add_to_send(pack.sealed);
                     sender.blocking_send(object).is_ok()
                 })
@@ -250,7 +250,8 @@ impl Place<'_> {
             let path = self.spool.path(&pack.name.to_string());
             let key = folder.pack(&pack.name)?;
             let (bytes, sha256) = (pack.sealed, pack.name.sha256);
-            let object = Spooled { id: pack.id, key, path, bytes, sha256, locked_until: self.locked_until };
+            let locked_until = self.locked_until;
+            let object = Spooled { id: pack.id, key, path, bytes, sha256, parts: None, locked_until };
             if self.is_in_spool(&object)? {
                 waiting.push(object);
             } else {
@@ -279,6 +280,7 @@ impl Place<'_> {
             recipients: self.settings.recipients,
             level: self.settings.level,
             pack_bytes: self.target.pack_bytes,
+            part_bytes: self.target.store.multipart().map(|multipart| self.target.part_bytes(multipart)),
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         }
     }

@@ -26,11 +26,13 @@ mod later;
 mod moved;
 mod object;
 mod pack;
+mod parts;
 mod pool;
 mod reference;
 mod writer;
 
 pub use object::{SealedDocument, seal_document};
+pub use parts::PartDigests;
 pub use writer::RawExtent;
 
 /// How to seal.
@@ -42,6 +44,8 @@ pub struct SealSettings<'a> {
     pub level: i32,
     /// A pack is finished when its sealed size reaches this.
     pub pack_bytes: u64,
+    /// Packs are sent in parts of this size, if in parts: their digests are made on the way.
+    pub part_bytes: Option<u64>,
     /// Threads that compress.
     pub workers: NonZeroUsize,
 }
@@ -144,7 +148,7 @@ pub(crate) fn known_files(
 }
 
 /// Seals a generation. Each finished pack is durable in the spool and recorded in `state` before `sealed` gets it;
-/// `sealed` may wait, and says `false` to stop, as `stop` does between chunks. After a crash the same call goes on: packs
+/// `sealed`, which is told the digests of its parts, too, may wait, and says `false` to stop, as `stop` does between chunks. After a crash the same call goes on: packs
 /// that were recorded are kept.
 pub fn seal(
     settings: &SealSettings<'_>,
@@ -153,7 +157,7 @@ pub fn seal(
     state: &mut State,
     progress: &Progress,
     stop: &(dyn Fn() -> bool + Sync),
-    sealed: impl FnMut(&SealedPack) -> bool,
+    sealed: impl FnMut(&SealedPack, Option<PartDigests>) -> bool,
 ) -> Result<Sealed, SealError> {
     let lookup = state.reopen()?;
     let (dealer, workers, collector) = pool::channels(settings.workers.get());

@@ -20,6 +20,7 @@ use crate::deliver::LockTerms;
 use crate::format::Sha256;
 use crate::ids::{SlotName, StoreName};
 use crate::progress::Progress;
+use crate::seal::PartDigests;
 use crate::state::{State, StateError};
 
 /// How long what is under way may take to finish when somebody asks to stop.
@@ -69,6 +70,12 @@ impl StoreTarget {
     pub fn store_name(&self) -> &StoreName {
         self.disk.as_ref().map_or(&self.name, |disk| &disk.store)
     }
+
+    /// The size of parts, within the limits of the store. Of a very large object they are larger.
+    pub(crate) fn part_bytes(&self, multipart: &dyn Multipart) -> u64 {
+        let limits = multipart.part_limits();
+        self.part_bytes.clamp(limits.part_bytes_min, limits.part_bytes_max)
+    }
 }
 
 /// An object in the spool.
@@ -84,6 +91,8 @@ pub struct Spooled {
     pub bytes: u64,
     /// Its digest.
     pub sha256: Sha256,
+    /// Those of its parts, if they are known.
+    pub parts: Option<PartDigests>,
     /// Until when nobody can delete it, if it is to be locked.
     pub locked_until: Option<Timestamp>,
 }
@@ -173,7 +182,9 @@ pub async fn send_all(
     mut stored: impl FnMut(&mut State, &Spooled) -> Result<(), UploadError>,
 ) -> Result<(), UploadError> {
     let parallel = target.store.limits().requests_max.clamp(1, PARALLEL_MAX);
-    let mut sending: JoinSet<Result<Spooled, UploadError>> = JoinSet::new();
+    let mut sending: JoinSet<(Result<Spooled, UploadError>, Vec<u8>)> = JoinSet::new();
+    // Each object has one part in memory, and leaves its buffer to the next one.
+    let mut buffers: Vec<Vec<u8>> = Vec::new();
     let mut open = true;
     let mut asked = interrupt.clone();
     let mut stop_at: Option<Instant> = None;
@@ -183,17 +194,23 @@ pub async fn send_all(
                 Some(object) => {
                     let (target, state, progress) = (target.clone(), state.reopen()?, Arc::clone(progress));
                     let interrupt = interrupt.clone();
+                    let mut buffer = buffers.pop().unwrap_or_default();
                     sending.spawn(async move {
-                        send(&target, state, &object, &progress, &interrupt).await.map(|()| object)
+                        let sent = send(&target, state, &object, &mut buffer, &progress, &interrupt).await;
+                        (sent.map(|()| object), buffer)
                     });
                 }
                 None => open = false,
             },
-            Some(sent) = sending.join_next() => match sent.map_err(|_| UploadError::Internal("a task panicked"))? {
-                Ok(object) => stored(state, &object)?,
-                Err(UploadError::Interrupted) => {}
-                Err(error) => return Err(error),
-            },
+            Some(sent) = sending.join_next() => {
+                let (sent, buffer) = sent.map_err(|_| UploadError::Internal("a task panicked"))?;
+                buffers.push(buffer);
+                match sent {
+                    Ok(object) => stored(state, &object)?,
+                    Err(UploadError::Interrupted) => {}
+                    Err(error) => return Err(error),
+                }
+            }
             _ = asked.wait_for(|stop| *stop), if stop_at.is_none() => {
                 objects.close();
                 open = false;
@@ -206,17 +223,19 @@ pub async fn send_all(
 }
 
 /// Sends one object, in parts if it is large and the store takes parts. An equal object that is there already is a success.
+/// Parts are read into `buffer`.
 pub async fn send(
     target: &StoreTarget,
     mut state: State,
     object: &Spooled,
+    buffer: &mut Vec<u8>,
     progress: &Progress,
     interrupt: &Interrupt,
 ) -> Result<(), UploadError> {
     let store = target.store.as_ref();
     match store.multipart() {
         Some(multipart) if object.bytes > target.part_bytes => {
-            send_parts(target, multipart, &mut state, object, progress, interrupt).await
+            send_parts(target, multipart, &mut state, object, buffer, progress, interrupt).await
         }
         _ => {
             let body = Body::from_file(object.path.clone(), object.bytes, object.sha256.0);
@@ -265,6 +284,7 @@ async fn send_parts(
     multipart: &dyn Multipart,
     state: &mut State,
     object: &Spooled,
+    buffer: &mut Vec<u8>,
     progress: &Progress,
     interrupt: &Interrupt,
 ) -> Result<(), UploadError> {
@@ -274,7 +294,7 @@ async fn send_parts(
             progress.add_sent(object.bytes);
             return Ok(());
         };
-        let sent = send_missing(target, multipart, object, (&upload, &held), progress, interrupt).await;
+        let sent = send_missing(target, multipart, object, (&upload, &held), buffer, progress, interrupt).await;
         match sent {
             Ok(()) => return Ok(state.set_upload(&target.name, object.key.as_str(), None)?),
             Err(UploadError::Store(error)) if error.kind == ErrorKind::NotFound => {
@@ -300,19 +320,22 @@ async fn send_missing(
     multipart: &dyn Multipart,
     object: &Spooled,
     (upload, held): (&Upload, &[Part]),
+    buffer: &mut Vec<u8>,
     progress: &Progress,
     interrupt: &Interrupt,
 ) -> Result<(), UploadError> {
     let limits = multipart.part_limits();
-    let size = target.part_bytes.clamp(limits.part_bytes_min, limits.part_bytes_max);
-    let size = size.max(object.bytes.div_ceil(u64::from(limits.parts_max.max(1))));
+    let size = target.part_bytes(multipart).max(object.bytes.div_ceil(u64::from(limits.parts_max.max(1))));
     let mut parts = Vec::new();
     for (number, offset) in (1_u32..).zip((0..object.bytes).step_by(usize::try_from(size).unwrap_or(usize::MAX))) {
         if *interrupt.borrow() {
             return Err(UploadError::Interrupted);
         }
-        let bytes = read_part(&object.path, offset, size.min(object.bytes - offset))?;
-        let body = Body::from_bytes(bytes);
+        let content = read_part(&object.path, offset, size.min(object.bytes - offset), std::mem::take(buffer))?;
+        let body = match object.parts.as_ref().and_then(|parts| parts.find(number, size)) {
+            Some(sha256) => Body::with_digest(content.clone(), sha256.0),
+            None => Body::from_bytes(content.clone()),
+        };
         let is_sent = |part: &&Part| {
             let by_size = multipart.parts_are_known_by_size() && part.bytes == body.len();
             part.number == number && (by_size || part.is_of(&body))
@@ -326,6 +349,11 @@ async fn send_missing(
         };
         progress.add_sent(part.bytes);
         parts.push(part);
+        drop(body);
+        // Otherwise the transport has not yet let go of it, and the next part gets another one.
+        if content.is_unique() {
+            *buffer = content.into();
+        }
     }
     match multipart.complete(upload, &parts).await {
         Err(error) if error.kind == ErrorKind::AlreadyExists => same_object(target.store.as_ref(), object).await,
@@ -373,11 +401,12 @@ fn not_through(error: providers::Error, bytes: u64) -> UploadError {
 }
 
 /// Reading a part is short next to sending it, so it happens where the task runs.
-fn read_part(path: &Path, offset: u64, bytes: u64) -> Result<Bytes, UploadError> {
+fn read_part(path: &Path, offset: u64, bytes: u64, mut part: Vec<u8>) -> Result<Bytes, UploadError> {
     let read = || {
         let mut file = std::fs::File::open(path)?;
         file.seek(SeekFrom::Start(offset))?;
-        let mut part = Vec::with_capacity(usize::try_from(bytes).unwrap_or(0));
+        part.clear();
+        part.reserve_exact(usize::try_from(bytes).unwrap_or(0));
         if file.take(bytes).read_to_end(&mut part)? as u64 == bytes {
             Ok(part.into())
         } else {

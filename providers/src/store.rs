@@ -329,8 +329,8 @@ impl Body {
         Self { content: Content::Memory(bytes), sha256 }
     }
 
-    /// A body whose digest is another than it is announced with, as damage on the way makes it.
-    pub(crate) fn announced_as(bytes: impl Into<Bytes>, sha256: Sha256Digest) -> Self {
+    /// A body in memory that is announced with this digest. Whoever checks what arrives refuses one that has another.
+    pub fn with_digest(bytes: impl Into<Bytes>, sha256: Sha256Digest) -> Self {
         Self { content: Content::Memory(bytes.into()), sha256 }
     }
 

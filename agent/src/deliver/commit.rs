@@ -106,13 +106,14 @@ pub(super) fn send(place: &Place<'_>, state: &mut State, delivery: &Delivery) ->
         let key = object.key.parse()?;
         let path = place.spool.path(&object.file);
         let (id, bytes, sha256) = (i64::from(object.rank), object.bytes, object.sha256);
-        let spooled = Spooled { id, key, path, bytes, sha256, locked_until: place.locked_until };
+        let spooled = Spooled { id, key, path, bytes, sha256, parts: None, locked_until: place.locked_until };
         if *place.interrupt.borrow() {
             return Err(UploadError::Interrupted.into());
         }
         if place.is_in_spool(&spooled)? {
             place.progress.add_to_send(object.bytes);
-            let sent = upload::send(place.target, state.reopen()?, &spooled, place.progress, &place.interrupt);
+            let (state, progress, mut buffer) = (state.reopen()?, place.progress, Vec::new());
+            let sent = upload::send(place.target, state, &spooled, &mut buffer, progress, &place.interrupt);
             place.runtime.block_on(sent)?;
         }
         state.object_stored(delivery, object.rank)?;

@@ -23,7 +23,7 @@ pub fn seal_document(
     content: &[u8],
 ) -> Result<SealedDocument, SealError> {
     let mut compressor = Compressor::new(settings.level);
-    let mut writer = SealedWriter::begin(spool, settings.recipients)?;
+    let mut writer = SealedWriter::begin(spool, settings.recipients, None)?;
     for piece in content.chunks(crate::format::FRAME_BYTES_MAX) {
         let mut frame = Vec::new();
         compressor.frame(piece, &mut frame)?;

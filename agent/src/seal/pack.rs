@@ -1,11 +1,10 @@
 //! Writing one pack: bytes are encrypted with age, hashed, and put into the spool.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
-
-use sha2::Digest as _;
+use std::io::{self, Write};
 
 use super::SealError;
+use super::parts::{ObjectHasher, PartDigests};
 use crate::format::Sha256;
 use crate::keys::{Payload, Recipients};
 use crate::spool::{Draft, Spool, SpoolError};
@@ -18,21 +17,24 @@ pub(crate) struct SealedWriter {
 }
 
 /// What a finished object is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct SealedObject {
     /// SHA-256 of the sealed bytes.
     pub(crate) sha256: Sha256,
+    /// The same of the parts that it is sent in.
+    pub(crate) parts: Option<PartDigests>,
     /// Size of the sealed bytes.
     pub(crate) bytes: u64,
 }
 
 impl SealedWriter {
-    /// Begins an object to `recipients`, with a file key of its own.
-    pub(crate) fn begin(spool: &Spool, recipients: &Recipients) -> Result<Self, SealError> {
+    /// Begins an object to `recipients`, with a file key of its own, to be sent in parts of `part_bytes`, if in parts.
+    pub(crate) fn begin(spool: &Spool, recipients: &Recipients, part_bytes: Option<u64>) -> Result<Self, SealError> {
         let draft = spool.draft()?;
         let fail = |source| SpoolError::writing(draft.path().to_owned(), source);
         let file = draft.file().try_clone().map_err(fail)?;
-        let hashed = Hashed { file: BufWriter::with_capacity(256 << 10, file), sha256: sha2::Sha256::new(), bytes: 0 };
+        let hasher = ObjectHasher::new(part_bytes);
+        let hashed = Hashed { file, waiting: Vec::with_capacity(2 * PIECE), hasher, bytes: 0 };
         let output = recipients.new_file()?.wrap_output(hashed).map_err(fail)?;
         Ok(Self { draft, output, plaintext_bytes: 0 })
     }
@@ -55,8 +57,9 @@ impl SealedWriter {
         let Self { draft, output, .. } = self;
         let finish = || {
             let mut hashed = output.finish()?;
-            hashed.file.flush()?;
-            Ok(SealedObject { sha256: Sha256(hashed.sha256.finalize().into()), bytes: hashed.bytes })
+            hashed.flush()?;
+            let (sha256, parts) = hashed.hasher.finish();
+            Ok(SealedObject { sha256, parts, bytes: hashed.bytes })
         };
         let sealed = finish().map_err(|source| SpoolError::writing(draft.path().to_owned(), source))?;
         draft.keep(&name(&sealed))?;
@@ -64,21 +67,37 @@ impl SealedWriter {
     }
 }
 
+/// Sealed bytes are hashed and written in pieces of this size: whole blocks for the hasher, whole pages for the kernel.
+const PIECE: usize = 256 << 10;
+
 struct Hashed {
-    file: BufWriter<File>,
-    sha256: sha2::Sha256,
+    file: File,
+    /// Less than a piece.
+    waiting: Vec<u8>,
+    hasher: ObjectHasher,
     bytes: u64,
+}
+
+impl Hashed {
+    /// Hashes and writes the first bytes of those that wait.
+    fn pass(&mut self, bytes: usize) -> io::Result<()> {
+        let piece = self.waiting.get(..bytes).unwrap_or_default();
+        self.hasher.update(piece);
+        self.file.write_all(piece)?;
+        self.waiting.drain(..bytes);
+        Ok(())
+    }
 }
 
 impl Write for Hashed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write_all(bytes)?;
-        self.sha256.update(bytes);
+        self.waiting.extend_from_slice(bytes);
         self.bytes += bytes.len() as u64;
+        self.pass(self.waiting.len() / PIECE * PIECE)?;
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.pass(self.waiting.len())
     }
 }

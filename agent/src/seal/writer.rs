@@ -5,6 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::pack::SealedWriter;
+use super::parts::PartDigests;
 use super::pool::{Collector, Item, Packed};
 use super::{SealError, SealSettings};
 use crate::format::manifest::{Extent, Extents, PatchExtent};
@@ -71,7 +72,7 @@ pub(super) fn write(
     spool: &Spool,
     state: &mut State,
     collector: Collector,
-    sealed: impl FnMut(&SealedPack) -> bool,
+    sealed: impl FnMut(&SealedPack, Option<PartDigests>) -> bool,
 ) -> Result<Vec<RawExtent>, SealError> {
     let recorded = state.packs(&delivery.chain, delivery.id)?;
     let own = recorded.iter().filter(|pack| pack.name.number == delivery.number);
@@ -109,7 +110,7 @@ pub(super) fn write(
     Ok(writer.extents.finish())
 }
 
-impl<F: FnMut(&SealedPack) -> bool> Writer<'_, F> {
+impl<F: FnMut(&SealedPack, Option<PartDigests>) -> bool> Writer<'_, F> {
     /// Appends compressed content to the pack it belongs to.
     fn place(&mut self, packed: &Packed) -> Result<(), SealError> {
         let is_patch = packed.reference.is_some();
@@ -147,7 +148,7 @@ impl<F: FnMut(&SealedPack) -> bool> Writer<'_, F> {
         let (id, order) = (self.next_id, self.next_order);
         self.next_id += 1;
         self.next_order += 1;
-        let output = SealedWriter::begin(self.spool, self.settings.recipients)?;
+        let output = SealedWriter::begin(self.spool, self.settings.recipients, self.settings.part_bytes)?;
         let at = if is_patch { 0 } else { self.position };
         Ok(OpenPack { id, order, at, content: 0, output, patches: Vec::new(), chunks: Vec::new() })
     }
@@ -161,7 +162,7 @@ impl<F: FnMut(&SealedPack) -> bool> Writer<'_, F> {
         let object = output.finish(|object| name(object.sha256).to_string())?;
         let sealed = SealedPack { id, name: name(object.sha256), at, content, sealed: object.bytes, patches, chunks };
         self.state.pack_sealed(self.delivery, &sealed)?;
-        if (self.sealed)(&sealed) { Ok(()) } else { Err(SealError::Stopped) }
+        if (self.sealed)(&sealed, object.parts) { Ok(()) } else { Err(SealError::Stopped) }
     }
 
     /// Turns waiting runs into extents as far as their places are known.

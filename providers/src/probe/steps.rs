@@ -204,7 +204,7 @@ impl Probe<'_> {
     /// What the store does with bytes that are not what was announced: damage on the way looks like that.
     async fn checks_content(&self) -> Result<(), Ended> {
         let key = self.key("damaged")?;
-        let damaged = Body::announced_as(content(), *Body::from_bytes(&b"announced"[..]).sha256());
+        let damaged = Body::with_digest(content(), *Body::from_bytes(&b"announced"[..]).sha256());
         match self.stores.bare.put(&key, &damaged, &PutOptions::CREATE).await {
             Ok(_) => return no("it takes bytes that are not what their checksum says"),
             Err(error) if matches!(error.kind, ErrorKind::Unavailable | ErrorKind::Throttled) => {
