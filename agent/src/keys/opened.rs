@@ -18,7 +18,7 @@ use super::payload::{CHUNK_BYTES, chunk_nonce, payload_key};
 const SEALED_BYTES: usize = CHUNK_BYTES + 16;
 
 /// The content of an age file. Every byte that is read was authenticated; but only a reader that has come to the end without
-/// an error has read the whole of it.
+/// an error has read the whole of it. After an error there are only errors. What was read is not wiped from memory.
 pub struct Opened<R> {
     input: R,
     key: LessSafeKey,
@@ -30,6 +30,7 @@ pub struct Opened<R> {
     left: Range<usize>,
     /// The first byte behind it: there is none behind the last one, which is sealed as such.
     behind: Option<u8>,
+    failed: bool,
 }
 
 impl<R: Read> Opened<R> {
@@ -50,7 +51,7 @@ impl<R: Read> Opened<R> {
         let key = file_key.take().zip(head.seen.last_chunk()).and_then(|(key, nonce)| payload_key(&key, nonce));
         let key = key.ok_or(DecryptError::DecryptionFailed)?;
         let chunk = Vec::with_capacity(SEALED_BYTES + 1);
-        Ok(Self { input: head.input, key, count: 0, chunk, left: 0..0, behind: None })
+        Ok(Self { input: head.input, key, count: 0, chunk, left: 0..0, behind: None, failed: false })
     }
 
     /// Opens the next chunk.
@@ -66,7 +67,6 @@ impl<R: Read> Opened<R> {
         if bytes == 0 && self.count > 0 {
             return Err(wrong("the age file ends with an empty chunk"));
         }
-        // Not before: whoever reads on behind an error finds another one, and not the end.
         self.behind = behind;
         self.count += 1;
         self.left = 0..bytes;
@@ -78,7 +78,11 @@ impl<R: Read> Read for Opened<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let is_last = self.count > 0 && self.behind.is_none();
         if self.left.is_empty() && !is_last {
+            if std::mem::replace(&mut self.failed, true) {
+                return Err(io::Error::other("the age file could not be read before"));
+            }
             self.next()?;
+            self.failed = false;
         }
         let taken = self.chunk.get(self.left.clone()).unwrap_or_default().read(buffer)?;
         self.left.start += taken;
@@ -195,6 +199,8 @@ mod tests {
                 refused("a bit changed", &changed);
             }
             refused("a byte more", &[&file[..], &[0]].concat());
+            let inserted = [&file[..header], &[7; SEALED_BYTES + 1], &file[header..]].concat();
+            refused("what would be read over", &inserted);
             refused("twice", &[&file[..], &file[header..]].concat());
             if length > CHUNK_BYTES {
                 let (first, rest) = file[header..].split_at(SEALED_BYTES);
