@@ -280,7 +280,12 @@ impl Place<'_> {
             recipients: self.settings.recipients,
             level: self.settings.level,
             pack_bytes: self.target.pack_bytes,
-            part_bytes: self.target.store.multipart().map(|multipart| self.target.part_bytes(multipart)),
+            part_bytes: self
+                .target
+                .store
+                .multipart()
+                .map(|multipart| self.target.part_bytes(multipart))
+                .filter(|part| *part < self.target.pack_bytes),
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         }
     }

@@ -238,6 +238,8 @@ pub async fn send(
             send_parts(target, multipart, &mut state, object, buffer, progress, interrupt).await
         }
         _ => {
+            // In memory it is one part, and not beside another.
+            *buffer = Vec::new();
             let body = Body::from_file(object.path.clone(), object.bytes, object.sha256.0);
             let put = store.put(&object.key, &body, &object.options()).await;
             match put {
@@ -344,7 +346,10 @@ async fn send_missing(
             Some(part) => Part { sha256: Some(*body.sha256()), ..part.clone() },
             None => {
                 let put = multipart.put_part(upload, number, &body).await;
-                put.map_err(|error| not_through(error, body.len()))?
+                put.map_err(|error| match error.kind {
+                    ErrorKind::Corrupt if Sha256::of(&content).0 != *body.sha256() => rotten(&object.path),
+                    _ => not_through(error, body.len()),
+                })?
             }
         };
         progress.add_sent(part.bytes);
@@ -392,6 +397,13 @@ async fn begin_or_resume(
     let text = serde_json::to_string(&upload).map_err(|_| UploadError::Internal("an upload has no text form"))?;
     state.set_upload(&target.name, object.key.as_str(), Some(&text))?;
     Ok(Some((upload, Vec::new())))
+}
+
+/// The spool does not hold any more what was put into it.
+fn rotten(path: &Path) -> UploadError {
+    let source =
+        std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not what was sealed: look after this disk");
+    UploadError::Spool { path: path.to_owned(), source }
 }
 
 /// What it means that a piece of so many bytes was not taken.

@@ -329,7 +329,8 @@ impl Body {
         Self { content: Content::Memory(bytes), sha256 }
     }
 
-    /// A body in memory that is announced with this digest. Whoever checks what arrives refuses one that has another.
+    /// A body in memory whose digest is known. The caller vouches for it: a store that checks refuses a body with another one, and
+    /// others take it as it is.
     pub fn with_digest(bytes: impl Into<Bytes>, sha256: Sha256Digest) -> Self {
         Self { content: Content::Memory(bytes.into()), sha256 }
     }
