@@ -48,7 +48,7 @@ use postgres::{PhysicalSet, PostgresSet};
 use problems::Problems;
 use protocol::Party;
 use snapshots::SnapshotSet;
-use sqlite::{SqliteSet, file_bytes};
+use sqlite::SqliteSet;
 
 pub(crate) use command::wait;
 pub use holder::{HolderError, HolderProgram, serve as serve_holder};
@@ -321,7 +321,7 @@ impl Copies {
 /// Refuses to begin what cannot end: the databases at least have to fit.
 fn check_space(request: &CaptureRequest<'_>, draft: &Draft) -> Result<(), CaptureError> {
     let bytes = request.sources.iter().map(|source| match &source.kind {
-        SourceKind::Sqlite(sqlite) => file_bytes(sqlite),
+        SourceKind::Sqlite(sqlite) => room::database_bytes(sqlite, draft.root()),
         SourceKind::MariaDb(_) | SourceKind::Postgres(_) | SourceKind::Folder(_) | SourceKind::Command(_) => 0,
     });
     let needed: u64 = bytes.sum();

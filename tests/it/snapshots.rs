@@ -191,6 +191,44 @@ fn folders_in_a_snapshot_come_back_as_they_were_at_the_instant_of_the_databases(
     );
 }
 
+/// More than half of the disk: beside it there is no room for it a second time.
+#[test]
+fn a_database_shares_its_blocks_with_its_copy() {
+    let (world, _disk) = disk();
+    let path = |name: &str| world.path(name).display().to_string();
+    let ledger = rusqlite::Connection::open(world.path("disk/srv/cash.db")).unwrap();
+    ledger
+        .execute_batch(
+            "PRAGMA journal_mode = OFF; CREATE TABLE scan (n INTEGER PRIMARY KEY, page BLOB);
+             WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 120)
+             INSERT INTO scan SELECT n, randomblob(1 << 20) FROM c;
+             PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0;
+             UPDATE scan SET page = randomblob(9000) WHERE n % 30 = 0; DELETE FROM scan WHERE n = 7",
+        )
+        .unwrap();
+    world.make_folder("usb");
+    let arguments = [
+        "init".to_owned(),
+        "--site=office".to_owned(),
+        "--one-key-is-enough".to_owned(),
+        format!("--source=name=cash,type=sqlite,path={}", path("disk/srv/cash.db")),
+        format!("--store=name=usb,type=directory,path={}", path("usb")),
+        format!("--new-identity={}", path("office.txt")),
+        format!("--staging={}", path("disk/staging")),
+        format!("--state={}", path("state")),
+    ];
+    world.offsite(arguments).expect(0);
+    world.offsite(["backup"]).expect(0);
+    let arguments = ["restore", "latest", "--from", "usb", "--to", "back", "--identity", "office.txt"];
+    world.offsite(arguments).expect(0);
+    ledger.execute("ATTACH ?1 AS back", [path("back/cash/cash.db")]).unwrap();
+    let number = |sql: &str| ledger.query_row(sql, [], |row| row.get::<_, u64>(0)).unwrap();
+    assert_eq!(number("SELECT count(*) FROM back.scan"), 119);
+    assert_eq!(number("SELECT count(*) FROM scan JOIN back.scan AS b USING (n) WHERE scan.page = b.page"), 119);
+    let check: String = ledger.query_row("PRAGMA back.integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(check, "ok");
+}
+
 #[test]
 fn the_same_folder_copied_at_leisure_does_not_pass_the_judge() {
     let (world, _disk) = disk();

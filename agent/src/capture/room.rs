@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::folder;
-use super::settings::{SourceConfig, SourceKind};
-use super::sqlite::file_bytes;
+use super::settings::{SourceConfig, SourceKind, SqliteSource};
+use super::sqlite::{file_bytes, log_bytes};
 use crate::platform;
 use crate::staging::LocalGeneration;
 
@@ -27,7 +27,7 @@ pub fn room_needed(
         record.map_or(0, |record| record.bytes)
     };
     let bytes = sources.iter().map(|source| match &source.kind {
-        SourceKind::Sqlite(sqlite) => file_bytes(sqlite),
+        SourceKind::Sqlite(sqlite) => database_bytes(sqlite, staging),
         // A copy that shares its blocks with the original takes no room.
         SourceKind::Folder(folder) if platform::copy::may_share(&folder.path, staging) => 0,
         SourceKind::Folder(folder) => {
@@ -36,6 +36,11 @@ pub fn room_needed(
         SourceKind::Postgres(_) | SourceKind::MariaDb(_) | SourceKind::Command(_) => as_before(source),
     });
     bytes.fold(0, u64::saturating_add)
+}
+
+/// What a copy of an SQLite database takes in the folder `staging`: of one that shares its blocks, what the log holds.
+pub(super) fn database_bytes(source: &SqliteSource, staging: &Path) -> u64 {
+    if platform::copy::may_share(&source.path, staging) { log_bytes(source) } else { file_bytes(source) }
 }
 
 /// What of a folder source this account may not read, as paths in it: the first `limit` of all. Nothing of other sources.

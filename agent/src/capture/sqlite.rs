@@ -2,7 +2,7 @@
 
 mod place;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -373,13 +373,18 @@ impl SqliteSet<'_> {
 
 /// Bytes of the database file and its log, as far as they can be looked at.
 pub(super) fn file_bytes(source: &SqliteSource) -> u64 {
+    bytes_of(&source.path) + log_bytes(source)
+}
+
+/// Bytes of its log.
+pub(super) fn log_bytes(source: &SqliteSource) -> u64 {
     let mut log = source.path.clone().into_os_string();
     log.push("-wal");
-    [source.path.clone(), PathBuf::from(log)]
-        .iter()
-        .filter_map(|path| path_stat(path).ok())
-        .map(|stat| stat.bytes)
-        .sum()
+    bytes_of(Path::new(&log))
+}
+
+fn bytes_of(path: &Path) -> u64 {
+    path_stat(path).map_or(0, |stat| stat.bytes)
 }
 
 fn micros(time: Duration) -> u64 {

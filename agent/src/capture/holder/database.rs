@@ -362,7 +362,7 @@ impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
-            _ => Self::Failed(format!("the copy cannot be made: {error}")),
+            _ => Self::Failed(format!("it cannot be copied into staging: {error}")),
         }
     }
 }

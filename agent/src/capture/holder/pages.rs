@@ -1,6 +1,6 @@
-//! Copying the pages of a pinned database: its whole file at once, and what SQLite sees otherwise put into the copy. Where
-//! the file system can share content, this takes no time; elsewhere the kernel copies by itself. SQLite's own backup reads
-//! and writes each page.
+//! Copying the pages of a pinned database: its file as it lies there, and what SQLite sees otherwise put into the copy. Where
+//! the file system can share content, no byte is moved but what it has not yet written; elsewhere the kernel copies by itself.
+//! SQLite's own backup reads and writes each page.
 //!
 //! Most pages are copied past SQLite, from the database's file, and that is as exact as asking SQLite:
 //!
@@ -23,8 +23,8 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
 use super::database::{Trouble, copy_failed};
-use crate::durable;
 use crate::platform::copy::{copy_range, share_content};
+use crate::{durable, platform};
 
 /// Bytes compared at once: a few of them stay in the caches of the cores between which they are passed on.
 const PIECE: usize = 256 << 10;
@@ -44,10 +44,10 @@ const FRAME_HEADER: u64 = 24;
 
 /// A database that `reader` has pinned, and its file.
 pub(super) struct Pages<'a> {
-    pub(super) reader: &'a Connection,
-    pub(super) file: &'a File,
-    pub(super) count: u64,
-    pub(super) bytes: u64,
+    reader: &'a Connection,
+    file: &'a File,
+    count: u64,
+    bytes: u64,
     /// Pages that are asked of SQLite, from 1 on.
     asked: BTreeSet<u64>,
 }
@@ -88,7 +88,8 @@ impl<'a> Pages<'a> {
     }
 
     /// Copies all of them into the new file `to`, unless the earlier copy `like` turns out to hold exactly that: then there is
-    /// none, and the answer is false. Tells `copied` of the bytes as they go there, which may end it.
+    /// none, and the answer is false. Tells `copied` of the bytes as they go there, which may end it. What a killed holder leaves
+    /// is no file, or one that is not whole.
     pub(super) fn copy(
         &self,
         to: &Path,
@@ -111,8 +112,9 @@ impl<'a> Pages<'a> {
             let new = done.saturating_sub(same).min(bytes);
             copied(new)
         };
-        self.copy_file(&file, &mut copied)?;
-        for (index, number) in self.asked.range(1..=self.count).enumerate() {
+        self.copy_file(to, &file, &mut copied)?;
+        let asked = self.asked.range(1..).take_while(|number| **number <= self.count);
+        for (number, index) in asked.zip(1_usize..) {
             if index % STEP == 0 {
                 copied(0)?;
             }
@@ -126,10 +128,20 @@ impl<'a> Pages<'a> {
     }
 
     /// The file as it lies there; beyond its end there are zeros.
-    fn copy_file(&self, to: &File, copied: &mut impl FnMut(u64) -> Result<(), Trouble>) -> Result<(), Trouble> {
+    fn copy_file(
+        &self,
+        path: &Path,
+        to: &File,
+        copied: &mut impl FnMut(u64) -> Result<(), Trouble>,
+    ) -> Result<(), Trouble> {
         if share_content(self.file, to)? {
-            copied(self.end())?;
+            // It is done, however long that took.
+            let _late = copied(self.end());
         } else {
+            // What was counted on to share its blocks may turn out not to, and lies on the same disk.
+            if platform::free_bytes(path).is_ok_and(|free| free < self.end()) {
+                return Err(Trouble::Full);
+            }
             { self.file }.seek(SeekFrom::Start(0))?;
             let mut left = self.end();
             copy_range(self.file, to, left, &mut |bytes| {

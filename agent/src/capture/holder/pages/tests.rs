@@ -148,6 +148,17 @@ fn what_an_earlier_copy_holds_is_not_written_again() {
 }
 
 #[test]
+fn a_database_without_pages_has_an_empty_copy() {
+    let office = Office::new("PRAGMA journal_mode = DELETE");
+    let empty = File::create_new(office.path("empty.db")).unwrap();
+    let pages = Pages::new(&office.reader, &empty, 0, 1024, BTreeSet::from([0, 3]));
+    let (copy, again) = (office.path("copy.db"), office.path("again.db"));
+    assert!(pages.copy(&copy, None, &mut |_| Ok(())).unwrap());
+    assert!(std::fs::read(&copy).unwrap().is_empty());
+    assert!(!pages.copy(&again, Some(&copy), &mut |_| Ok(())).unwrap());
+}
+
+#[test]
 fn a_log_of_other_pages_is_none_of_ours() {
     let folder = tempfile::tempdir().unwrap();
     let log = |bytes: &[u8]| {
