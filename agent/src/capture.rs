@@ -25,6 +25,7 @@ mod written;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -145,10 +146,14 @@ pub fn capture(
     let started = clock::now();
     check_space(request, &draft)?;
     let (databases, others) = thread::scope(|scope| {
-        let mut others = None;
-        let databases = cut_databases(request, &draft, previous, watch, || {
-            others.get_or_insert_with(|| scope.spawn(|| copy_others(request, &draft, previous, watch)));
+        let (copying, copied) = channel();
+        let (mut copied, mut others, draft) = (Some(copied), None, &draft);
+        let databases = cut_databases(request, draft, previous, watch, || {
+            if let Some(copied) = copied.take() {
+                others = Some(scope.spawn(move || copy_others(request, draft, previous, watch, copied)));
+            }
         });
+        drop(copying);
         let others = others.map_or(Ok(Ok(Copies::default())), |others| others.join());
         (databases, others.map_err(|_| CaptureError::Defect))
     });

@@ -1,7 +1,9 @@
 //! What is copied at leisure: folders and the output of commands, while the databases are being copied.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
 use std::thread;
 
 use super::folder::{self, Databases, FolderError, Frozen, Surroundings};
@@ -13,15 +15,14 @@ use crate::generation::SourceRecord;
 use crate::platform;
 use crate::staging::{Draft, LocalGeneration};
 
-/// So many folders are copied at once.
-const AT_ONCE: usize = 2;
-
-/// Copies the sources that are not cut: at leisure, while the databases are being copied.
+/// Copies the sources that are not cut: at leisure, while the databases are being copied. Two are copied at once: folders, or
+/// a folder and a database, for whose copy all would otherwise wait. `databases_copied` breaks off when these are copied.
 pub(super) fn copy_others(
     request: &CaptureRequest<'_>,
     draft: &Draft,
     previous: Option<&LocalGeneration>,
     watch: Watch<'_>,
+    databases_copied: Receiver<Infallible>,
 ) -> Result<Copies, CaptureError> {
     let (own, databases) = (own_folders(request, draft), Databases::of(request.sources));
     let around = Surroundings { previous, own: &own, databases: &databases, watch };
@@ -48,12 +49,14 @@ pub(super) fn copy_others(
         Ok::<_, CaptureError>(copies)
     };
     thread::scope(|scope| {
-        let others: Vec<_> = (1..AT_ONCE.min(folders.len())).map(|_| scope.spawn(copy_some)).collect();
+        let copy_some = &copy_some;
+        let other = scope.spawn(move || {
+            let _copied = databases_copied.recv();
+            copy_some()
+        });
         let mut copies = commanded;
         copies.add(copy_some()?);
-        for other in others {
-            copies.add(other.join().unwrap_or(Err(CaptureError::Defect))?);
-        }
+        copies.add(other.join().unwrap_or(Err(CaptureError::Defect))?);
         Ok(copies)
     })
 }
